@@ -1,0 +1,5 @@
+#pragma once
+// Stands in for the CUDA compiler's header where kernels are built for the host (target mmoe_kernels_emulated).
+
+#include "kernels/emulation/device.h"
+#include "kernels/emulation/runtime.h"

@@ -1,0 +1,98 @@
+#include <algorithm>
+
+#include "kernels/parallel/parallel.h"
+#include "kernels/simd/simd.h"
+#include "kernels/swiglu/swiglu.h"
+
+namespace mmoe::kernels {
+namespace {
+
+template <class T>
+MMOE_ALWAYS_INLINE void forward(const SwigluForward& args, int64_t begin, int64_t end) {
+  using A = Accumulate<T>;
+  const int64_t F = args.expert_hidden_size;
+  for (int64_t r = begin; r < end; ++r) {
+    const T* gate = static_cast<const T*>(args.gate_up) + r * 2 * F;
+    const T* up = gate + F;
+    T* a = static_cast<T*>(args.a) + r * F;
+    const int64_t pair = args.pair_of_row == nullptr ? 0 : args.pair_of_row[r];
+    if (pair < 0) {
+      std::fill(a, a + F, store<T>(0));
+      continue;
+    }
+    const A scale = args.pair_of_row == nullptr ? 1 : static_cast<const A*>(args.weights)[pair];
+#pragma omp simd
+    for (int64_t f = 0; f < F; ++f) {
+      const A g = load(gate[f]);
+      a[f] = store<T>(scale * (g * sigmoid(g) * load(up[f])));
+    }
+  }
+}
+MMOE_SIMD_FUNCTION(forward_rows, forward, SwigluForward)
+
+// One row that is not padding; returns the gradient of its scale. `a` null: the forward result is not wanted.
+template <class T>
+MMOE_ALWAYS_INLINE Accumulate<T> backward_row(const T* da, const T* gate, Accumulate<T> scale, T* d_gate, T* a,
+                                              int64_t F) {
+  using A = Accumulate<T>;
+  A d_scale = 0;
+  if (a == nullptr) {
+#pragma omp simd reduction(+ : d_scale)
+    for (int64_t f = 0; f < F; ++f) {
+      const A g = load(gate[f]), u = load(gate[F + f]), d = load(da[f]);
+      const A sig = sigmoid(g), silu = g * sig, scaled = d * scale;
+      d_scale += d * (silu * u);
+      d_gate[f] = store<T>(scaled * u * (sig * (1 + g * (1 - sig))));
+      d_gate[F + f] = store<T>(scaled * silu);
+    }
+  } else {
+#pragma omp simd reduction(+ : d_scale)
+    for (int64_t f = 0; f < F; ++f) {
+      const A g = load(gate[f]), u = load(gate[F + f]), d = load(da[f]);
+      const A sig = sigmoid(g), silu = g * sig, scaled = d * scale;
+      d_scale += d * (silu * u);
+      d_gate[f] = store<T>(scaled * u * (sig * (1 + g * (1 - sig))));
+      d_gate[F + f] = store<T>(scaled * silu);
+      a[f] = store<T>(scale * (silu * u));
+    }
+  }
+  return d_scale;
+}
+
+template <class T>
+MMOE_ALWAYS_INLINE void backward(const SwigluBackward& args, int64_t begin, int64_t end) {
+  using A = Accumulate<T>;
+  const int64_t F = args.expert_hidden_size;
+  for (int64_t r = begin; r < end; ++r) {
+    T* d_gate = static_cast<T*>(args.d_gate_up) + r * 2 * F;
+    T* a = args.a == nullptr ? nullptr : static_cast<T*>(args.a) + r * F;
+    const int64_t pair = args.pair_of_row == nullptr ? 0 : args.pair_of_row[r];
+    if (pair < 0) {
+      std::fill(d_gate, d_gate + 2 * F, store<T>(0));
+      if (a != nullptr) std::fill(a, a + F, store<T>(0));
+      continue;
+    }
+    const A scale = args.pair_of_row == nullptr ? 1 : static_cast<const A*>(args.weights)[pair];
+    const T* da = static_cast<const T*>(args.da) + r * F;
+    const T* gate = static_cast<const T*>(args.gate_up) + r * 2 * F;
+    const A d_scale = backward_row(da, gate, scale, d_gate, a, F);
+    if (args.d_weights != nullptr && args.pair_of_row != nullptr) static_cast<A*>(args.d_weights)[pair] = d_scale;
+  }
+}
+MMOE_SIMD_FUNCTION(backward_rows, backward, SwigluBackward)
+
+}  // namespace
+
+void swiglu_forward_cpu(const SwigluForward& args) {
+  const int64_t bytes = 3 * args.expert_hidden_size * static_cast<int64_t>(size_of(args.scalar));
+  parallel_for(0, args.num_rows, rows_grain(bytes),
+               [&](int64_t begin, int64_t end) { forward_rows(args.scalar, args, begin, end); });
+}
+
+void swiglu_backward_cpu(const SwigluBackward& args) {
+  const int64_t bytes = 6 * args.expert_hidden_size * static_cast<int64_t>(size_of(args.scalar));
+  parallel_for(0, args.num_rows, rows_grain(bytes),
+               [&](int64_t begin, int64_t end) { backward_rows(args.scalar, args, begin, end); });
+}
+
+}  // namespace mmoe::kernels

@@ -1,0 +1,29 @@
+#include "sim/cli/calibration_flag.h"
+
+#include "profiles/presets/embedded.h"
+#include "sim/config/json_text.h"
+
+namespace mmoe {
+
+void add_calibration(CommandLine& command) {
+  command.options.add_options()("calibration", po::value<std::string>()->value_name("FILE"),
+                                "calibration.json of mmoe calibrate (default: the shipped one for the device)");
+}
+
+Calibration calibration_for(const Flags& flags, const Job& job) {
+  const std::string& device = job.hardware.spec.name;
+  if (flags.has("calibration")) {
+    const std::string& path = flags.get("calibration");
+    Calibration calibration = load_calibration(path);
+    if (!calibration.device.empty() && calibration.device != device) {
+      throw ConfigError("--calibration " + path + " was fitted to " + calibration.device + ", but hardware.device is " +
+                        device + "; give one of that device, or leave the flag out");
+    }
+    return calibration;
+  }
+  const std::string shipped = "calibrations/" + device + ".json";
+  if (const auto text = embedded_file(shipped)) return parse_calibration(parse_json(*text, shipped), shipped);
+  return default_calibration(job.hardware.spec);
+}
+
+}  // namespace mmoe

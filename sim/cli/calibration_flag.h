@@ -1,0 +1,16 @@
+#pragma once
+// The flag --calibration of the commands that predict.
+
+#include "sim/calibration/calibration.h"
+#include "sim/cli/flags.h"
+
+namespace mmoe {
+
+// Adds `--calibration FILE`.
+void add_calibration(CommandLine& command);
+
+// The calibration that --calibration names, else the shipped one for the job's device, else uncalibrated values. Throws
+// ConfigError when the file was fitted to another device.
+Calibration calibration_for(const Flags& flags, const Job& job);
+
+}  // namespace mmoe

@@ -1,0 +1,160 @@
+#include "sim/cli/plan_tables.h"
+
+#include <algorithm>
+#include <ostream>
+
+#include "sim/cli/table.h"
+#include "sim/units/units.h"
+
+namespace mmoe {
+namespace {
+
+using nlohmann::json;
+
+// The 90 % interval of a quantity, each bound printed by `print`.
+template <class Print>
+std::string interval(const json& plan, const char* quantity, Print&& print) {
+  const json& bounds = plan["intervals"][quantity];
+  std::string text = "[";
+  text.append(print(bounds[0].get<double>())).append(", ").append(print(bounds[1].get<double>())).append("]");
+  return text;
+}
+
+std::string in_seconds(double seconds) { return to_string(Seconds{seconds}); }
+
+// "97.3 %"; what would round to 100 % is "over 99.9 %".
+std::string probability_text(double probability) {
+  return probability >= 0.9995 ? "over 99.9 %" : percent(probability);
+}
+
+// The stage whose peak is the highest.
+const json& worst_stage(const json& plan) {
+  const json& stages = plan["memory"]["stages"];
+  return *std::max_element(stages.begin(), stages.end(), [](const json& a, const json& b) {
+    return a["peak_allocated_bytes"].get<double>() < b["peak_allocated_bytes"].get<double>();
+  });
+}
+
+void print_memory(const json& plan, const Job& job, std::ostream& out) {
+  const double peak = plan["memory"]["peak_allocated_bytes"];
+  out << "\nMemory at the highest moment of the worst draw (" << worst_stage(plan).value("moment", "") << ")\n";
+  const int decimals = gib_decimals(peak);
+  Table table{.header = {"cause", "GiB", "share"}, .rows = {}};
+  for (const auto& [cause, bytes] : memory_causes(plan)) {
+    table.add({cause, in_gib(bytes, decimals), percent(bytes / peak)});
+  }
+  table.add({"peak allocated", in_gib(peak, decimals), percent(1)});
+  table.add({"usable of " + in_gib(job.hardware.spec.memory.value) + " on " + job.hardware.device,
+             in_gib(plan["fit"]["limit_bytes"]), ""});
+  print_table(table, out, "  ");
+}
+
+void print_time(const json& plan, std::ostream& out) {
+  const json& throughput = plan["throughput"];
+  const double step = throughput["step_seconds"];
+  out << "\nTime of a step: " << in_seconds(step) << " " << interval(plan, "step_seconds", in_seconds) << ", "
+      << significant(throughput["tokens_per_second_per_device"], 4) << " tokens/s and "
+      << significant(throughput["model_tflops_per_device"], 3) << " TFLOP/s per device, MFU "
+      << percent(throughput["model_flops_utilization"]) << "\n";
+  std::vector<std::pair<std::string, double>> causes;
+  for (const auto& [cause, seconds] : throughput["breakdown_seconds"].items()) causes.emplace_back(cause, seconds);
+  std::stable_sort(causes.begin(), causes.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  Table table{.header = {"cause", "ms", "share"}, .rows = {}};
+  for (const auto& [cause, seconds] : causes) {
+    std::string name = cause;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    table.add({name, significant(seconds * 1e3, 3), percent(seconds / step)});
+  }
+  print_table(table, out, "  ");
+}
+
+void print_laws(const json& plan, std::ostream& out) {
+  Table table{.header = {"over the draws of k", "mean", "std", "p50", "p99", "max"}, .rows = {}};
+  const auto add = [&](const char* name, const char* key, double unit, int digits) {
+    const json& law = plan["elastic"][key];
+    std::vector<std::string> row = {name};
+    for (const char* statistic : {"mean", "std", "p50", "p99", "max"}) {
+      row.push_back(significant(law[statistic].get<double>() / unit, digits));
+    }
+    table.add(row);
+  };
+  out << '\n';
+  add("sum of k, one micro-batch", "sum_k", 1, 4);
+  add("peak allocated of a step, GiB", "peak_allocated_bytes", gib(1).value, 4);
+  if (plan["elastic"].contains("step_seconds")) add("time of a step, s", "step_seconds", 1, 4);
+  print_table(table, out);
+}
+
+void print_run(const json& plan, std::ostream& out) {
+  const json& run = plan["run"];
+  if (!run["days"].is_number()) return;
+  out << "\nWhole run: " << run.value("steps", int64_t{0}) << " steps, "
+      << in_seconds(run["days"].get<double>() * 86400) << ", " << significant(run["device_hours"], 3)
+      << " device hours";
+  if (run["cost"].is_number()) out << ", $ " << significant(run["cost"], 4);
+  out << '\n';
+}
+
+void print_remedies(const json& plan, std::ostream& out) {
+  const json& remedies = plan["fit"]["remedies"];
+  if (plan["fits"] == true) return;
+  if (remedies.empty()) {
+    out << "\nNo single change of recompute or micro-batch size makes it fit.\n";
+    return;
+  }
+  out << "\nWhat makes it fit, cheapest first\n";
+  for (const json& remedy : remedies) {
+    const double lost = remedy["tokens_per_second_lost"];
+    out << "  " << remedy["change"].get<std::string>() << ": " << significant(std::abs(lost), 3)
+        << " tokens/s per device " << (lost >= 0 ? "lost" : "gained") << "\n    "
+        << remedy["command"].get<std::string>() << '\n';
+  }
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, double>> memory_causes(const json& plan) {
+  const json& stage = worst_stage(plan);
+  std::vector<std::pair<std::string, double>> causes;
+  const auto add = [&](const json& object, const char* key, const char* name) {
+    if (object.contains(key)) causes.emplace_back(name, object[key].get<double>());
+  };
+  add(stage, "weights_bytes", "weights");
+  add(stage, "gradients_bytes", "gradients");
+  add(stage, "optimizer_bytes", "optimizer");
+  add(stage, "activations_bytes", "activations");
+  if (!stage.contains("buffers")) {
+    add(stage, "buffers_bytes", "buffers");
+    return causes;
+  }
+  add(stage["buffers"], "logits_bytes", "logits");
+  add(stage["buffers"], "workspace_bytes", "workspace");
+  add(stage["buffers"], "tables_and_tokens_bytes", "tables and tokens");
+  add(stage["buffers"], "framework_bytes", "framework");
+  return causes;
+}
+
+std::string verdict_line(const json& plan) {
+  const json& fit = plan["fit"];
+  std::string verdict = "does not fit";
+  if (fit["verdict"] == "fits") verdict = "fits with " + probability_text(fit["probability"]);
+  if (fit["verdict"] == "at_risk") verdict = "at risk, fits with " + probability_text(fit["probability"]);
+  const json& limiting = fit["limiting"];
+  const double peak = plan["memory"]["peak_allocated_bytes"];
+  const auto gibs = [decimals = gib_decimals(peak)](double bytes) { return in_gib(bytes, decimals); };
+  return verdict + ": " + gibs(peak) + " GiB " + interval(plan, "peak_allocated_bytes", gibs) + " of " +
+         in_gib(fit["limit_bytes"]) + " usable; highest at " + limiting.value("moment", "?") + ", mostly " +
+         limiting.value("cause", "?");
+}
+
+void print_plan(const json& plan, const Job& job, std::ostream& out) {
+  out << job.where << ": " << verdict_line(plan) << '\n';
+  print_memory(plan, job, out);
+  print_time(plan, out);
+  print_laws(plan, out);
+  print_run(plan, out);
+  print_remedies(plan, out);
+  out << "\nCalibration: " << plan["evidence"].value("calibration", "") << ". [..] are 90 % intervals.\n";
+}
+
+}  // namespace mmoe

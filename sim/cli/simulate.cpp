@@ -1,0 +1,78 @@
+// mmoe simulate --job JOB: memory, step time and cost of one training job, without running it.
+
+#include "sim/plan/simulate.h"
+
+#include "sim/cli/calibration_flag.h"
+#include "sim/cli/commands.h"
+#include "sim/cli/plan_tables.h"
+#include "sim/cli/sweep.h"
+
+namespace mmoe {
+namespace {
+
+ExitCode sweep(const Flags& flags) {
+  std::vector<SweepAxis> axes;
+  for (const std::string& text : flags.get<std::vector<std::string>>("sweep")) axes.push_back(parse_sweep(text));
+  const std::vector<SweepPoint> points = run_sweep(flags, axes);
+  bool any = false;
+  for (const SweepPoint& point : points) any = any || point.error.empty();
+  if (!any) throw ConfigError("--sweep: the job is impossible at every point; at the first: " + points.front().error);
+  if (flags.json()) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const SweepPoint& point : points) {
+      nlohmann::json entry{{"overrides", nlohmann::json::object()}};
+      for (const auto& [key, value] : point.overrides) entry["overrides"][key] = value;
+      if (point.error.empty()) {
+        entry["plan"] = point.plan;
+      } else {
+        entry["error"] = point.error;
+      }
+      list.push_back(entry);
+    }
+    std::cout << nlohmann::json{{"points", list}}.dump(2) << '\n';
+  } else if (flags.get<bool>("csv")) {
+    print_csv(sweep_table(points, false), std::cout);
+  } else {
+    print_table(sweep_table(points, true), std::cout);
+  }
+  return ExitCode::kDone;
+}
+
+}  // namespace
+
+ExitCode simulate_command(const std::vector<std::string>& arguments) {
+  CommandLine command;
+  command.name = "simulate";
+  command.purpose = "predicts memory, step time and cost of one training job, without running it";
+  command.example = "mmoe simulate --job olmoe-elastic-h100 --sweep training.micro_batch_size=1,2,4";
+  command.add_job();
+  add_calibration(command);
+  command.options.add_options()("sweep", po::value<std::vector<std::string>>()->composing()->value_name("KEY=A,B,C"),
+                                "a table over values of one key; given again: over all combinations")(
+      "csv", po::bool_switch(), "print the table of --sweep as CSV, in bytes and seconds")(
+      "print-config", po::bool_switch(), "print the job as it was understood, as a job file, and stop");
+  const Flags flags = parse(command, arguments);
+  if (flags.help_printed) return ExitCode::kDone;
+  if (flags.get<bool>("csv") && (!flags.has("sweep") || flags.json())) {
+    throw ConfigError("simulate: --csv is for the table of --sweep, and not with --json");
+  }
+  if (flags.has("sweep") && !flags.get<bool>("print-config")) return sweep(flags);
+
+  const Job job = flags.job();
+  if (flags.get<bool>("print-config")) {
+    std::cout << to_json(job).dump(2) << '\n';
+    return ExitCode::kDone;
+  }
+  const nlohmann::json plan = to_json(simulate(job, calibration_for(flags, job)));
+  if (flags.json()) {
+    std::cout << plan.dump(2) << '\n';
+  } else {
+    print_plan(plan, job, std::cout);
+  }
+  if (plan["fits"] == true) return ExitCode::kDone;
+  std::cout.flush();
+  std::cerr << job.where << ": " << verdict_line(plan) << '\n';
+  return ExitCode::kAnswerIsNo;
+}
+
+}  // namespace mmoe

@@ -1,0 +1,59 @@
+#pragma once
+// The devices a job runs on.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/units/units.h"
+
+namespace mmoe {
+
+// Datasheet numbers of one device; peaks are dense. 0 means not known or not supported.
+struct DeviceSpec {
+  std::string name;  // "h100-sxm-80gb", "cpu"
+  bool is_cpu = false;
+  Bytes memory;
+  BytesPerSecond memory_bandwidth;
+  FlopsPerSecond peak_fp64, peak_fp32, peak_bf16, peak_fp8;
+  FlopsPerSecond peak_tf32, peak_fp16;
+  BytesPerSecond link_bandwidth;  // to other devices of the node (NVLink, Infinity Fabric), one direction
+  double power_watt = 0;
+  std::string source;  // where the numbers come from
+};
+
+// One level of a cluster's network; bandwidths are of one device, in one direction.
+struct FabricLevel {
+  std::string name;     // "node", "cluster"
+  int64_t devices = 0;  // how many devices it joins; 0: all
+  BytesPerSecond bandwidth;
+  Seconds latency;  // 0: not known
+};
+
+// Nodes, network and running costs. What is 0 is not known.
+struct ClusterSpec {
+  std::string name;
+  std::string device;  // hardware.device where the job names none
+  int64_t devices_per_node = 0;
+  std::vector<FabricLevel> levels;    // from the node outwards
+  double price_per_device_hour = 0;   // US dollars
+  double hours_between_failures = 0;  // mean, of one device
+  double power_watt_per_device = 0;   // with its share of node and network
+};
+
+enum class AllocatorKind { kDefault, kExpandableSegments };
+
+struct HardwareConfig {
+  std::string device = "cpu";
+  DeviceSpec spec;
+  int64_t num_devices = 1;
+  int64_t devices_per_node = 0;  // default: 8, at most num_devices
+  std::string cluster;           // a preset or a file; empty: none
+  ClusterSpec cluster_spec;
+  Bytes usable_memory;  // default: the device's capacity less what the runtime keeps
+  AllocatorKind allocator = AllocatorKind::kDefault;
+
+  void validate(const std::string& where) const;
+};
+
+}  // namespace mmoe

@@ -1,0 +1,21 @@
+#pragma once
+// Which layers each pipeline rank holds.
+
+#include <cstdint>
+#include <vector>
+
+#include "sim/config/model_config.h"
+#include "sim/config/parallelism_config.h"
+
+namespace mmoe {
+
+// The layers of each pipeline rank, in order. Layers are cut into pipeline x virtual_pipeline chunks of equal length,
+// the first ones one layer longer where that does not divide; chunk c belongs to rank c mod pipeline.
+std::vector<std::vector<int64_t>> layers_by_pipeline_rank(const ModelConfig& model,
+                                                          const ParallelismConfig& parallelism);
+
+// The same, counting MoE layers only, from 0 for the first MoE layer of the model.
+std::vector<std::vector<int64_t>> moe_layers_by_pipeline_rank(const ModelConfig& model,
+                                                              const ParallelismConfig& parallelism);
+
+}  // namespace mmoe

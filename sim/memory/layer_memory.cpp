@@ -1,0 +1,271 @@
+#include "sim/memory/layer_memory.h"
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include "sim/memory/chunks.h"
+
+namespace mmoe {
+namespace {
+
+constexpr double kIndexBytes = 4, kCountBytes = 8;
+
+// Sizes of one layer. Dims as in train/ops: T tokens, D hidden, H and G heads, h head size, A = H h, C = (H + 2G) h,
+// M = (H + G) h, E experts, F expert width, W width of a dense or shared feed-forward, K slots, R rows; b and a bytes of
+// an element in the compute and the accumulate type.
+struct Sizes {
+  double T, D, H, G, h, A, C, M, E, F, W, K, b, a;
+  double rows, row_capacity;
+  bool mixed;  // bf16 with fp32 sums
+  bool cpu;
+  QkNorm qk_norm;
+  double seq_len;
+
+  double stream() const { return T * D * b; }
+  double wide_stream() const { return T * D * a; }
+};
+
+Sizes sizes(const Job& job, int64_t layer, int k) {
+  const ModelConfig& model = job.model;
+  const bool moe = model.is_moe_layer(layer);
+  Sizes s{};
+  s.T = static_cast<double>(job.training.micro_batch_tokens());
+  s.D = static_cast<double>(model.hidden_size);
+  s.H = static_cast<double>(model.num_heads);
+  s.G = static_cast<double>(model.num_kv_heads);
+  s.h = static_cast<double>(model.head_dim);
+  s.A = s.H * s.h;
+  s.C = (s.H + 2 * s.G) * s.h;
+  s.M = (s.H + s.G) * s.h;
+  s.E = static_cast<double>(model.num_experts);
+  s.F = static_cast<double>(model.expert_hidden_size);
+  s.W = static_cast<double>(moe ? model.shared_expert_hidden_size : model.dense_hidden_size);
+  s.K = moe ? k : 0;
+  s.b = compute_bytes(job.training.precision);
+  s.a = accumulate_bytes(job.training.precision);
+  s.mixed = s.a != s.b;
+  s.cpu = job.hardware.spec.is_cpu;
+  s.qk_norm = model.qk_norm;
+  s.seq_len = static_cast<double>(job.training.seq_len);
+  const double alignment = !s.cpu ? 8 : s.mixed ? static_cast<double>(kBf16SegmentRows) : 1;
+  const double segments = std::min(s.T * s.K, s.E);
+  s.row_capacity = std::floor((s.T * s.K + segments * (alignment - 1)) / alignment) * alignment;
+  // A segment's length modulo the alignment is close to uniform; on CUDA the whole capacity is allocated.
+  s.rows = s.cpu ? s.T * s.K + std::min(s.T, s.E) * (alignment - 1) / 2 : s.row_capacity;
+  return s;
+}
+
+double rstd_bytes(const Sizes& s) { return s.T * s.a; }
+
+// Queries and keys before their norm, and the norms' deviations.
+double unnormed_bytes(const Sizes& s) {
+  if (s.qk_norm == QkNorm::kNone) return 0;
+  return s.T * s.M * s.b + (s.qk_norm == QkNorm::kPerHead ? s.T * (s.H + s.G) * s.a : 2 * s.T * s.a);
+}
+
+double log_sum_exp_bytes(const Sizes& s) { return s.T * s.H * s.a; }
+
+// Scratch of LibTorch's CPU flash attention: a tile of scores and of the result for each thread.
+double attention_workspace(const Sizes& s) {
+  if (!s.cpu) return 0;
+  const double query_tile = std::min(s.seq_len, s.seq_len >= 768 ? 256.0 : s.seq_len >= 192 ? 64.0 : 32.0);
+  const double key_tile = std::min(s.seq_len, 512.0);
+  const double threads = std::max(1u, std::thread::hardware_concurrency());
+  return threads * query_tile * (key_tile + 2 + s.h) * s.a;
+}
+
+// A weight's gradient before it is added in the wider type, and the copy in that type which the addition makes.
+double weight_gradient_temporary(const Sizes& s, double elements) { return s.mixed ? elements * (s.b + s.a) : 0; }
+
+double attention_kept(const Sizes& s) {
+  return 2 * s.stream() + rstd_bytes(s) + s.T * s.C * s.b + unnormed_bytes(s) + s.T * s.A * s.b + log_sum_exp_bytes(s);
+}
+
+// Probabilities, log-sum-exp, counts and reported losses; weights and indices of the selected experts.
+double router_fixed(const Sizes& s) { return s.T * s.E * s.a + s.T * s.a + s.E * kCountBytes + 2 * s.a; }
+double router_selected(const Sizes& s) { return s.T * s.K * (s.a + kIndexBytes); }
+double dispatch_kept(const Sizes& s) {
+  return (s.E + 1) * kCountBytes + 2 * s.row_capacity * kIndexBytes + s.T * s.K * kIndexBytes;
+}
+double experts_gate_up(const Sizes& s) { return s.rows * 2 * s.F * s.b; }
+// The two chunk buffers of the CPU path; on CUDA whole-size ones.
+double experts_buffers(const Sizes& s) {
+  const double height = s.cpu ? static_cast<double>(kExpertChunkRows) : s.row_capacity;
+  return height * (s.D + s.F) * s.b;
+}
+
+double feed_forward_kept(const Sizes& s, bool moe) {
+  double bytes = 2 * s.stream() + rstd_bytes(s);  // normed input and the block's output
+  if (s.W > 0) bytes += s.T * 2 * s.W * s.b;
+  if (moe) bytes += router_fixed(s) + router_selected(s) + dispatch_kept(s) + experts_gate_up(s);
+  return bytes;
+}
+
+enum class Keep { kAll, kNothing };
+
+// From the block's input on; leaves the block's output live, and what the backward pass needs.
+void attention_forward(const Sizes& s, Keep keep, AllocationMeter& meter) {
+  meter.allocate(s.stream() + rstd_bytes(s));
+  meter.allocate(s.T * s.C * s.b);
+  meter.allocate(unnormed_bytes(s));
+  if (keep == Keep::kNothing) meter.free(rstd_bytes(s) + unnormed_bytes(s));
+  meter.allocate(s.T * s.A * s.b + log_sum_exp_bytes(s));
+  meter.touch(attention_workspace(s));
+  if (keep == Keep::kNothing) meter.free(log_sum_exp_bytes(s));
+  meter.allocate(s.stream());
+  if (keep == Keep::kNothing) meter.free(s.stream() + s.T * (s.C + s.A) * s.b);
+}
+
+void feed_forward_forward(const Sizes& s, bool moe, Keep keep, AllocationMeter& meter) {
+  meter.allocate(s.stream() + rstd_bytes(s));
+  if (keep == Keep::kNothing) meter.free(rstd_bytes(s));
+  if (s.W > 0) {
+    meter.allocate(s.T * 2 * s.W * s.b);
+    meter.allocate(s.T * s.W * s.b);
+    meter.allocate(s.stream());
+    meter.free(s.T * s.W * s.b);
+    if (keep == Keep::kNothing) meter.free(s.T * 2 * s.W * s.b);
+    if (!moe) {
+      if (keep == Keep::kNothing) meter.free(s.stream());
+      return;
+    }
+  }
+  if (s.mixed) meter.allocate(s.wide_stream());
+  meter.allocate(s.T * s.E * s.a);
+  if (s.mixed) meter.free(s.wide_stream());
+  meter.allocate(router_fixed(s) - s.T * s.E * s.a + router_selected(s));
+  if (keep == Keep::kNothing) meter.free(s.T * s.E * s.a + s.T * s.a);
+  meter.allocate(dispatch_kept(s));
+  meter.allocate(experts_gate_up(s));
+  meter.allocate(experts_buffers(s), MemoryCause::kWorkspace);
+  meter.allocate(s.cpu ? s.wide_stream() : s.stream());
+  meter.free(experts_buffers(s), MemoryCause::kWorkspace);
+  if (s.cpu && s.mixed) {
+    meter.allocate(s.stream());
+    meter.free(s.wide_stream());
+  }
+  if (s.W > 0) meter.free(s.stream());  // the shared expert's sum, which nobody keeps
+  if (keep == Keep::kNothing) {
+    meter.free(s.stream() + router_selected(s) + s.E * kCountBytes + 2 * s.a + dispatch_kept(s) + experts_gate_up(s));
+    meter.allocate(s.E * kCountBytes + 2 * s.a);  // the report stays
+  }
+}
+
+// With the gradient of the block's output live and the block's output itself freed; leaves the gradient of its input.
+void feed_forward_backward(const Sizes& s, bool moe, AllocationMeter& meter) {
+  if (moe) {
+    meter.allocate(s.T * s.K * s.a);
+    meter.allocate(experts_buffers(s), MemoryCause::kWorkspace);
+    meter.allocate(s.cpu ? s.wide_stream() : s.stream());
+    const double per_expert = s.cpu ? 1 : s.E;
+    meter.touch(weight_gradient_temporary(s, per_expert * 2 * s.F * s.D));
+    if (s.cpu && s.mixed) {
+      meter.allocate(s.stream());
+      meter.free(s.wide_stream());
+    }
+    meter.free(experts_buffers(s), MemoryCause::kWorkspace);
+    meter.free(dispatch_kept(s) + experts_gate_up(s));
+    if (s.mixed) {
+      meter.touch(s.wide_stream());
+    }
+    meter.free(router_fixed(s) + router_selected(s) + s.T * s.K * s.a);
+  }
+  if (s.W > 0) {
+    meter.allocate(s.T * s.W * s.b);
+    meter.touch(weight_gradient_temporary(s, 2 * s.W * s.D));
+    if (!moe) meter.allocate(s.stream());
+    meter.free(s.T * 3 * s.W * s.b);
+  }
+  meter.free(2 * s.stream() + rstd_bytes(s));  // normed input, its gradient
+}
+
+void attention_backward(const Sizes& s, AllocationMeter& meter) {
+  meter.free(s.stream());  // the block's output, kept by the next norm until now
+  meter.touch(weight_gradient_temporary(s, s.D * s.A));
+  meter.allocate(s.T * s.A * s.b);
+  meter.allocate(s.T * s.C * s.b);  // gradients of queries, keys and values
+  meter.touch(attention_workspace(s));
+  meter.free(s.T * s.A * s.b + log_sum_exp_bytes(s));
+  meter.allocate(s.T * s.C * s.b);  // fused
+  meter.free(s.T * 2 * s.C * s.b + s.T * s.A * s.b);
+  meter.touch(weight_gradient_temporary(s, s.C * s.D));
+  meter.allocate(s.stream());
+  meter.free(s.T * s.C * s.b + s.stream() + unnormed_bytes(s));
+  meter.free(s.stream() + rstd_bytes(s));
+}
+
+BytesByCause above(const AllocationMeter& meter, double base) {
+  BytesByCause peak = meter.peak();
+  peak[static_cast<int>(MemoryCause::kActivations)] -= base;
+  return peak;
+}
+
+}  // namespace
+
+double compute_bytes(Precision precision) {
+  return precision == Precision::kFp64 ? 8 : precision == Precision::kFp32 ? 4 : precision == Precision::kBf16 ? 2 : 1;
+}
+
+double accumulate_bytes(Precision precision) { return precision == Precision::kFp64 ? 8 : 4; }
+
+double residual_bytes(const Job& job) { return sizes(job, 0, 0).stream(); }
+
+double kept_bytes_per_k(const Job& job) {
+  if (job.model.num_moe_layers() == 0 || job.training.recompute.full || job.training.recompute.has("moe")) return 0;
+  const Sizes s = sizes(job, job.model.num_dense_layers, 1);
+  return s.T * (s.a + kIndexBytes) + s.T * (3 * kIndexBytes + 2 * s.F * s.b);
+}
+
+LayerMemory layer_memory(const Job& job, int64_t layer, int k) {
+  const Sizes s = sizes(job, layer, k);
+  const bool moe = job.model.is_moe_layer(layer);
+  const Recompute& recompute = job.training.recompute;
+  const bool again_attention = recompute.full || recompute.has("attention");
+  const bool again_feed_forward = recompute.full || recompute.has("moe");
+  const double report = moe ? s.E * kCountBytes + 2 * s.a : 0;
+  LayerMemory memory;
+
+  AllocationMeter forward;
+  attention_forward(s, again_attention ? Keep::kNothing : Keep::kAll, forward);
+  memory.kept_attention = recompute.full ? 0 : again_attention ? s.stream() : attention_kept(s);
+  feed_forward_forward(s, moe, again_feed_forward ? Keep::kNothing : Keep::kAll, forward);
+  memory.kept = memory.kept_attention + (again_feed_forward ? s.stream() + report : feed_forward_kept(s, moe));
+  memory.forward_peak = forward.peak();
+
+  // In the backward pass the layer's output is gone (its consumer has run), its gradient and the token losses are there.
+  AllocationMeter backward;
+  backward.allocate(s.T * s.a);
+  if (recompute.full) {
+    backward.allocate(s.stream() + report);
+    attention_forward(s, Keep::kAll, backward);
+    feed_forward_forward(s, moe, Keep::kAll, backward);
+    feed_forward_backward(s, moe, backward);
+    attention_backward(s, backward);
+  } else {
+    backward.allocate(memory.kept);
+    if (again_feed_forward) feed_forward_forward(s, moe, Keep::kAll, backward);
+    feed_forward_backward(s, moe, backward);
+    if (again_attention) {
+      backward.free(s.stream());
+      attention_forward(s, Keep::kAll, backward);
+    }
+    attention_backward(s, backward);
+  }
+  memory.backward_peak = above(backward, 0);
+  return memory;
+}
+
+BytesByCause loss_head_peak(const Job& job) {
+  const Sizes s = sizes(job, 0, 0);
+  const auto vocab = static_cast<double>(job.model.vocab_size);
+  const auto chunk =
+      static_cast<double>(loss_chunk_rows(job.training.micro_batch_tokens(), job.model.vocab_size));
+  BytesByCause bytes{};
+  bytes[static_cast<int>(MemoryCause::kActivations)] = 2 * s.stream() + 2 * rstd_bytes(s);
+  bytes[static_cast<int>(MemoryCause::kLogits)] = chunk * vocab * s.b;
+  bytes[static_cast<int>(MemoryCause::kWorkspace)] = weight_gradient_temporary(s, vocab * s.D);
+  return bytes;
+}
+
+}  // namespace mmoe

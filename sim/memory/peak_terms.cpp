@@ -1,0 +1,49 @@
+#include "sim/memory/peak_terms.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "sim/memory/layer_memory.h"
+#include "sim/memory/step_memory.h"
+
+namespace mmoe {
+
+PeakTerms peak_terms(const Job& job) {
+  PeakTerms result;
+  result.persistent = persistent_memory(job).total();
+  const int k_min = job.elastic.k_min, k_max = job.elastic.k_max;
+  RunningMaximumTerms& terms = result.terms;
+  terms.slope = kept_bytes_per_k(job);
+  double fixed = residual_bytes(job);  // kept by earlier layers, apart from slope * (their sum of k)
+  double least = 0;                    // of moments before the first MoE layer
+  const auto raise_last = [&](double bytes) {
+    if (terms.bump.empty()) {
+      least = std::max(least, bytes);
+    } else {
+      for (double& bump : terms.bump.back()) bump = std::max(bump, bytes - terms.fixed.back());
+    }
+  };
+  for (int64_t layer = 0; layer < job.model.num_layers; ++layer) {
+    if (!job.model.is_moe_layer(layer)) {
+      const LayerMemory memory = layer_memory(job, layer, 0);
+      raise_last(fixed + std::max(sum_of(memory.forward_peak), sum_of(memory.backward_peak)));
+      fixed += memory.kept;
+      continue;
+    }
+    // Moments inside the layer come before its own k counts in the sum, so their bumps give slope * k back.
+    std::vector<double> bumps;
+    for (int k = k_min; k <= k_max; ++k) {
+      const LayerMemory memory = layer_memory(job, layer, k);
+      bumps.push_back(std::max(sum_of(memory.forward_peak), sum_of(memory.backward_peak)) - terms.slope * k);
+    }
+    terms.fixed.push_back(fixed);
+    terms.bump.push_back(std::move(bumps));
+    fixed += layer_memory(job, layer, k_min).kept - terms.slope * k_min;
+  }
+  raise_last(fixed + sum_of(loss_head_peak(job)));
+  result.least = result.persistent + Bytes{least};
+  return result;
+}
+
+}  // namespace mmoe

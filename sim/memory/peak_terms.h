@@ -1,0 +1,20 @@
+#pragma once
+// A step's peak as a function of the drawn k_l, in the form whose exact law sim/elastic computes.
+
+#include "sim/config/job.h"
+#include "sim/elastic/running_maximum.h"
+#include "sim/units/units.h"
+
+namespace mmoe {
+
+// The peak of one micro-batch as a running maximum over the MoE layers:
+//   peak = max(least, persistent + max over l of fixed[l] + slope * (k_1 + ... + k_l) + bump[l][k_l - k_min])
+// For a model without MoE layers `terms` is empty and `least` is the peak.
+struct PeakTerms {
+  Bytes persistent;
+  Bytes least;
+  RunningMaximumTerms terms;
+};
+PeakTerms peak_terms(const Job& job);
+
+}  // namespace mmoe

@@ -1,0 +1,104 @@
+// Every shipped file loads, and says what it should.
+
+#include <gtest/gtest.h>
+
+#include "profiles/presets/embedded.h"
+#include "sim/config/device_file.h"
+#include "sim/config/job.h"
+#include "sim/config/json_text.h"
+#include "sim/config/model_preset.h"
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+class Device : public testing::TestWithParam<std::string> {};
+
+TEST_P(Device, LoadsAndEachNumberHasItsSource) {
+  const DeviceSpec spec = load_device(GetParam(), "test");
+  EXPECT_EQ(spec.name, GetParam());
+  EXPECT_GT(spec.memory, gib(16));
+  EXPECT_GT(spec.memory_bandwidth.value, 0);
+  const nlohmann::json file = parse_json(*embedded_file("hardware/" + GetParam() + ".json"), GetParam());
+  const nlohmann::json flat = file.flatten();
+  for (const auto& [pointer, value] : flat.items()) {
+    if (!value.is_number()) continue;
+    std::string key = pointer.substr(1);
+    std::replace(key.begin(), key.end(), '/', '.');
+    EXPECT_TRUE(file["sources"].contains(key)) << key << " has no source";
+  }
+  for (const auto& [key, text] : file["sources"].items()) {
+    std::string pointer = "/" + key;
+    std::replace(pointer.begin(), pointer.end(), '.', '/');
+    EXPECT_TRUE(file.contains(nlohmann::json::json_pointer(pointer))) << "source of nothing: " << key;
+  }
+  // On tensor cores half the width is at least twice the rate.
+  if (spec.peak_bf16.value > 0) {
+    EXPECT_GE(spec.peak_bf16.value, 2 * spec.peak_tf32.value * 0.99);  // datasheets round
+  }
+  if (spec.peak_fp8.value > 0) {
+    EXPECT_NEAR(spec.peak_fp8 / spec.peak_bf16, 2, 0.01);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(, Device, testing::ValuesIn(embedded_names("hardware")), [](const auto& row) {
+  std::string name = row.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+TEST(Devices, AllOfTheContractAreThere) {
+  const std::vector<std::string> names = device_names();
+  for (const char* name : {"cpu", "v100-sxm-32gb", "a100-sxm-40gb", "a100-sxm-80gb", "h100-sxm-80gb", "h800-sxm-80gb",
+                           "h200-sxm-141gb", "b200-sxm-180gb", "gb200", "gb300", "mi300x", "mi355x"}) {
+    EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
+  }
+}
+
+// Published parameter counts (model cards), in billions, printed to the digits given.
+struct ModelSize {
+  const char* name;
+  double billions, rounding;
+};
+class ModelPreset : public testing::TestWithParam<ModelSize> {};
+
+TEST_P(ModelPreset, HasItsParameters) {
+  const ModelConfig m = load_model_preset(GetParam().name, "test");
+  m.validate("test");
+  const double h = static_cast<double>(m.hidden_size);
+  const double attention = h * static_cast<double>(2 * m.query_size() + 2 * m.kv_size());
+  const double experts = static_cast<double>(m.num_experts) * (3 * h * static_cast<double>(m.expert_hidden_size) + h);
+  const double embeddings = (m.tie_embeddings ? 1 : 2) * h * static_cast<double>(m.vocab_size);
+  const double parameters =
+      static_cast<double>(m.num_layers) * (attention + experts) + embeddings;  // norms: under 1e-4
+  EXPECT_NEAR(parameters / 1e9, GetParam().billions, GetParam().rounding + 1e-4 * GetParam().billions);
+}
+constexpr ModelSize kSizes[] = {{"mixtral-8x7b", 46.7, 0.05},  {"mixtral-8x22b", 140.6, 0.05},
+                                {"qwen3-30b-a3b", 30.5, 0.05}, {"qwen3-235b-a22b", 235, 0.5},
+                                {"olmoe-1b-7b", 6.9, 0.05},    {"m-moe-20b", 20.2, 0.05}};
+INSTANTIATE_TEST_SUITE_P(, ModelPreset, testing::ValuesIn(kSizes), [](const auto& row) {
+  std::string name = row.param.name;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+TEST(Presets, EveryModelIsInTheTableAbove) { EXPECT_EQ(embedded_names("presets/models").size(), std::size(kSizes)); }
+
+TEST(Presets, JobsLoad) {
+  for (const std::string& name : embedded_names("presets/jobs")) {
+    EXPECT_NO_THROW(parse_job(parse_json(*embedded_file("presets/jobs/" + name + ".json"), name), name, "/")) << name;
+  }
+}
+
+TEST(Presets, ClustersLoadAndNameKnownDevices) {
+  for (const std::string& name : embedded_names("presets/clusters")) {
+    const ClusterSpec cluster = load_cluster(name, "test");
+    EXPECT_EQ(cluster.name, name);
+    EXPECT_NO_THROW(load_device(cluster.device, "test")) << name;
+    ASSERT_FALSE(cluster.levels.empty());
+    EXPECT_EQ(cluster.levels[0].devices, cluster.devices_per_node) << name;
+    EXPECT_EQ(cluster.levels[0].bandwidth, load_device(cluster.device, "test").link_bandwidth) << name;
+  }
+}
+
+}  // namespace
+}  // namespace mmoe

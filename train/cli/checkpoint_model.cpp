@@ -1,0 +1,61 @@
+#include "train/cli/checkpoint_model.h"
+
+#include "sim/config/json_text.h"
+#include "train/checkpoint/model_checkpoint.h"
+#include "train/cli/device.h"
+
+namespace mmoe {
+
+CheckpointModel::CheckpointModel(const std::filesystem::path& folder, int64_t seq_len)
+    : job_(checkpoint_job(folder, seq_len > 0 ? Overrides{{"training.seq_len", std::to_string(seq_len)}} : Overrides{})) {
+  transformer_ = std::make_unique<Transformer>(job_, training_device(job_), Gradients::kNone);
+  load_weights(folder, transformer_->parameters());
+}
+
+void check_vocabulary(const Job& job, const Dataset& data, const std::string& prefix) {
+  if (data.info().vocab_size <= job.model.vocab_size) return;
+  throw ConfigError(prefix + ".json: its vocabulary of " + std::to_string(data.info().vocab_size) + " does not fit " +
+                    job.where + ": model.vocab_size = " + std::to_string(job.model.vocab_size) +
+                    "; build the data with --vocab-size " + std::to_string(job.model.vocab_size) +
+                    " or raise model.vocab_size");
+}
+
+std::vector<int> evaluated_ks(const Flags& flags, const Job& job) {
+  std::vector<int> ks;
+  if (!flags.has("k")) {
+    for (int k = job.elastic.k_min; k <= job.elastic.k_max; ++k) ks.push_back(k);
+    return ks;
+  }
+  for (const double value : parse_numbers(flags.get("k"), "--k")) {
+    const int k = static_cast<int>(value);
+    if (k != value || k < 1 || k > job.model.num_experts) {
+      throw ConfigError("--k " + flags.get("k") + ": each must be a whole number from 1 to model.num_experts = " +
+                        std::to_string(job.model.num_experts));
+    }
+    ks.push_back(k);
+  }
+  return ks;
+}
+
+std::vector<int> read_allocation(const std::string& path, const Job& job) {
+  const nlohmann::json file = read_json_file(path);
+  const std::string rule = "; it must be a list of " + std::to_string(job.model.num_moe_layers()) +
+                           " whole numbers from 1 to " + std::to_string(job.model.num_experts) +
+                           ", one for each MoE layer, as `mmoe allocate` writes it";
+  if (!file.is_object() || !file.contains("k_per_layer") || !file["k_per_layer"].is_array()) {
+    throw ConfigError(path + ": has no list k_per_layer" + rule);
+  }
+  std::vector<int> k;
+  for (const nlohmann::json& value : file["k_per_layer"]) {
+    if (!value.is_number_integer() || value.get<int64_t>() < 1 || value.get<int64_t>() > job.model.num_experts) {
+      throw ConfigError(path + ": k_per_layer holds " + value.dump() + rule);
+    }
+    k.push_back(value.get<int>());
+  }
+  if (static_cast<int64_t>(k.size()) != job.model.num_moe_layers()) {
+    throw ConfigError(path + ": k_per_layer has " + std::to_string(k.size()) + " entries" + rule);
+  }
+  return k;
+}
+
+}  // namespace mmoe

@@ -1,0 +1,37 @@
+#pragma once
+// A model loaded from a checkpoint for evaluation.
+
+#include <filesystem>
+#include <memory>
+
+#include "sim/cli/flags.h"
+#include "train/data/dataset.h"
+#include "train/model/transformer.h"
+
+namespace mmoe {
+
+class CheckpointModel {
+ public:
+  // Loads the weights on the job's device; seq_len 0 keeps the job's. Throws ConfigError.
+  explicit CheckpointModel(const std::filesystem::path& folder, int64_t seq_len = 0);
+
+  const Job& job() const { return job_; }
+  Transformer& transformer() { return *transformer_; }
+  // Sequences an evaluation runs at once: about 4,096 tokens.
+  int64_t batch() const { return std::max<int64_t>(1, 4096 / job_.training.seq_len); }
+
+ private:
+  Job job_;
+  std::unique_ptr<Transformer> transformer_;
+};
+
+// Throws ConfigError where the token files' vocabulary is larger than the model's.
+void check_vocabulary(const Job& job, const Dataset& data, const std::string& prefix);
+
+// --k as a list, or k_min to k_max of the job; each between 1 and num_experts.
+std::vector<int> evaluated_ks(const Flags& flags, const Job& job);
+
+// `k_per_layer` of an allocation file: one k for each MoE layer. Throws ConfigError.
+std::vector<int> read_allocation(const std::string& path, const Job& job);
+
+}  // namespace mmoe

@@ -1,0 +1,75 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+
+#include "train/checkpoint/model_checkpoint.h"
+#include "train/cli/checkpoint_model.h"
+#include "train/cli/commands.h"
+#include "train/cli/device.h"
+#include "train/data/dataset.h"
+#include "train/loop/evaluate.h"
+
+namespace mmoe {
+
+ExitCode eval_command(const std::vector<std::string>& arguments) {
+  CommandLine command;
+  command.name = "eval";
+  command.purpose = "loss and perplexity of a checkpoint at each k, or at a given allocation";
+  command.example = "mmoe eval --checkpoint run/checkpoints/step_1000 --data run/tokens --split valid --k 1,2,6";
+  command.options.add_options()("checkpoint", po::value<std::string>()->required(), "checkpoint folder")(
+      "data", po::value<std::string>()->required(), "prefix of the token files")(
+      "split", po::value<std::string>()->default_value("valid"), "train, valid, search or test")(
+      "seq-len", po::value<int64_t>(), "length of the windows (default: as trained)")(
+      "k", po::value<std::string>(), "numbers of active experts, e.g. 1,2,6 (default: k_min to k_max)")(
+      "allocation", po::value<std::string>(), "allocation.json: one k for each MoE layer")(
+      "max-sequences", po::value<int64_t>()->default_value(0), "evaluate the first windows only (0: all)");
+  add_threads(command);
+  const Flags flags = parse(command, arguments);
+  if (flags.help_printed) return ExitCode::kDone;
+  use_threads(flags);
+  if (flags.has("k") && flags.has("allocation")) throw ConfigError("mmoe eval: give --k or --allocation, not both");
+
+  CheckpointModel checkpoint(flags.get("checkpoint"), flags.has("seq-len") ? flags.get<int64_t>("seq-len") : 0);
+  const Dataset data(flags.get("data"));
+  check_vocabulary(checkpoint.job(), data, flags.get("data"));
+  const Split split = parse_split(flags.get("split"), "--split");
+  const EvaluationWindows windows(data.tokens(split), data.tokenizer(), checkpoint.job().training.seq_len);
+  const auto run = [&](const std::vector<int>& k) {
+    return evaluate(checkpoint.transformer(), windows, k, flags.get<int64_t>("max-sequences"), checkpoint.batch());
+  };
+
+  nlohmann::ordered_json result;
+  result["split"] = flags.get("split");
+  if (flags.has("allocation")) {
+    const std::vector<int> k = read_allocation(flags.get("allocation"), checkpoint.job());
+    const Evaluation evaluation = run(k);
+    result["k_per_layer"] = k;
+    result["loss"] = evaluation.loss;
+    result["perplexity"] = std::exp(evaluation.loss);
+    result["bits_per_byte"] = evaluation.bits_per_byte;
+    result["tokens"] = evaluation.tokens;
+    if (!flags.json()) {
+      std::printf("loss %.4f nats/token, perplexity %.2f, %.4f bits/byte over %ld tokens\n", evaluation.loss,
+                  std::exp(evaluation.loss), evaluation.bits_per_byte, static_cast<long>(evaluation.tokens));
+    }
+  } else {
+    if (!flags.json()) std::printf("   k  loss (nats/token)  perplexity  bits/byte\n");
+    for (const int k : evaluated_ks(flags, checkpoint.job())) {
+      const Evaluation evaluation = run(std::vector<int>(checkpoint.job().model.num_moe_layers(), k));
+      result["loss_by_k"][std::to_string(k)] = evaluation.loss;
+      result["bits_per_byte_by_k"][std::to_string(k)] = evaluation.bits_per_byte;
+      result["tokens"] = evaluation.tokens;
+      result["bits_per_byte"] = evaluation.bits_per_byte;  // at the last, usually largest, k
+      if (!flags.json()) {
+        std::printf("%4d  %17.4f  %10.2f  %9.4f\n", k, evaluation.loss, std::exp(evaluation.loss),
+                    evaluation.bits_per_byte);
+        std::fflush(stdout);
+      }
+    }
+  }
+  if (flags.json()) std::cout << result.dump(2) << '\n';
+  return ExitCode::kDone;
+}
+
+}  // namespace mmoe

@@ -1,0 +1,70 @@
+#include "train/cli/commands.h"
+#include "train/cli/device.h"
+#include "train/loop/run.h"
+
+namespace mmoe {
+namespace {
+
+// --steps, or what training.tokens amounts to.
+int64_t steps_of_run(const Flags& flags, const Job& job) {
+  if (flags.has("steps")) {
+    const auto steps = flags.get<int64_t>("steps");
+    if (steps < 1) throw ConfigError("--steps " + std::to_string(steps) + " is no number of steps; give 1 or more");
+    return steps;
+  }
+  const double per_step = static_cast<double>(job.training.global_batch_size * job.training.seq_len);
+  const auto steps = static_cast<int64_t>(job.training.tokens / per_step);
+  if (steps < 1) {
+    throw ConfigError(job.where + ": training.tokens gives no whole step of " +
+                      std::to_string(static_cast<int64_t>(per_step)) + " tokens; raise it or give --steps N");
+  }
+  return steps;
+}
+
+}  // namespace
+
+ExitCode train_command(const std::vector<std::string>& arguments) {
+  CommandLine command;
+  command.name = "train";
+  command.purpose = "trains the job's model, each MoE layer with its own drawn number k of active experts";
+  command.example = "mmoe train --job job.json --data run/tokens --out run --steps 1000";
+  command.add_job();
+  command.options.add_options()("data", po::value<std::string>()->required(),
+                                "prefix of token files written by `mmoe data build`")(
+      "out", po::value<std::string>()->required(), "run folder: metrics.jsonl, job.json, checkpoints/")(
+      "steps", po::value<int64_t>(), "optimiser steps of the whole run (default: from training.tokens)")(
+      "seed", po::value<uint64_t>(), "overrides training.seed")(
+      "nproc", po::value<int64_t>(), "processes to start on this machine; must be hardware.num_devices")(
+      "resume", po::bool_switch(), "continue from the last checkpoint in --out, bit for bit")(
+      "init", po::value<std::string>(), "start from the weights of this checkpoint folder");
+  add_threads(command);
+  Flags flags = parse(command, arguments);
+  if (flags.help_printed) return ExitCode::kDone;
+  if (flags.has("seed")) flags.overrides.emplace_back("training.seed", std::to_string(flags.get<uint64_t>("seed")));
+  use_threads(flags);
+  const Job job = flags.job();
+  if (job.elastic.budget_is_auto) {
+    throw ConfigError(job.where + ": elastic.budget = auto; let `mmoe budget` choose one and write it into the job");
+  }
+  if (flags.has("nproc") && flags.get<int64_t>("nproc") != job.hardware.num_devices) {
+    throw ConfigError("--nproc " + std::to_string(flags.get<int64_t>("nproc")) + " differs from " + job.where +
+                      ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) + "; make them equal");
+  }
+  if (job.hardware.num_devices != 1) {
+    throw ConfigError(job.where + ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) +
+                      ", but this trainer runs on one device; set it to 1");
+  }
+  RunOptions options;
+  options.data = flags.get("data");
+  options.out = flags.get("out");
+  options.total_steps = steps_of_run(flags, job);
+  options.resume = flags.get<bool>("resume");
+  if (flags.has("init")) options.initial_checkpoint = flags.get("init");
+  if (train_run(job, options) == RunEnd::kStopped) {
+    std::cerr << "stopped by a signal; a checkpoint was written, --resume continues\n";
+    return ExitCode::kDone;
+  }
+  return ExitCode::kDone;
+}
+
+}  // namespace mmoe

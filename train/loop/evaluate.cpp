@@ -1,0 +1,45 @@
+#include "train/loop/evaluate.h"
+
+#include <ATen/ops/empty.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <numbers>
+
+namespace mmoe {
+
+Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, const std::vector<int>& k_per_layer,
+                    int64_t max_windows, int64_t batch) {
+  const c10::NoGradGuard no_grad;
+  const int64_t seq_len = windows.seq_len();
+  const int64_t count = max_windows > 0 ? std::min(max_windows, windows.count()) : windows.count();
+  Evaluation result;
+  int64_t bytes = 0;
+  double total = 0;
+  for (int64_t first = 0; first < count; first += batch) {
+    const int64_t rows = std::min(batch, count - first);
+    const at::Tensor tokens = at::empty({rows, seq_len}, at::kInt), targets = at::empty({rows, seq_len}, at::kInt);
+    for (int64_t r = 0; r < rows; ++r) {
+      result.window_tokens.push_back(windows.window(first + r, tokens.data_ptr<int32_t>() + r * seq_len,
+                                                    targets.data_ptr<int32_t>() + r * seq_len));
+      bytes += windows.target_bytes(first + r);
+    }
+    const at::Tensor losses = transformer
+                                  .evaluate(tokens.view({-1}).to(transformer.device()),
+                                            targets.view({-1}).to(transformer.device()), k_per_layer)
+                                  .view({rows, seq_len})
+                                  .to(at::kDouble)
+                                  .sum(1)
+                                  .cpu();
+    for (int64_t r = 0; r < rows; ++r) {
+      result.window_losses.push_back(losses.data_ptr<double>()[r]);
+      total += result.window_losses.back();
+      result.tokens += result.window_tokens[first + r];
+    }
+  }
+  result.loss = total / static_cast<double>(result.tokens);
+  result.bits_per_byte = total / std::numbers::ln2 / static_cast<double>(bytes);
+  return result;
+}
+
+}  // namespace mmoe

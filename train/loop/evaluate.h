@@ -1,0 +1,23 @@
+#pragma once
+// Loss of a model on a split, at a fixed k for every MoE layer.
+
+#include <vector>
+
+#include "train/data/batches.h"
+#include "train/model/transformer.h"
+
+namespace mmoe {
+
+struct Evaluation {
+  double loss = 0;  // mean nats per token
+  double bits_per_byte = 0;
+  int64_t tokens = 0;
+  std::vector<double> window_losses;  // sum of nats by window, in the split's order
+  std::vector<int64_t> window_tokens;
+};
+
+// Evaluates the first `max_windows` windows (0: all) in batches of `batch` sequences.
+Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, const std::vector<int>& k_per_layer,
+                    int64_t max_windows, int64_t batch);
+
+}  // namespace mmoe

@@ -1,0 +1,59 @@
+#include "train/loop/metrics_log.h"
+
+#include <cerrno>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "profiles/store/atomic_file.h"
+#include "sim/units/errors.h"
+
+namespace mmoe {
+
+MetricsLog::MetricsLog(const std::filesystem::path& run_folder, int64_t last_step)
+    : path_(run_folder / "metrics.jsonl") {
+  std::string kept;
+  if (last_step > 0) {
+    std::ifstream old(path_);
+    for (std::string line; std::getline(old, line);) {
+      const nlohmann::json entry = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (entry.is_discarded() || !entry.contains("step") || entry["step"].get<int64_t>() > last_step) break;
+      kept += line + "\n";
+    }
+  }
+  write_file_atomically(path_.string(), kept);
+  file_.open(path_, std::ios::app);
+}
+
+void MetricsLog::write(const StepResult& result, int64_t tokens_per_step) {
+  nlohmann::ordered_json line;
+  line["step"] = result.step;
+  line["tokens"] = result.step * tokens_per_step;
+  line["loss"] = result.loss;
+  // Draws are whole numbers and written as such; top_p has a mean over tokens.
+  nlohmann::ordered_json k = nlohmann::ordered_json::array();
+  for (const std::vector<double>& micro_batch : result.k_per_layer) {
+    nlohmann::ordered_json row = nlohmann::ordered_json::array();
+    for (const double value : micro_batch) {
+      if (value == static_cast<double>(static_cast<int64_t>(value))) {
+        row.push_back(static_cast<int64_t>(value));
+      } else {
+        row.push_back(value);
+      }
+    }
+    k.push_back(std::move(row));
+  }
+  line["k_per_layer"] = std::move(k);
+  line["seconds"] = result.seconds;
+  line["tokens_per_second"] = static_cast<double>(tokens_per_step) / result.seconds;
+  line["peak_allocated_bytes"] = result.peak_allocated_bytes;
+  line["peak_allocated_bytes_by_rank"] = {result.peak_allocated_bytes};
+  line["learning_rate"] = result.learning_rate;
+  line["grad_norm"] = result.grad_norm;
+  line["load_balance_loss"] = result.load_balance_loss;
+  line["z_loss"] = result.z_loss;
+  errno = 0;
+  file_ << line.dump() << '\n' << std::flush;
+  if (!file_) throw std::system_error(errno, std::generic_category(), path_.string());
+}
+
+}  // namespace mmoe

@@ -1,0 +1,147 @@
+#include "train/loop/run.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+
+#include "profiles/store/atomic_file.h"
+#include "sim/units/errors.h"
+#include "train/checkpoint/checkpoint_directory.h"
+#include "train/checkpoint/model_checkpoint.h"
+#include "train/cli/checkpoint_model.h"
+#include "train/cli/device.h"
+#include "train/data/dataset.h"
+#include "train/loop/metrics_log.h"
+#include "train/loop/trainer.h"
+
+namespace mmoe {
+namespace {
+
+volatile std::sig_atomic_t stop_requested = 0;
+
+// Asks for a checkpoint and a clean end while it lives; a second SIGINT kills as usual.
+class StopSignals {
+ public:
+  StopSignals() {
+    stop_requested = 0;
+    for (size_t i = 0; i < 3; ++i) {
+      struct sigaction action = {};
+      action.sa_handler = [](int) { stop_requested = 1; };
+      action.sa_flags = SA_RESETHAND;
+      sigaction(kSignals[i], &action, &old_[i]);
+    }
+  }
+  ~StopSignals() {
+    for (size_t i = 0; i < 3; ++i) sigaction(kSignals[i], &old_[i], nullptr);
+  }
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+ private:
+  static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1};
+  struct sigaction old_[3];
+};
+
+// One line that is rewritten on a terminal, a plain line every ten seconds elsewhere.
+class Progress {
+ public:
+  explicit Progress(int64_t total_steps) : total_(total_steps), terminal_(isatty(STDERR_FILENO) != 0) {}
+  ~Progress() {
+    if (terminal_ && shown_) std::fputc('\n', stderr);
+  }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void show(const StepResult& result, int64_t tokens_per_step) {
+    const auto now = std::chrono::steady_clock::now();
+    const double interval = terminal_ ? 0.2 : 10;
+    const bool last = result.step == total_;
+    if (first_step_ == 0) first_step_ = result.step;
+    if (!last && shown_ && std::chrono::duration<double>(now - last_shown_).count() < interval) return;
+    shown_ = true;
+    last_shown_ = now;
+    double k_sum = 0, k_count = 0;
+    for (const std::vector<double>& micro_batch : result.k_per_layer) {
+      for (const double k : micro_batch) k_sum += k, ++k_count;
+    }
+    const auto steps_done = static_cast<double>(result.step - first_step_ + 1);
+    const double per_step = std::chrono::duration<double>(now - start_).count() / steps_done;
+    const Seconds left{per_step * static_cast<double>(total_ - result.step)};
+    std::fprintf(stderr, "%sstep %ld/%ld  loss %.4f  k %.2f  %.0f tokens/s  peak %s  left %s%s", terminal_ ? "\r\x1b[K" : "",
+                 static_cast<long>(result.step), static_cast<long>(total_), result.loss,
+                 k_count > 0 ? k_sum / k_count : 0.0, static_cast<double>(tokens_per_step) / result.seconds,
+                 to_string(Bytes{static_cast<double>(result.peak_allocated_bytes)}).c_str(), to_string(left).c_str(),
+                 terminal_ ? "" : "\n");
+  }
+
+ private:
+  int64_t total_, first_step_ = 0;
+  bool terminal_, shown_ = false;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), last_shown_;
+};
+
+// A resumed run must be the same run: everything that decides its numbers.
+void check_same_run(const Job& job, const std::filesystem::path& checkpoint) {
+  const nlohmann::json now = to_json(job), then = to_json(checkpoint_job(checkpoint));
+  for (const char* section : {"model", "training", "elastic"}) {
+    for (const auto& [key, value] : now[section].items()) {
+      if (then[section].contains(key) && then[section][key] == value) continue;
+      throw ConfigError(job.where + ": " + section + "." + key + " differs from the run that " + checkpoint.string() +
+                        " belongs to; resume with the run's own job.json, or start a new run with --init");
+    }
+  }
+}
+
+}  // namespace
+
+RunEnd train_run(const Job& job, const RunOptions& options) {
+  const c10::Device device = training_device(job);
+  const Dataset data(options.data.string());
+  check_vocabulary(job, data, options.data.string());
+  const Batches batches(data.tokens(Split::kTrain), job.training.seq_len, job.training.seed);
+  const auto latest = latest_checkpoint(options.out);
+  if (latest && !options.resume) {
+    throw ConfigError("--out " + options.out.string() + " already holds a run (" + latest->filename().string() +
+                      "); continue it with --resume or choose another folder");
+  }
+  if (latest) check_same_run(job, *latest);
+
+  Trainer trainer(job, device);
+  int64_t done = 0;
+  if (latest) {
+    done = read_checkpoint_state(*latest).at("step").get<int64_t>();
+    load_weights(*latest, trainer.transformer().parameters());
+    load_optimizer(*latest, trainer.transformer().parameters(), trainer.optimizer());
+  } else if (options.initial_checkpoint) {
+    read_checkpoint_state(*options.initial_checkpoint);
+    load_weights(*options.initial_checkpoint, trainer.transformer().parameters());
+  }
+  std::error_code error;
+  std::filesystem::create_directories(options.out, error);
+  if (error) throw ConfigError("--out " + options.out.string() + " cannot be made: " + error.message());
+  remove_unfinished_checkpoints(options.out);
+  write_file_atomically((options.out / "job.json").string(), to_json(job).dump(2) + "\n");
+
+  const int64_t tokens_per_step = job.training.global_batch_size * job.training.seq_len;
+  const nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data.info().text_hash}};
+  const auto save = [&](int64_t step) {
+    save_checkpoint(options.out, job, step, trainer.transformer().parameters(), trainer.optimizer(), extra);
+  };
+  MetricsLog metrics(options.out, done);
+  Progress progress(options.total_steps);
+  const StopSignals signals;
+  for (int64_t step = done + 1; step <= options.total_steps; ++step) {
+    const StepResult result = trainer.run_step(step, options.total_steps, batches);
+    metrics.write(result, tokens_per_step);
+    progress.show(result, tokens_per_step);
+    const int64_t interval = job.training.checkpoint_interval;
+    const bool last = step == options.total_steps;
+    if (last || stop_requested != 0 || (interval > 0 && step % interval == 0)) save(step);
+    if (stop_requested != 0 && !last) return RunEnd::kStopped;
+  }
+  return RunEnd::kFinished;
+}
+
+}  // namespace mmoe

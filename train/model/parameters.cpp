@@ -1,0 +1,90 @@
+#include "train/model/parameters.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "sim/units/errors.h"
+#include "train/ops/parallel.h"
+#include "train/profiling/operation_scope.h"
+
+namespace mmoe {
+namespace {
+
+// FNV-1a, so that a tensor's initial values do not depend on which other tensors there are.
+uint64_t hash_name(const std::string& name) {
+  uint64_t hash = 14695981039346656037ULL;
+  for (const unsigned char c : name) hash = (hash ^ c) * 1099511628211ULL;
+  return hash;
+}
+
+void initialise(const ParameterSpec& spec, at::Tensor destination, uint64_t seed) {
+  if (spec.initial_std == 0) {
+    destination.fill_(1);
+    return;
+  }
+  const at::Generator generator = at::detail::createCPUGenerator(seed ^ hash_name(spec.name));
+  const at::Tensor values = at::empty(spec.shape, at::TensorOptions().dtype(destination.scalar_type()));
+  values.normal_(0, spec.initial_std, generator);
+  destination.copy_(values);
+}
+
+}  // namespace
+
+int64_t padded_elements(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return (count + 15) / 16 * 16;
+}
+
+ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type,
+                               c10::Device device, uint64_t seed, Gradients gradients) {
+  std::vector<const ParameterSpec*> ordered;
+  int64_t total = 0;
+  for (const WeightDecay decay : {WeightDecay::kOn, WeightDecay::kOff}) {
+    for (const ParameterSpec& spec : specs) {
+      if (spec.decay != decay) continue;
+      ordered.push_back(&spec);
+      total += padded_elements(spec.shape);
+    }
+    if (decay == WeightDecay::kOn) num_decayed_ = total;
+  }
+  const at::ScalarType master_type = accumulate_type(compute_type);
+  const auto options = at::TensorOptions().device(device);
+  master_ = at::zeros({total}, options.dtype(master_type));
+  compute_ = master_type == compute_type ? master_ : at::zeros({total}, options.dtype(compute_type));
+  if (gradients == Gradients::kAllocated) grad_ = at::zeros({total}, options.dtype(master_type));
+
+  int64_t offset = 0;
+  for (const ParameterSpec* spec : ordered) {
+    int64_t count = 1;
+    for (const int64_t size : spec->shape) count *= size;
+    const auto view = [&](const at::Tensor& flat) { return flat.narrow(0, offset, count).view(spec->shape); };
+    Parameter parameter{spec->name, view(compute_), view(master_), {}, spec->decay};
+    if (grad_.defined()) parameter.grad = view(grad_);
+    initialise(*spec, parameter.master, seed);
+    parameters_.push_back(std::move(parameter));
+    offset += padded_elements(spec->shape);
+  }
+  refresh_compute_weights();
+}
+
+const Parameter& ParameterStore::at(const std::string& name) const {
+  const auto found = std::find_if(parameters_.begin(), parameters_.end(),
+                                  [&](const Parameter& parameter) { return parameter.name == name; });
+  MMOE_CHECK(found != parameters_.end()) << "no parameter " << name;
+  return *found;
+}
+
+void ParameterStore::refresh_compute_weights() {
+  if (!compute_.is_same(master_)) compute_.copy_(master_);
+}
+
+void ParameterStore::zero_gradients() {
+  const OperationScope scope("optimizer", OperationPhase::kUpdate, {});
+  grad_.zero_();
+}
+
+}  // namespace mmoe

@@ -1,0 +1,197 @@
+#include "train/model/transformer.h"
+
+#include <cmath>
+#include <memory>
+
+#include "sim/units/errors.h"
+#include "train/ops/embedding.h"
+#include "train/ops/loss_head.h"
+#include "train/ops/mlp.h"
+#include "train/ops/norm.h"
+#include "train/ops/recompute.h"
+
+namespace mmoe {
+namespace {
+
+std::string layer_name(int64_t layer, const char* part) { return "layers." + std::to_string(layer) + "." + part; }
+
+kernels::GateNormalization gate_normalization(GateNormalization normalization) {
+  switch (normalization) {
+    case GateNormalization::kSelected:
+      return kernels::GateNormalization::kSelected;
+    case GateNormalization::kReference:
+      return kernels::GateNormalization::kReference;
+    default:
+      return kernels::GateNormalization::kNone;
+  }
+}
+
+}  // namespace
+
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
+  const int64_t D = model.hidden_size, M = model.query_size(), N = model.kv_size();
+  const double std = std::sqrt(2.0 / (5.0 * static_cast<double>(D)));
+  const double output_std = std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
+  std::vector<ParameterSpec> specs;
+  const auto norm = [&](const std::string& name, int64_t size) {
+    specs.push_back({name, {size}, WeightDecay::kOff, 0});
+  };
+  const auto matrix = [&](const std::string& name, std::vector<int64_t> shape, double spread) {
+    specs.push_back({name, std::move(shape), WeightDecay::kOn, spread});
+  };
+  matrix("embedding", {model.vocab_size, D}, std);
+  for (int64_t l = 0; l < model.num_layers; ++l) {
+    norm(layer_name(l, "attention_norm"), D);
+    matrix(layer_name(l, "attention.qkv"), {M + 2 * N, D}, std);
+    if (model.qk_norm != QkNorm::kNone) {
+      const bool per_head = model.qk_norm == QkNorm::kPerHead;
+      norm(layer_name(l, "attention.query_norm"), per_head ? model.head_dim : M);
+      norm(layer_name(l, "attention.key_norm"), per_head ? model.head_dim : N);
+    }
+    matrix(layer_name(l, "attention.output"), {D, M}, output_std);
+    norm(layer_name(l, "feed_forward_norm"), D);
+    const bool moe = model.is_moe_layer(l);
+    const int64_t dense = moe ? model.shared_expert_hidden_size : model.dense_hidden_size;
+    if (dense > 0) {
+      const std::string part = moe ? "shared_expert" : "mlp";
+      matrix(layer_name(l, (part + ".gate_up").c_str()), {2 * dense, D}, std);
+      matrix(layer_name(l, (part + ".down").c_str()), {D, dense}, output_std);
+    }
+    if (moe) {
+      matrix(layer_name(l, "router"), {model.num_experts, D}, std);
+      matrix(layer_name(l, "experts.gate_up"), {model.num_experts, 2 * model.expert_hidden_size, D}, std);
+      matrix(layer_name(l, "experts.down"), {model.num_experts, D, model.expert_hidden_size}, output_std);
+    }
+  }
+  norm("final_norm", D);
+  if (!model.tie_embeddings) matrix("output", {model.vocab_size, D}, std);
+  return specs;
+}
+
+at::ScalarType compute_type(Precision precision) {
+  switch (precision) {
+    case Precision::kFp64:
+      return at::kDouble;
+    case Precision::kFp32:
+      return at::kFloat;
+    case Precision::kBf16:
+      return at::kBFloat16;
+    default:
+      throw ConfigError("training.precision = fp8 can be simulated but not trained; use bf16, fp32 or fp64");
+  }
+}
+
+Transformer::Transformer(const Job& job, c10::Device device, Gradients gradients)
+    : model_(job.model),
+      elastic_(job.elastic),
+      training_(job.training),
+      device_(device),
+      parameters_(parameter_specs(job.model), compute_type(job.training.precision), device, job.training.seed,
+                  gradients),
+      attention_{job.training.seq_len, model_.num_heads, model_.num_kv_heads,
+                 model_.head_dim,      model_.qk_norm,   model_.rms_norm_eps},
+      rope_(make_rope_table(model_.rope_theta, job.training.seq_len, model_.head_dim,
+                            compute_type(job.training.precision), device)) {
+  embedding_ = &parameters_.at("embedding");
+  final_norm_ = &parameters_.at("final_norm");
+  output_ = model_.tie_embeddings ? embedding_ : &parameters_.at("output");
+  for (int64_t l = 0; l < model_.num_layers; ++l) {
+    const auto find = [&](const char* part) { return &parameters_.at(layer_name(l, part)); };
+    Layer layer{find("attention_norm"), find("attention.output"), find("feed_forward_norm"), {}, {}};
+    layer.qkv.projection_CD = find("attention.qkv");
+    if (model_.qk_norm != QkNorm::kNone) {
+      layer.qkv.query_norm = find("attention.query_norm");
+      layer.qkv.key_norm = find("attention.key_norm");
+    }
+    const bool moe = model_.is_moe_layer(l);
+    if (moe) {
+      layer.router = find("router");
+      layer.experts = {find("experts.gate_up"), find("experts.down")};
+    }
+    if (!moe || model_.shared_expert_hidden_size > 0) {
+      layer.mlp_gate_up = find(moe ? "shared_expert.gate_up" : "mlp.gate_up");
+      layer.mlp_down = find(moe ? "shared_expert.down" : "mlp.down");
+    }
+    layers_.push_back(layer);
+  }
+}
+
+at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_TD, Place place) const {
+  const Normed normed = rms_norm(x_TD, *layer.attention_norm, model_.rms_norm_eps, place);
+  const at::Tensor qkv_TC = project_qkv(normed.normed_TD, layer.qkv, rope_, attention_, place);
+  return project_output(normed.residual_TD, attend(qkv_TC, attention_, place), *layer.output, place);
+}
+
+at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
+                                           LayerRouting* report, Place place) const {
+  Normed normed = rms_norm(x_TD, *layer.moe_norm, model_.rms_norm_eps, place);
+  if (layer.mlp_gate_up != nullptr) {
+    const char* const operation = layer.router == nullptr ? "mlp" : "shared_expert";
+    const MlpResult mlp =
+        run_mlp(normed.residual_TD, normed.normed_TD, *layer.mlp_gate_up, *layer.mlp_down, operation, place);
+    if (layer.router == nullptr) return mlp.out_TD;
+    normed = {mlp.out_TD, mlp.x_TD};
+  }
+  RouterSettings settings;
+  settings.top_k = place.k;
+  settings.normalization = gate_normalization(model_.gate_normalization);
+  settings.k_reference = elastic_.k_reference;
+  settings.top_p = elastic_.sampling == Sampling::kTopP ? elastic_.top_p : 0;
+  settings.load_balance_coefficient = training_.load_balance_coefficient * auxiliary_scale;
+  settings.z_loss_coefficient = training_.z_loss_coefficient * auxiliary_scale;
+  const Routing routing = route(normed.normed_TD, *layer.router, settings, place);
+  if (report != nullptr) *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss};
+  return run_experts(normed.residual_TD, routing, layer.experts, place);
+}
+
+at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
+                                      double auxiliary_scale, std::vector<LayerRouting>* routing) {
+  MMOE_CHECK(static_cast<int64_t>(k_per_layer.size()) == model_.num_moe_layers()) << "one k for every MoE layer";
+  if (routing != nullptr) routing->resize(k_per_layer.size());
+  at::Tensor x_TD = embed(tokens_T, *embedding_);
+  const Recompute& keep = training_.recompute;
+  const bool recording = at::GradMode::is_enabled() && x_TD.requires_grad();
+  int64_t moe_layer = 0;
+  for (int64_t l = 0; l < model_.num_layers; ++l) {
+    const Layer& layer = layers_[l];
+    Place place{static_cast<int>(l), 0};
+    LayerRouting* report = nullptr;
+    if (layer.router != nullptr) {
+      place.k = k_per_layer[moe_layer];
+      if (routing != nullptr) report = &(*routing)[moe_layer];
+      ++moe_layer;
+    }
+    // What runs again in the backward pass reports to nobody the second time: `report` may be gone by then.
+    const auto reported = std::make_shared<bool>(false);
+    const auto attention = [this, &layer, place](const at::Tensor& x) { return attention_block(layer, x, place); };
+    const auto feed_forward = [this, &layer, place, auxiliary_scale, report, reported](const at::Tensor& x) {
+      LayerRouting* const first_time = std::exchange(*reported, true) ? nullptr : report;
+      return feed_forward_block(layer, x, auxiliary_scale, first_time, place);
+    };
+    if (recording && keep.full) {
+      x_TD = recompute(x_TD, [attention, feed_forward](const at::Tensor& x) { return feed_forward(attention(x)); });
+    } else {
+      x_TD = recording && keep.has("attention") ? recompute(x_TD, attention) : attention(x_TD);
+      x_TD = recording && keep.has("moe") ? recompute(x_TD, feed_forward) : feed_forward(x_TD);
+    }
+  }
+  return rms_norm(x_TD, *final_norm_, model_.rms_norm_eps, {}).normed_TD;
+}
+
+TrainingForward Transformer::training_forward(const at::Tensor& tokens_T, const at::Tensor& targets_T,
+                                              const std::vector<int>& k_per_layer, double loss_scale,
+                                              double auxiliary_scale) {
+  TrainingForward result;
+  const at::Tensor x_TD = hidden_states(tokens_T, k_per_layer, auxiliary_scale, &result.routing);
+  const LossHeadResult head = loss_head(x_TD, *output_, targets_T, loss_scale);
+  result.loss = head.loss;
+  result.losses_T = head.losses_T;
+  return result;
+}
+
+at::Tensor Transformer::evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T,
+                                 const std::vector<int>& k_per_layer) {
+  return token_losses(hidden_states(tokens_T, k_per_layer, 0, nullptr), *output_, targets_T);
+}
+
+}  // namespace mmoe

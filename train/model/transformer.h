@@ -1,0 +1,84 @@
+#pragma once
+// A decoder-only transformer as OLMoE and Qwen3-MoE have it, with a number of active experts for each MoE layer that is
+// chosen anew in every call. Dims: B sequences, S their length, T = B * S tokens, D hidden size.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "sim/config/job.h"
+#include "train/model/parameters.h"
+#include "train/ops/attention.h"
+#include "train/ops/experts.h"
+#include "train/ops/router.h"
+
+namespace mmoe {
+
+// Every tensor of a model with its initial spread: normal with variance 2 / (5 D) (Nguyen & Salazar 2019,
+// arXiv:1910.05895), projections back onto the residual stream divided by sqrt(2 num_layers).
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& model);
+
+// The type a precision computes in. fp8 is an error: no kernel of the trainer has it.
+at::ScalarType compute_type(Precision precision);
+
+// What one MoE layer reports of a forward pass.
+struct LayerRouting {
+  at::Tensor counts_E;                   // int64
+  at::Tensor load_balance_loss, z_loss;  // one element each, unweighted
+};
+
+struct TrainingForward {
+  at::Tensor loss;      // one element, differentiable: loss_scale * sum of token losses
+  at::Tensor losses_T;  // nats per token
+  std::vector<LayerRouting> routing;  // by MoE layer
+};
+
+class Transformer {
+ public:
+  // Weights are initialised from job.training.seed; a checkpoint may then be copied over parameters().master().
+  Transformer(const Job& job, c10::Device device, Gradients gradients);
+
+  // One micro-batch. tokens and targets: int32 [T], sequence by sequence; k_per_layer: one entry a MoE layer.
+  // auxiliary_scale multiplies the coefficients of the auxiliary losses (1 / micro-batches of the step).
+  TrainingForward training_forward(const at::Tensor& tokens_T, const at::Tensor& targets_T,
+                                   const std::vector<int>& k_per_layer, double loss_scale, double auxiliary_scale);
+
+  // Losses per token (nats), nothing kept. Call under NoGradGuard.
+  at::Tensor evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T, const std::vector<int>& k_per_layer);
+
+  ParameterStore& parameters() { return parameters_; }
+  const ParameterStore& parameters() const { return parameters_; }
+  const ModelConfig& model() const { return model_; }
+  c10::Device device() const { return device_; }
+
+ private:
+  struct Layer {
+    const Parameter *attention_norm, *output, *moe_norm;
+    QkvWeights qkv;
+    const Parameter* router = nullptr;  // null in dense layers
+    ExpertWeights experts;
+    const Parameter *mlp_gate_up = nullptr, *mlp_down = nullptr;  // of a dense layer or of the shared expert
+  };
+
+  at::Tensor hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer, double auxiliary_scale,
+                           std::vector<LayerRouting>* routing);
+  at::Tensor attention_block(const Layer& layer, const at::Tensor& x_TD, Place place) const;
+  at::Tensor feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
+                                LayerRouting* routing, Place place) const;
+
+  ModelConfig model_;
+  ElasticConfig elastic_;
+  TrainingConfig training_;
+  c10::Device device_;
+  ParameterStore parameters_;
+  AttentionShape attention_;
+  RopeTable rope_;
+  std::vector<Layer> layers_;
+  const Parameter *embedding_, *final_norm_, *output_;
+};
+
+}  // namespace mmoe

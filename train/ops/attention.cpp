@@ -1,0 +1,220 @@
+#include "train/ops/attention.h"
+
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rope/rope.h"
+#ifdef MMOE_WITH_CUDA
+#include "kernels/rms_norm/rms_norm_cuda.h"
+#include "kernels/rope/rope_cuda.h"
+#endif
+#include "train/ops/gemm.h"
+#include "train/ops/launch.h"
+#include "train/ops/parallel.h"
+#include "train/ops/saved_state.h"
+
+namespace mmoe {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+void rotate(const at::Tensor& qkv_TC, const RopeTable& table, const AttentionShape& shape,
+            kernels::RopeDirection direction) {
+  kernels::Rope args;
+  args.scalar = kernel_scalar(qkv_TC);
+  args.x = qkv_TC.data_ptr();
+  args.cos = table.cos.data_ptr();
+  args.sin = table.sin.data_ptr();
+  args.num_rows = qkv_TC.size(0);
+  args.num_heads = shape.num_heads + 2 * shape.num_kv_heads;
+  args.num_rotated_heads = shape.num_heads + shape.num_kv_heads;
+  args.head_dim = shape.head_dim;
+  args.seq_len = shape.seq_len;
+  args.direction = direction;
+  MMOE_LAUNCH(qkv_TC, rope, args);
+}
+
+struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
+  struct State {
+    at::Tensor x_TD;
+    at::Tensor unnormed_TM;           // queries and keys before their norm; M = (H + G) h
+    at::Tensor query_rstd, key_rstd;  // [T, H] and [T, G] per head, [T, 1] full
+    QkvWeights weights;
+    RopeTable rope;
+    AttentionShape shape;
+    Place place;
+  };
+
+  // One of the two norms: `heads` heads from column `first` on.
+  struct Part {
+    int64_t first, heads;
+    const Parameter* weight;
+    at::Tensor rstd;
+  };
+  static std::vector<Part> parts(const State& state) {
+    const AttentionShape& shape = state.shape;
+    return {{0, shape.num_heads, state.weights.query_norm, state.query_rstd},
+            {shape.num_heads * shape.head_dim, shape.num_kv_heads, state.weights.key_norm, state.key_rstd}};
+  }
+
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_TD, const QkvWeights& weights,
+                            const RopeTable& rope, const AttentionShape& shape, Place place) {
+    const OperationScope scope("qkv", OperationPhase::kForward, place);
+    const at::Tensor qkv_TC = at::mm(x_TD, weights.projection_CD->value.t());
+    State state{x_TD.detach(), {}, {}, {}, weights, rope, shape, place};
+    if (shape.qk_norm != QkNorm::kNone) {
+      const bool per_head = shape.qk_norm == QkNorm::kPerHead;
+      const int64_t tokens = x_TD.size(0);
+      const auto options = x_TD.options().dtype(accumulate_type(x_TD.scalar_type()));
+      state.unnormed_TM = qkv_TC.narrow(1, 0, (shape.num_heads + shape.num_kv_heads) * shape.head_dim).contiguous();
+      state.query_rstd = at::empty({tokens, per_head ? shape.num_heads : 1}, options);
+      state.key_rstd = at::empty({tokens, per_head ? shape.num_kv_heads : 1}, options);
+      for (const Part& part : parts(state)) {
+        kernels::RmsNormForward args;
+        args.scalar = kernel_scalar(x_TD);
+        args.x = state.unnormed_TM.narrow(1, part.first, 1).data_ptr();
+        args.weight = part.weight->value.data_ptr();
+        args.y = qkv_TC.narrow(1, part.first, 1).data_ptr();
+        args.rstd = part.rstd.data_ptr();
+        args.num_vectors = part.rstd.numel();
+        args.vectors_per_row = part.rstd.size(1);
+        args.size = part.heads * shape.head_dim / args.vectors_per_row;
+        args.x_stride = state.unnormed_TM.size(1);
+        args.y_stride = qkv_TC.size(1);
+        args.epsilon = shape.rms_norm_eps;
+        MMOE_LAUNCH(x_TD, rms_norm_forward, args);
+      }
+    }
+    rotate(qkv_TC, rope, shape, kernels::RopeDirection::kForward);
+    keep_state(context, std::move(state));
+    return qkv_TC;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const State state = take_state<State>(context);
+    const OperationScope scope("qkv", OperationPhase::kBackward, state.place);
+    const at::Tensor& d_qkv_TC = grads[0];
+    rotate(d_qkv_TC, state.rope, state.shape, kernels::RopeDirection::kInverse);
+    if (state.unnormed_TM.defined()) {
+      for (const Part& part : parts(state)) {
+        kernels::RmsNormBackward args;
+        args.scalar = kernel_scalar(d_qkv_TC);
+        args.dy = args.dx = d_qkv_TC.narrow(1, part.first, 1).data_ptr();
+        args.x = state.unnormed_TM.narrow(1, part.first, 1).data_ptr();
+        args.weight = part.weight->value.data_ptr();
+        args.rstd = part.rstd.data_ptr();
+        args.d_weight = part.weight->grad.data_ptr();
+        args.num_vectors = part.rstd.numel();
+        args.vectors_per_row = part.rstd.size(1);
+        args.size = part.heads * state.shape.head_dim / args.vectors_per_row;
+        args.dy_stride = args.dx_stride = d_qkv_TC.size(1);
+        args.x_stride = state.unnormed_TM.size(1);
+        const at::Tensor workspace = MMOE_WORKSPACE(d_qkv_TC, rms_norm_backward, args);
+        args.workspace = address(workspace);
+        MMOE_LAUNCH(d_qkv_TC, rms_norm_backward, args);
+      }
+    }
+    add_weight_gradient(state.weights.projection_CD->grad, d_qkv_TC, state.x_TD);
+    return {at::mm(d_qkv_TC, state.weights.projection_CD->value), {}, {}, {}, {}};
+  }
+};
+
+struct AttendFunction : torch::autograd::Function<AttendFunction> {
+  struct State {
+    at::Tensor query, key, value;  // [B, heads, S, h] leaves of LibTorch's own small graph
+    at::Tensor out;                // its result
+    AttentionShape shape;
+    Place place;
+  };
+
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv_TC, const AttentionShape& shape,
+                            Place place) {
+    const OperationScope scope("attention", OperationPhase::kForward, place);
+    const bool recorded = qkv_TC.requires_grad();
+    const int64_t heads = shape.num_heads, kv_heads = shape.num_kv_heads;
+    const at::Tensor fused =
+        qkv_TC.detach().view({-1, shape.seq_len, heads + 2 * kv_heads, shape.head_dim}).transpose(1, 2);
+    const auto leaf = [&](int64_t first, int64_t count) {
+      at::Tensor part = fused.narrow(1, first, count);
+      part.set_requires_grad(recorded);
+      return part;
+    };
+    State state{leaf(0, heads), leaf(heads, kv_heads), leaf(heads + kv_heads, kv_heads), {}, shape, place};
+    {
+      const at::AutoGradMode grad_mode(recorded);
+      state.out = at::scaled_dot_product_attention(state.query, state.key, state.value, {}, 0, /*is_causal=*/true,
+                                                   std::nullopt, /*enable_gqa=*/heads != kv_heads);
+    }
+    const at::Tensor out_TA = state.out.detach().transpose(1, 2).reshape({-1, heads * shape.head_dim});
+    keep_state(context, std::move(state));
+    return out_TA;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    State state = take_state<State>(context);
+    const OperationScope scope("attention", OperationPhase::kBackward, state.place);
+    const AttentionShape& shape = state.shape;
+    const int64_t heads = shape.num_heads, kv_heads = shape.num_kv_heads;
+    const at::Tensor d_out = grads[0].view({-1, shape.seq_len, heads, shape.head_dim}).transpose(1, 2);
+    const variable_list d_parts =
+        torch::autograd::grad({std::exchange(state.out, {})}, {state.query, state.key, state.value}, {d_out});
+    const at::Tensor d_qkv = at::empty({grads[0].size(0), (heads + 2 * kv_heads) * shape.head_dim}, d_out.options());
+    const at::Tensor fused = d_qkv.view({-1, shape.seq_len, heads + 2 * kv_heads, shape.head_dim}).transpose(1, 2);
+    fused.narrow(1, 0, heads).copy_(d_parts[0]);
+    fused.narrow(1, heads, kv_heads).copy_(d_parts[1]);
+    fused.narrow(1, heads + kv_heads, kv_heads).copy_(d_parts[2]);
+    return {d_qkv, {}, {}};
+  }
+};
+
+struct ProjectOutputFunction : torch::autograd::Function<ProjectOutputFunction> {
+  struct State {
+    at::Tensor attended_TA;
+    const Parameter* weight;
+    Place place;
+  };
+
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& residual_TD, const at::Tensor& attended_TA,
+                            const Parameter* weight, Place place) {
+    const OperationScope scope("attention_output", OperationPhase::kForward, place);
+    keep_state(context, State{attended_TA.detach(), weight, place});
+    return at::addmm(residual_TD, attended_TA, weight->value.t());
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const State state = take_state<State>(context);
+    const OperationScope scope("attention_output", OperationPhase::kBackward, state.place);
+    add_weight_gradient(state.weight->grad, grads[0], state.attended_TA);
+    return {grads[0], at::mm(grads[0], state.weight->value), {}, {}};
+  }
+};
+
+}  // namespace
+
+RopeTable make_rope_table(double theta, int64_t seq_len, int64_t head_dim, at::ScalarType type, c10::Device device) {
+  const auto options = at::TensorOptions().dtype(accumulate_type(type));
+  const at::Tensor cos = at::empty({seq_len, head_dim / 2}, options), sin = at::empty({seq_len, head_dim / 2}, options);
+  kernels::rope_fill_table(kernel_scalar(cos), theta, seq_len, head_dim, cos.data_ptr(), sin.data_ptr());
+  return {cos.to(device), sin.to(device)};
+}
+
+at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const RopeTable& rope,
+                       const AttentionShape& shape, Place place) {
+  return ProjectQkvFunction::apply(x_TD, weights, rope, shape, place);
+}
+
+at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place) {
+  return AttendFunction::apply(qkv_TC, shape, place);
+}
+
+at::Tensor project_output(const at::Tensor& residual_TD, const at::Tensor& attended_TA, const Parameter& weight_DA,
+                          Place place) {
+  return ProjectOutputFunction::apply(residual_TD, attended_TA, &weight_DA, place);
+}
+
+}  // namespace mmoe

@@ -1,0 +1,44 @@
+#pragma once
+// Causal self-attention in three operations: projection with RoPE, scaled dot products, output projection.
+// Dims: T = B * S tokens (B sequences of length S), D hidden size, H query and G key-value heads of size h, C = (H + 2G) h.
+
+#include <ATen/core/Tensor.h>
+
+#include "sim/config/model_config.h"
+#include "train/model/parameters.h"
+#include "train/profiling/operation_scope.h"
+
+namespace mmoe {
+
+struct AttentionShape {
+  int64_t seq_len = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
+  QkNorm qk_norm = QkNorm::kNone;
+  double rms_norm_eps = 0;
+};
+
+// cos and sin, [S, h/2] in the accumulate type.
+struct RopeTable {
+  at::Tensor cos, sin;
+};
+RopeTable make_rope_table(double theta, int64_t seq_len, int64_t head_dim, at::ScalarType type, c10::Device device);
+
+// Null norms where qk_norm is none.
+struct QkvWeights {
+  const Parameter* projection_CD = nullptr;
+  const Parameter* query_norm = nullptr;  // [h] per head, [H h] full
+  const Parameter* key_norm = nullptr;    // [h] per head, [G h] full
+};
+
+// Normalised and rotated queries and keys, and values, fused: [T, C]. Keeps its input and, with qk_norm, the queries and
+// keys before it. The backward pass overwrites the incoming gradient.
+at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const RopeTable& rope,
+                       const AttentionShape& shape, Place place);
+
+// LibTorch's scaled_dot_product_attention, causal. Keeps qkv, its result and what LibTorch adds (log-sum-exp).
+at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place);
+
+// residual_TD + attended_TA weight_DA^T. Keeps attended.
+at::Tensor project_output(const at::Tensor& residual_TD, const at::Tensor& attended_TA, const Parameter& weight_DA,
+                          Place place);
+
+}  // namespace mmoe
