@@ -111,11 +111,11 @@ def summary_sentences(run):
         sentences.append("Allocation: " + allocation_figure.verdict(allocation_figure.compute(run)))
     except Missing:
         pass
-    saving = run.budget.find("saving_fraction") if run.budget else None
+    saving = loop.find("budget.saving_fraction") if loop else None
     if isinstance(saving, dict) and saving.get("p99") is not None:
         sentences.append(
-            f"Budget: predicted to lower the peak by {percent_text(saving['p99'], sign=False)} against the "
-            "99th percentile without it."
+            f"Budget: predicted to save {percent_text(saving['p99'], sign=False)} of the peak without it, each at the same "
+            "confidence over the run."
         )
     return sentences
 
@@ -188,7 +188,11 @@ def memory_table(run):
     stages = plan.find("memory.stages") if plan else None
     if not stages:
         return ""
-    causes = [key for key in stages[0] if key.endswith("_bytes")]
+    causes = [
+        f"{cause}_bytes"
+        for cause in ("weights", "gradients", "optimizer", "activations", "buffers", "peak_allocated")
+        if f"{cause}_bytes" in stages[0]
+    ]
     rows = [(f"stage {i}", *(bytes_text(stage.get(cause, 0)) for cause in causes)) for i, stage in enumerate(stages)]
     return "<h2>Predicted memory by cause</h2>" + table(
         "What is alive at the predicted peak of each pipeline stage.",

@@ -15,16 +15,8 @@ def compute(run):
         "measured": [record.at("seconds") for record in warm],
         "before": plan.at("throughput.step_seconds"),
         "after": run.plan_calibrated.at("throughput.step_seconds") if run.plan_calibrated else None,
-        "after_interval": step_interval(run.plan_calibrated) if run.plan_calibrated else None,
+        "after_interval": run.plan_calibrated.find("intervals.step_seconds") if run.plan_calibrated else None,
     }
-
-
-def step_interval(plan):
-    """[low, high] of the 90 % interval of step_seconds, or None."""
-    interval = plan.find("intervals.step_seconds")
-    if isinstance(interval, dict):
-        return [interval["low"], interval["high"]]
-    return interval
 
 
 def draw(data):

@@ -10,49 +10,38 @@ MAX_PANELS = 4
 
 
 def compute(run):
-    (budget,) = run.need("budget")
-    laws = budget.at("sum_k")
-    groups = len(laws["without"])
-    layers = budget.find("budget.groups")
-    if layers is None:
-        layers = (run.job.find("elastic.budget.groups") if run.job else None) or []
+    (loop,) = run.need("loop")
+    laws = loop.find("sum_k")
+    if not laws:
+        raise Missing("the job draws no k per layer (loop.json has no sum_k)")
+    bound = loop.find("budget.sum_k")
     return {
         "with": laws["with"],
         "without": laws["without"],
-        "observed": observed_sums(run.metrics, layers, groups),
-        "bound": bound_of(budget, run.job, groups),
+        "observed": observed_sums(run.metrics, laws["groups"]),
+        "bound": bound or [None] * len(laws["groups"]),
     }
 
 
-def bound_of(budget, job, groups):
-    """The budget's bound of each group, or None."""
-    bound = budget.find("budget.sum_k")
-    if bound is None and job is not None:
-        bound = job.find("elastic.budget.sum_k")
-    if bound is None:
-        return [None] * groups
-    return bound if isinstance(bound, list) else [bound] * groups
-
-
-def observed_sums(metrics, layers, groups):
-    """For each group, {sum: share of the micro-batches}; None when they cannot be told apart."""
-    if not metrics or (groups > 1 and len(layers) != groups):
+def observed_sums(metrics, groups):
+    """For each group of so many layers, {sum: share of the micro-batches}; None without metrics."""
+    if not metrics:
         return None
-    counts = [collections.Counter() for _ in range(groups)]
+    counts = [collections.Counter() for _ in groups]
     for record in metrics:
         for draw_of_layers in record.at("k_per_layer"):
             begin = 0
-            for group in range(groups):
-                end = begin + layers[group] if groups > 1 else len(draw_of_layers)
-                counts[group][sum(draw_of_layers[begin:end])] += 1
-                begin = end
+            for counter, layers in zip(counts, groups):
+                counter[sum(draw_of_layers[begin : begin + layers])] += 1
+                begin += layers
     return [{value: count / sum(counter.values()) for value, count in counter.items()} for counter in counts]
 
 
 def draw(data):
     groups = min(MAX_PANELS, len(data["without"]))
-    if groups == 0:
-        raise Missing("budget.json holds no law of the sum of k; mmoe budget --json writes it")
+    laws = [(data["without"], FREE, "s--", "exact law without budget")]
+    if data["bound"][0] is not None:
+        laws.append((data["with"], BUDGETED, "o-", "exact law with the budget"))
     figure, all_axes = panels(groups, width=4 + 4 * groups)
     for group, axes in enumerate(all_axes):
         if data["observed"]:
@@ -65,10 +54,7 @@ def draw(data):
                 alpha=0.25,
                 label="drawn in training",
             )
-        for law, color, style, name in (
-            (data["without"], FREE, "s--", "exact law without budget"),
-            (data["with"], BUDGETED, "o-", "exact law with the budget"),
-        ):
+        for law, color, style, name in laws:
             axes.plot(
                 [value for value, _ in law[group]],
                 [share for _, share in law[group]],
@@ -96,11 +82,13 @@ def mean(law):
 
 
 def caption(data):
-    text = f"Mean of the sum: {mean(data['without'][0]):.2f} without budget, {mean(data['with'][0]):.2f} with it"
+    means = [f"{mean(data['without'][0]):.2f} without budget"]
+    if data["bound"][0] is not None:
+        means.append(f"{mean(data['with'][0]):.2f} with it")
     if data["observed"]:
-        text += f", {mean(data['observed'][0].items()):.2f} drawn in training"
-    shown = len(data["without"])
-    return text + (f" (first of {shown} groups)." if shown > 1 else ".")
+        means.append(f"{mean(data['observed'][0].items()):.2f} drawn in training")
+    groups = len(data["without"])
+    return f"Mean of the sum: {', '.join(means)}" + (f" (first of {groups} groups)." if groups > 1 else ".")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,19 @@
 namespace mmoe::kernels {
 namespace {
 
-constexpr int64_t kTile = 1024;  // columns summed at a time, in a buffer on the stack
+// sum += row[0], then row[1], ...: the loads overlap, and the sum is read and written once for all.
+template <int kRows, class A, class T>
+MMOE_ALWAYS_INLINE void add_rows_at_once(const T* const* row, A* sum, int64_t width) {
+  const T *r0 = row[0], *r1 = row[kRows > 1], *r2 = row[kRows > 2 ? 2 : 0], *r3 = row[kRows > 3 ? 3 : 0];
+#pragma omp simd
+  for (int64_t d = 0; d < width; ++d) {
+    A value = sum[d] + load(r0[d]);
+    if (kRows > 1) value += load(r1[d]);
+    if (kRows > 2) value += load(r2[d]);
+    if (kRows > 3) value += load(r3[d]);
+    sum[d] = value;
+  }
+}
 
 template <class T>
 MMOE_ALWAYS_INLINE void combine_tokens(const Combine& a, int64_t begin, int64_t end) {
@@ -25,11 +37,16 @@ MMOE_ALWAYS_INLINE void combine_tokens(const Combine& a, int64_t begin, int64_t 
 #pragma omp simd
         for (int64_t d = 0; d < width; ++d) sum[d] = load(base[d]);
       }
+      const T* next[4];
+      int64_t count = 0;
       for (int64_t j = 0; j < a.top_k; ++j) {
-        if (row_of_pair[j] < 0) continue;
-        const T* row = rows + row_of_pair[j] * a.size + first;
-#pragma omp simd
-        for (int64_t d = 0; d < width; ++d) sum[d] += load(row[d]);
+        if (row_of_pair[j] >= 0) next[count++] = rows + row_of_pair[j] * a.size + first;
+        if (count < 4 && j + 1 < a.top_k) continue;
+        if (count == 4) add_rows_at_once<4>(next, sum, width);
+        if (count == 3) add_rows_at_once<3>(next, sum, width);
+        if (count == 2) add_rows_at_once<2>(next, sum, width);
+        if (count == 1) add_rows_at_once<1>(next, sum, width);
+        count = 0;
       }
       T* out = static_cast<T*>(a.out) + t * a.size + first;
 #pragma omp simd

@@ -20,6 +20,7 @@ MMOE_ALWAYS_INLINE void rows(const CrossEntropy& a, int64_t begin, int64_t end) 
   constexpr A kNan = std::numeric_limits<A>::quiet_NaN();
   const int64_t V = a.vocab_size;
   const A factor = static_cast<A>(a.scale);
+  alignas(64) A buffer[kTile];
   for (int64_t r = begin; r < end; ++r) {
     T* logits = static_cast<T*>(a.logits) + r * a.stride;
     A* loss = static_cast<A*>(a.loss) + r;
@@ -33,14 +34,24 @@ MMOE_ALWAYS_INLINE void rows(const CrossEntropy& a, int64_t begin, int64_t end) 
 #pragma omp simd reduction(max : maximum)
     for (int64_t v = 0; v < V; ++v) maximum = load(logits[v]) > maximum ? load(logits[v]) : maximum;
     A sum = 0;  // NaN for a row with NaN, with +inf, or all -inf
+    for (int64_t first = 0; first < V; first += kTile) {
+      const int64_t n = std::min(kTile, V - first);
+      const A* x = widen(logits + first, buffer, n);
 #pragma omp simd reduction(+ : sum)
-    for (int64_t v = 0; v < V; ++v) sum += fast_exp(load(logits[v]) - maximum);
+      for (int64_t v = 0; v < n; ++v) sum += fast_exp(x[v] - maximum);
+    }
     const A target_logit = load(logits[target]);
     *loss = maximum + std::log(sum) - target_logit;
     if (a.gradient == LogitsGradient::kOmit) continue;
     const A inverse = factor / sum;
+    for (int64_t first = 0; first < V; first += kTile) {
+      const int64_t n = std::min(kTile, V - first);
+      const A* x = widen(logits + first, buffer, n);
+      A* gradient = wide_target(logits + first, buffer);
 #pragma omp simd
-    for (int64_t v = 0; v < V; ++v) logits[v] = store<T>(fast_exp(load(logits[v]) - maximum) * inverse);
+      for (int64_t v = 0; v < n; ++v) gradient[v] = fast_exp(x[v] - maximum) * inverse;
+      narrow(gradient, logits + first, n);
+    }
     logits[target] = store<T>(factor * (fast_exp(target_logit - maximum) / sum - 1));
   }
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/types/scalar.h"
 
@@ -68,6 +69,39 @@ MMOE_ALWAYS_INLINE float fast_exp(float x) {
   const float y = p * half_scale * 2.0f;
   const float low = x < -86.9f ? 0.0f : y;
   return x > 88.7228394f ? std::numeric_limits<float>::infinity() : low;
+}
+
+// Long loops over bf16 work on tiles that are widened to float and narrowed back in loops of their own: mixed with
+// 16-bit elements the arithmetic vectorises to half the speed.
+inline constexpr int64_t kTile = 512;
+
+// n elements as their accumulate type: x itself where that is its type, else widened into `buffer`.
+template <class T>
+MMOE_ALWAYS_INLINE const Accumulate<T>* widen(const T* x, Accumulate<T>* buffer, int64_t n) {
+  if constexpr (std::is_same_v<T, Accumulate<T>>) {
+    return x;
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) buffer[i] = load(x[i]);
+    return buffer;
+  }
+}
+
+// Where to write n results that `narrow` shall round into y: y itself where the types agree, else `buffer`.
+template <class T>
+MMOE_ALWAYS_INLINE Accumulate<T>* wide_target(T* y, Accumulate<T>* buffer) {
+  if constexpr (std::is_same_v<T, Accumulate<T>>) {
+    return y;
+  } else {
+    return buffer;
+  }
+}
+template <class T>
+MMOE_ALWAYS_INLINE void narrow(const Accumulate<T>* target, T* y, int64_t n) {
+  if constexpr (!std::is_same_v<T, Accumulate<T>>) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) y[i] = store<T>(target[i]);
+  }
 }
 
 // 1 / (1 + exp(-x)).

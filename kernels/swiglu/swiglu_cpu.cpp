@@ -11,6 +11,7 @@ template <class T>
 MMOE_ALWAYS_INLINE void forward(const SwigluForward& args, int64_t begin, int64_t end) {
   using A = Accumulate<T>;
   const int64_t F = args.expert_hidden_size;
+  alignas(64) A g_buffer[kTile], u_buffer[kTile], out_buffer[kTile];
   for (int64_t r = begin; r < end; ++r) {
     const T* gate = static_cast<const T*>(args.gate_up) + r * 2 * F;
     const T* up = gate + F;
@@ -21,10 +22,14 @@ MMOE_ALWAYS_INLINE void forward(const SwigluForward& args, int64_t begin, int64_
       continue;
     }
     const A scale = args.pair_of_row == nullptr ? 1 : static_cast<const A*>(args.weights)[pair];
+    for (int64_t first = 0; first < F; first += kTile) {
+      const int64_t n = std::min(kTile, F - first);
+      const A* g = widen(gate + first, g_buffer, n);
+      const A* u = widen(up + first, u_buffer, n);
+      A* out = wide_target(a + first, out_buffer);
 #pragma omp simd
-    for (int64_t f = 0; f < F; ++f) {
-      const A g = load(gate[f]);
-      a[f] = store<T>(scale * (g * sigmoid(g) * load(up[f])));
+      for (int64_t f = 0; f < n; ++f) out[f] = scale * (g[f] * sigmoid(g[f]) * u[f]);
+      narrow(out, a + first, n);
     }
   }
 }
@@ -35,26 +40,28 @@ template <class T>
 MMOE_ALWAYS_INLINE Accumulate<T> backward_row(const T* da, const T* gate, Accumulate<T> scale, T* d_gate, T* a,
                                               int64_t F) {
   using A = Accumulate<T>;
+  alignas(64) A d_buffer[kTile], g_buffer[kTile], u_buffer[kTile], dg_buffer[kTile], du_buffer[kTile], a_buffer[kTile];
   A d_scale = 0;
-  if (a == nullptr) {
+  for (int64_t first = 0; first < F; first += kTile) {
+    const int64_t n = std::min(kTile, F - first);
+    const A* d = widen(da + first, d_buffer, n);
+    const A* g = widen(gate + first, g_buffer, n);
+    const A* u = widen(gate + F + first, u_buffer, n);
+    A* dg = wide_target(d_gate + first, dg_buffer);
+    A* du = wide_target(d_gate + F + first, du_buffer);
+    A* out = a == nullptr ? a_buffer : wide_target(a + first, a_buffer);
 #pragma omp simd reduction(+ : d_scale)
-    for (int64_t f = 0; f < F; ++f) {
-      const A g = load(gate[f]), u = load(gate[F + f]), d = load(da[f]);
-      const A sig = sigmoid(g), silu = g * sig, scaled = d * scale;
-      d_scale += d * (silu * u);
-      d_gate[f] = store<T>(scaled * u * (sig * (1 + g * (1 - sig))));
-      d_gate[F + f] = store<T>(scaled * silu);
+    for (int64_t f = 0; f < n; ++f) {
+      const A x = g[f], y = u[f], dy = d[f];
+      const A sig = sigmoid(x), silu = x * sig, scaled = dy * scale;
+      d_scale += dy * (silu * y);
+      dg[f] = scaled * y * (sig * (1 + x * (1 - sig)));
+      du[f] = scaled * silu;
+      out[f] = scale * (silu * y);
     }
-  } else {
-#pragma omp simd reduction(+ : d_scale)
-    for (int64_t f = 0; f < F; ++f) {
-      const A g = load(gate[f]), u = load(gate[F + f]), d = load(da[f]);
-      const A sig = sigmoid(g), silu = g * sig, scaled = d * scale;
-      d_scale += d * (silu * u);
-      d_gate[f] = store<T>(scaled * u * (sig * (1 + g * (1 - sig))));
-      d_gate[F + f] = store<T>(scaled * silu);
-      a[f] = store<T>(scale * (silu * u));
-    }
+    narrow(dg, d_gate + first, n);
+    narrow(du, d_gate + F + first, n);
+    if (a != nullptr) narrow(out, a + first, n);
   }
   return d_scale;
 }

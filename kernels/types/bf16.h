@@ -21,9 +21,10 @@ struct bf16 {
 MMOE_HOST_DEVICE inline bf16::bf16(float value) {
   uint32_t word;
   memcpy(&word, &value, sizeof word);
-  const uint32_t rounded = word + 0x7fffu + ((word >> 16) & 1u);
-  const bool is_nan = (word & 0x7fffffffu) > 0x7f800000u;
-  bits = static_cast<uint16_t>((is_nan ? (word | 0x00400000u) : rounded) >> 16);
+  const uint32_t rounded = (word + 0x7fffu + ((word >> 16) & 1u)) >> 16;
+  const uint32_t quiet = (word >> 16) | 0x0040u;
+  const uint32_t chosen = value != value ? quiet : rounded;
+  bits = static_cast<uint16_t>(chosen);
 }
 
 MMOE_HOST_DEVICE inline bf16::operator float() const {

@@ -187,24 +187,42 @@ void fit_framework_overhead(const FitSamples& samples, Calibration& calibration)
   calibration.peak_bytes_spread = std::max(kLeastPeakSpread, root_mean_square(errors));
 }
 
-// What parameters leave unexplained on the fitted records.
-void set_time_spreads(const FitSamples& samples, int free_parameters, Calibration& calibration) {
-  const std::vector<double> groups = group_seconds(samples, calibration);
+// Sizes of the logarithmic errors of time on the fitted or on the held-out records.
+struct TimeErrors {
   std::vector<double> operations, steps;
+};
+
+TimeErrors time_errors(const FitSamples& samples, const Calibration& calibration, bool held_out) {
+  const std::vector<double> groups = group_seconds(samples, calibration);
+  TimeErrors errors;
   for (const OperationSample& sample : samples.operations) {
-    if (!sample.held_out) operations.push_back(std::log(groups[sample.group] / sample.seconds));
+    if (sample.held_out == held_out) errors.operations.push_back(std::log(groups[sample.group] / sample.seconds));
   }
   for (const StepSample& step : samples.steps) {
-    if (!step.held_out && step.seconds > 0) {
-      steps.push_back(std::log(step_sample_seconds(samples, step, groups, calibration) / step.seconds));
-    }
+    if (step.held_out != held_out || step.seconds <= 0) continue;
+    errors.steps.push_back(std::log(step_sample_seconds(samples, step, groups, calibration) / step.seconds));
   }
-  const double rows = static_cast<double>(operations.size() + steps.size());
+  return errors;
+}
+
+// What parameters leave unexplained on the fitted records.
+void set_time_spreads(const FitSamples& samples, int free_parameters, Calibration& calibration) {
+  const TimeErrors errors = time_errors(samples, calibration, false);
+  const double rows = static_cast<double>(errors.operations.size() + errors.steps.size());
   const double small_sample = std::sqrt(rows / std::max(1.0, rows - free_parameters));
-  if (!operations.empty()) {
-    calibration.operation_spread = std::max(kLeastSpread, small_sample * root_mean_square(operations));
+  if (!errors.operations.empty()) {
+    calibration.operation_spread = std::max(kLeastSpread, small_sample * root_mean_square(errors.operations));
   }
-  if (!steps.empty()) calibration.step_spread = std::max(kLeastSpread, small_sample * root_mean_square(steps));
+  if (!errors.steps.empty()) {
+    calibration.step_spread = std::max(kLeastSpread, small_sample * root_mean_square(errors.steps));
+  }
+}
+
+// Shapes that were not fitted lie further off: what they showed widens the intervals of later predictions.
+void widen_spreads(const FitSamples& samples, Calibration& calibration) {
+  const TimeErrors errors = time_errors(samples, calibration, true);
+  calibration.operation_spread = std::max(calibration.operation_spread, root_mean_square(errors.operations));
+  calibration.step_spread = std::max(calibration.step_spread, root_mean_square(errors.steps));
 }
 
 // Errors of a calibration on the held-out or on the fitted records.
@@ -337,6 +355,7 @@ FitResult fit_calibration(const std::vector<ProfiledJobs>& profiles, const Calib
   fit_framework_overhead(samples, calibration);
   result.after = errors_of(samples, calibration, true);
   result.fitted = errors_of(samples, calibration, false);
+  widen_spreads(samples, calibration);  // after the coverage has been stated
   return result;
 }
 

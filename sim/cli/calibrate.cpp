@@ -1,5 +1,6 @@
 // mmoe calibrate --profile FILE... --out FILE: refits the efficiency and overhead parameters to measured profiles.
 
+#include <cstdio>
 #include <iostream>
 
 #include "sim/calibration/fit.h"
@@ -8,6 +9,13 @@
 
 namespace mmoe {
 namespace {
+
+// "0.3461", "2.5e+09": parameters span twenty orders of magnitude.
+std::string short_number(double value, int digits) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.*g", digits, value);
+  return text;
+}
 
 void print_errors(const FitResult& result, std::ostream& out) {
   out << "Mean absolute error on records that were not fitted\n";
@@ -32,8 +40,8 @@ void print_parameters(const Calibration& calibration, std::ostream& out) {
   table.header = {"parameter", "value", "standard error", "low", "high", "unit"};
   for (const std::string& name : calibration.covariance_names) {
     const CalibrationParameter& p = *calibration.find(name);
-    table.add({name, significant(p.value, 4), significant(p.standard_error, 2), significant(p.low, 3),
-               significant(p.high, 3), p.unit});
+    table.add({name, short_number(p.value, 4), short_number(p.standard_error, 2), short_number(p.low, 3),
+               short_number(p.high, 3), p.unit});
   }
   print_table(table, out, "  ");
 }

@@ -24,10 +24,11 @@ using Words = std::vector<std::string>;
 struct Stage {
   std::string name;
   std::string purpose;
-  std::string output;                        // file that it leaves in the run folder
-  std::function<Words()> words{};            // after "mmoe"; asked when the stage begins
-  bool captured = false;                     // the command's standard output becomes `output`
-  bool no_is_an_answer = false;              // exit code 3 does not stop the loop
+  std::string output;              // file that it leaves in the run folder
+  std::function<Words()> words{};  // after "mmoe"; asked when the stage begins
+  bool captured = false;           // the command's standard output becomes `output`
+  // Whether exit code 3 with this output lets the loop go on; nothing: it does not.
+  std::function<bool(const std::string& output)> goes_on_after_no{};
   std::function<std::string()> afterward{};  // does the rest; says why the stage is not complete, or nothing
 };
 
@@ -57,6 +58,12 @@ std::string last_checkpoint(const std::string& run) {
     if (step > last_step) last_step = step, last = entry.path();
   }
   return last;
+}
+
+// A plan of `mmoe simulate` that may fit: worth trying.
+bool is_at_risk_only(const std::string& plan) {
+  const nlohmann::json json = nlohmann::json::parse(plan, nullptr, false);
+  return json.is_object() && json.value("/fit/verdict"_json_pointer, "") == "at_risk";
 }
 
 class Loop {
@@ -97,7 +104,8 @@ std::vector<Stage> Loop::stages() const {
                         [=] {
                           return Words{"simulate", "--job", job_file, "--json"};
                         },
-                    .captured = true});
+                    .captured = true,
+                    .goes_on_after_no = is_at_risk_only});
   stages.push_back({.name = "train",
                     .purpose = std::to_string(loop_steps(job)) + " steps",
                     .output = "metrics.jsonl",
@@ -119,7 +127,7 @@ std::vector<Stage> Loop::stages() const {
        .output = "plan_calibrated.json",
        .words = [=] { return Words{"simulate", "--job", job_file, "--calibration", calibration, "--json"}; },
        .captured = true,
-       .no_is_an_answer = true});
+       .goes_on_after_no = [](const std::string&) { return true; }});
   stages.push_back({.name = "eval",
                     .purpose = "loss at each k on text not trained on",
                     .output = "eval.json",
@@ -129,7 +137,7 @@ std::vector<Stage> Loop::stages() const {
                     .purpose = "k of each layer for a compute budget",
                     .output = "allocation.json",
                     .words = [this] { return allocate(); },
-                    .no_is_an_answer = true});
+                    .goes_on_after_no = [](const std::string&) { return true; }});
   if (job.elastic.budget) {
     stages.push_back(
         {.name = "budget",
@@ -137,11 +145,11 @@ std::vector<Stage> Loop::stages() const {
          .output = "budget.json",
          .words = [=] { return Words{"budget", "--job", job_file, "--calibration", calibration, "--json"}; },
          .captured = true,
-         .no_is_an_answer = true});
+         .goes_on_after_no = [](const std::string&) { return true; }});
   }
   stages.push_back(
       {.name = "summary", .purpose = "predicted beside measured", .output = "loop.json", .afterward = [this] {
-         write_file_atomically(file("loop.json"), summarize_run(run_, data_).dump(2) + "\n");
+         write_file_atomically(file("loop.json"), summarize_run(settings_.job, run_, data_).dump(2) + "\n");
          return std::string();
        }});
   stages.push_back({.name = "report", .purpose = "one page with figures", .output = "report.html", .words = [this] {
@@ -243,7 +251,8 @@ int run_stage(const Stage& stage, const LoopSettings& settings, const SignalForw
                << (child.signal == 9 ? " (out of memory?)" : "") << "; run the same command again to go on\n";
       return 1;
     }
-    code = child.exit_code == 3 && stage.no_is_an_answer ? 0 : child.exit_code;
+    code = child.exit_code;
+    if (code == 3 && stage.goes_on_after_no && stage.goes_on_after_no(child.output)) code = 0;
     if (code == 0 && stage.captured) {
       if (!nlohmann::json::accept(child.output)) throw std::runtime_error(stage.name + " printed no JSON");
       write_file_atomically(settings.run + "/" + stage.output, child.output);

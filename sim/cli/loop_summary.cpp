@@ -9,6 +9,7 @@
 #include <sstream>
 #include <vector>
 
+#include "sim/elastic/elastic_law.h"
 #include "sim/units/errors.h"
 #include "sim/units/units.h"
 
@@ -98,6 +99,34 @@ json picked(const json& from, std::initializer_list<const char*> names) {
   return result;
 }
 
+// The exact law of the sum of k_l over each group of layers, as [[sum, probability], ...], with and without the budget.
+json sum_laws(const Job& job) {
+  const ElasticLaw with(job.elastic, static_cast<int>(job.model.num_moe_layers()));
+  const auto by_group = [](const ElasticLaw& law) {
+    json groups = json::array();
+    for (int group = 0; group < law.num_groups(); ++group) {
+      const DiscreteLaw sum = law.sum_of_group(group);
+      json pairs = json::array();
+      for (int64_t value = sum.min(); value <= sum.max(); ++value) pairs.push_back({value, sum.probability(value)});
+      groups.push_back(std::move(pairs));
+    }
+    return groups;
+  };
+  return {{"groups", with.group_sizes()}, {"with", by_group(with)}, {"without", by_group(with.without_budget())}};
+}
+
+// The job's budget and, where `mmoe budget` lists it among the undominated ones, what it saves and costs.
+json own_budget(const Job& job, const std::string& run) {
+  json budget = to_json(job)["elastic"]["budget"];
+  const Document tuned = read(run + "/budget.json");
+  for (const json& point : tuned.content.value("front", json::array())) {
+    if (point.value("budget", json()) != budget) continue;
+    budget.update(
+        picked(point, {"saving_fraction", "kl_divergence", "expected_sum_k_fraction", "peak_allocated_bytes"}));
+  }
+  return budget;
+}
+
 std::string percent(double fraction, bool sign = true) {
   std::ostringstream text;
   text << (sign ? std::showpos : std::noshowpos) << std::fixed << std::setprecision(1) << 100 * fraction << " %";
@@ -157,19 +186,16 @@ std::string allocation_sentence(const json& allocation) {
 
 std::string budget_sentence(const json& budget) {
   const json saving = budget.value("saving_fraction", json::object());
-  std::string text = "The activation budget";
+  std::string text = "The activation budget held every draw";
   if (saving.contains("p99") && saving["p99"].is_number()) {
-    text +=
-        " is predicted to lower the peak by " + percent(saving["p99"].get<double>(), false) + " of the unbudgeted one";
-  } else {
-    text += " was followed in every draw";
+    text += " and is predicted to save " + percent(saving["p99"].get<double>(), false) + " of the unbudgeted peak";
   }
   return text + ".";
 }
 
 }  // namespace
 
-json summarize_run(const std::string& run, const std::string& data_prefix) {
+json summarize_run(const Job& job, const std::string& run, const std::string& data_prefix) {
   const Document before = read(run + "/plan.json"), after = read(run + "/plan_calibrated.json");
   const Document evaluation = read(run + "/eval.json"), allocation = read(run + "/allocation.json");
   const Document tokens = read(data_prefix + ".json");
@@ -206,11 +232,8 @@ json summarize_run(const std::string& run, const std::string& data_prefix) {
                      {"bits_per_byte_of_nat", bits_per_byte_of_nat}};
   allocation.at("/k_per_layer");
   summary["allocation"] = allocation.content;
-  if (std::filesystem::exists(run + "/budget.json")) {
-    const Document budget = read(run + "/budget.json");
-    summary["budget"] =
-        picked(budget.content, {"budget", "saving_fraction", "kl_divergence", "expected_flops_fraction"});
-  }
+  if (job.elastic.sampling != Sampling::kTopP) summary["sum_k"] = sum_laws(job);
+  if (job.elastic.budget) summary["budget"] = own_budget(job, run);
   return summary;
 }
 

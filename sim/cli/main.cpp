@@ -36,6 +36,8 @@ Command trainer_command(const char* name, const char* purpose) {
 std::vector<Command> commands() {
   return {
       {"simulate", "one job: memory, step time, cost, and their law over the draws of k", simulate_command},
+      {"plan", "searches recompute, micro-batches and budgets; a ranked list, and why the rest failed", plan_command},
+      {"budget", "tunes the activation budget for a memory limit or a saving", budget_command},
       {"compare", "jobs side by side", compare_command},
       {"presets", "lists ready models, clusters and jobs; prints one as a file to edit", presets_command},
       trainer_command("train", "trains a model; --resume continues bit for bit"),

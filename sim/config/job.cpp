@@ -3,9 +3,9 @@
 #include <filesystem>
 
 #include "profiles/presets/embedded.h"
-#include "sim/config/model_preset.h"
 #include "sim/config/overrides.h"
 #include "sim/config/sections.h"
+#include "sim/units/nearest.h"
 
 namespace mmoe {
 namespace {
@@ -31,7 +31,10 @@ Job load_job(const std::string& path, const Overrides& overrides) {
     if (const auto text = embedded_file("presets/jobs/" + path + ".json")) {
       return parse_job(parse_json(*text, path), path, ".", overrides);
     }
-    if (!path.ends_with(".json")) preset_text("jobs", path, "no such file, and as a ready job, --job");
+    if (!path.ends_with(".json")) {
+      throw ConfigError(path + " is neither a file nor a ready job; ready jobs are " +
+                        join(embedded_names("presets/jobs")) + " (mmoe presets)");
+    }
   }
   return parse_job(read_json_file(path), path, fs::path(path).parent_path().string(), overrides);
 }

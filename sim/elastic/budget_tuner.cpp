@@ -48,13 +48,13 @@ Unit stage_unit(const ElasticConfig& config, const StageMemory& stage) {
   const RunningMaximumBySum joint = running_maximum_by_sum(law, stage.terms);
   Unit unit;
   unit.layers = {stage.num_layers()};
-  unit.largest_peak = stage.constant + largest_running_maximum(law, stage.terms);
+  unit.largest_peak = std::max(stage.least, stage.constant + largest_running_maximum(law, stage.terms));
   unit.sum_probability.resize(static_cast<size_t>(stage.num_layers() * (config.k_max - config.k_min)) + 1);
   for (const auto& row : joint.rows) {
     for (size_t sum = 0; sum < row.probability.size(); ++sum) {
       if (row.probability[sum] == 0) continue;
-      unit.outcomes.push_back(
-          {stage.constant + row.offset + joint.slope * static_cast<double>(sum), sum, row.probability[sum]});
+      const double peak = stage.constant + row.offset + joint.slope * static_cast<double>(sum);
+      unit.outcomes.push_back({std::max(stage.least, peak), sum, row.probability[sum]});
       unit.sum_probability[sum] += row.probability[sum];
     }
   }
@@ -79,7 +79,7 @@ Unit shared_unit(const ElasticConfig& config, const std::vector<StageMemory>& st
       RunningMaximumTerms terms = stage.terms;
       for (auto& bump : terms.bump) bump = {bump[static_cast<size_t>(k - config.k_min)]};
       const ElasticLaw law(one, static_cast<int>(stage.num_layers()));
-      peak = std::max(peak, stage.constant + largest_running_maximum(law, terms));
+      peak = std::max({peak, stage.least, stage.constant + largest_running_maximum(law, terms)});
     }
     unit.outcomes.push_back({peak, static_cast<size_t>(k - config.k_min), draw.probability(k)});
     unit.sum_probability.push_back(draw.probability(k));
@@ -312,13 +312,15 @@ class Tuner {
   void explain() {
     std::vector<Bound> bounds(units_.size(), {SumBound::kAtMost, 0});
     const double least = peak_quantile(bounded(bounds), goal_.confidence, goal_.horizon_draws);
-    const std::string peak = to_string(Bytes{least}), limit = to_string(Bytes{tuning_.limit});
-    tuning_.reason = least > tuning_.limit
-                         ? "even k = " + std::to_string(config_.k_min) + " in every layer peaks at " + peak +
-                               ", above the limit of " + limit +
-                               "; a smaller micro-batch, recomputation or more devices must save the rest"
-                         : "only bounds that practically never occur without a budget would keep the limit of " +
-                               limit + "; lower elastic.k_max instead";
+    const std::string limit = to_string(Bytes{tuning_.limit});
+    if (least > tuning_.limit) {
+      tuning_.reason = "even k = " + std::to_string(config_.k_min) + " in every MoE layer peaks at " +
+                       to_string(Bytes{least}) + ", above the limit of " + limit +
+                       "; save the rest by smaller micro-batches, recomputation or more devices";
+    } else {
+      tuning_.reason = "only bounds that practically never hold without a budget would keep the limit of " + limit +
+                       "; lower elastic.k_max instead";
+    }
   }
 
   // One budget for each level x of peak memory: in every unit the bound of least KL whose own peak, at

@@ -11,9 +11,10 @@
 
 namespace mmoe {
 
-// Memory of one pipeline rank: constant bytes and the running maximum over its own MoE layers, for one micro-batch.
+// Memory of one pipeline rank with one micro-batch: max(least, constant + the running maximum over its own MoE layers).
 struct StageMemory {
   double constant = 0;  // bytes
+  double least = 0;     // bytes: the peak is never lower, whatever is drawn
   RunningMaximumTerms terms;
   int64_t num_layers() const { return static_cast<int64_t>(terms.fixed.size()); }
 };

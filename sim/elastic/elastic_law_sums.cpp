@@ -225,7 +225,7 @@ GridLaw ElasticLaw::additive_law(const LayerCosts& costs, int64_t num_cells) con
   GridLaw law;
   law.spacing = range > 0 ? range / static_cast<double>(num_cells) : 1;
   // Layers are added on a grid up to 16 times finer, as far as the work stays small, and coarser where it must.
-  constexpr double kMostWork = 1e8;
+  constexpr double kMostWork = 3e8;
   std::vector<SplitCosts> splits;
   for (const GroupLaw& group : groups_) splits.push_back(split_costs(group, costs));
   const auto total_work = [&](double spacing) {

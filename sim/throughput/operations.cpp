@@ -91,7 +91,9 @@ class Pieces {
   // Elementwise passes over `bytes` in all.
   Pieces& memory(double bytes, double calls = 1, double exponentials = 0, double working_set = 0) {
     OperationCost cost = base_;
-    cost.cost_class = base_.phase == Phase::kUpdate ? CostClass::kUpdate : CostClass::kMemory;
+    cost.cost_class = base_.phase == Phase::kUpdate             ? CostClass::kUpdate
+                      : base_.operation == Operation::kLossHead ? CostClass::kLoss
+                                                                : CostClass::kMemory;
     cost.bytes = bytes;
     cost.exponentials = exponentials;
     cost.working_set = working_set > 0 ? working_set : bytes / calls;

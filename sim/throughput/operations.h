@@ -34,7 +34,7 @@ std::optional<Operation> operation_named(std::string_view name);
 std::optional<Phase> phase_named(std::string_view name);
 
 // Which efficiency applies.
-enum class CostClass { kGemm, kGroupedGemm, kAttention, kMemory, kUpdate };
+enum class CostClass { kGemm, kGroupedGemm, kAttention, kMemory, kLoss, kUpdate };
 
 // One piece of an operation's work; an operation is several pieces when parts of it run at different rates (`experts`:
 // GEMMs, gather and scatter, SwiGLU). Work is the total over all `calls`.
@@ -48,7 +48,7 @@ struct OperationCost {
   double flops = 0;
   double bytes = 0;         // least traffic
   double working_set = 0;   // distinct bytes touched between two uses; decides how far caches serve the traffic
-  double exponentials = 0;  // of softmax and SiLU
+  double exponentials = 0;  // of softmax and SiLU; of the loss one for each logit
   double rows = 0, columns = 0, inner = 0;  // shape of one GEMM call; attention: seq_len, seq_len, head_dim
   double calls = 1;
 };

@@ -42,6 +42,14 @@ double memory_equivalent(double bytes, double working_set, const RooflineParamet
   return bytes * (cached / p.cache_bandwidth_ratio + 1 - cached);
 }
 
+// Scores are computed tile by tile, which pays more the fewer keys a query sees and the shorter the dot products are.
+double attention_efficiency(const OperationCost& cost, const RooflineParameters& p) {
+  const bool backward = cost.phase == Phase::kBackward;
+  const double half_seq_len = backward ? p.attention_backward_half_seq_len : p.attention_half_seq_len;
+  return (backward ? p.attention_backward_efficiency : p.attention_efficiency) * cost.rows /
+         (cost.rows + half_seq_len) * cost.inner / (cost.inner + p.attention_half_head_dim);
+}
+
 }  // namespace
 
 FlopsPerSecond device_peak(const Calibration& calibration, const DeviceSpec& device, Precision precision) {
@@ -71,7 +79,11 @@ RooflineParameters roofline_parameters(const Calibration& calibration, const Har
   p.gemm_half_inner = value("gemm_half_inner");
   p.attention_efficiency = value("attention_efficiency");
   p.attention_backward_efficiency = value("attention_backward_efficiency");
+  p.attention_half_head_dim = value("attention_half_head_dim");
+  p.attention_half_seq_len = value("attention_half_seq_len");
+  p.attention_backward_half_seq_len = value("attention_backward_half_seq_len");
   p.exponential_rate = value("exponential_rate");
+  p.logit_rate = value("logit_rate");
   p.memory_efficiency = value("memory_efficiency");
   p.update_efficiency = value("update_efficiency");
   p.cache_bandwidth_ratio = value("cache_bandwidth_ratio");
@@ -108,9 +120,11 @@ Seconds operation_seconds(const OperationCost& cost, const RooflineParameters& p
       break;
     }
     case CostClass::kAttention:
-      compute += cost.flops /
-                 (peak * (cost.phase == Phase::kBackward ? p.attention_backward_efficiency : p.attention_efficiency));
+      compute += cost.flops / (peak * attention_efficiency(cost, p));
       overhead = p.gemm_call_overhead;
+      break;
+    case CostClass::kLoss:
+      compute = cost.exponentials / p.logit_rate;
       break;
     case CostClass::kMemory:
       break;

@@ -19,7 +19,9 @@ struct RooflineParameters {
   double grouped_gemm_efficiency = 1;  // of experts, relative to gemm_efficiency
   double gemm_half_rows = 0, gemm_half_columns = 0, gemm_half_inner = 0;
   double attention_efficiency = 1, attention_backward_efficiency = 1;
+  double attention_half_head_dim = 0, attention_half_seq_len = 0, attention_backward_half_seq_len = 0;
   double exponential_rate = 1;  // exponentials/s
+  double logit_rate = 1;        // logits/s through the loss
   double memory_efficiency = 1, update_efficiency = 1;
   double cache_bandwidth_ratio = 1, cache_bytes = 1;
   double overlap = 1;                                                                // 0 (sum) .. 1 (maximum)

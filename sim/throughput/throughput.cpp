@@ -27,41 +27,47 @@ std::vector<std::vector<double>> draw_probabilities(const Job& job) {
   return probabilities;
 }
 
-Seconds mean_step(const StepTimeModel& model, const std::vector<std::vector<double>>& probabilities,
-                  double micro_batches) {
-  Seconds mean = model.fixed_seconds();
-  for (size_t layer = 0; layer < probabilities.size(); ++layer) {
-    for (size_t i = 0; i < probabilities[layer].size(); ++i) {
-      mean += Seconds{probabilities[layer][i] * model.experts_seconds()[layer][i]};
-    }
-  }
-  return mean * micro_batches + model.update_seconds();
-}
+// A piece of work and how often a step does it, in the mean over the draws.
+struct WeightedCost {
+  OperationCost cost;
+  double times;
+};
 
-// The mean step by operation: each MoE layer's pieces weighted by the probability of their k.
-std::map<std::string, Seconds> mean_breakdown(const Job& job, const StepTimeModel& model,
-                                              const std::vector<std::vector<double>>& probabilities,
-                                              double micro_batches) {
-  std::map<std::string, Seconds> seconds;
-  const RooflineParameters& parameters = model.parameters();
+std::vector<WeightedCost> mean_step_costs(const Job& job, const std::vector<std::vector<double>>& probabilities) {
+  std::vector<WeightedCost> result;
   const auto add = [&](const std::vector<OperationCost>& costs, double times) {
-    for (const OperationCost& cost : costs) {
-      seconds[std::string(operation_name(cost.operation))] +=
-          times * parameters.step_factor * operation_seconds(cost, parameters);
-    }
+    if (times <= 0) return;
+    for (const OperationCost& cost : costs) result.push_back({cost, times});
   };
+  const double micro_batches = static_cast<double>(job.num_micro_batches());
+  const int64_t moe_layers = job.model.num_moe_layers(), dense_layers = job.model.num_layers - moe_layers;
   add(layer_operations(job, -1, 0), micro_batches);
-  for (int layer = 0; layer < job.model.num_layers; ++layer) {
-    if (!job.model.is_moe_layer(layer)) {
-      add(layer_operations(job, layer, 0), micro_batches);
-      continue;
-    }
-    const std::vector<double>& law = probabilities[static_cast<size_t>(layer - job.model.num_dense_layers)];
-    for (size_t i = 0; i < law.size(); ++i) {
-      if (law[i] > 0) add(layer_operations(job, layer, static_cast<int>(i) + 1), micro_batches * law[i]);
+  if (dense_layers > 0) add(layer_operations(job, 0, 0), micro_batches * static_cast<double>(dense_layers));
+  // MoE layers have equal shapes: what counts is how many of them draw each k.
+  for (int64_t k = 1; moe_layers > 0 && k <= job.model.num_experts; ++k) {
+    double layers = 0;
+    for (const std::vector<double>& law : probabilities) layers += law[static_cast<size_t>(k - 1)];
+    if (layers > 0) {
+      add(layer_operations(job, static_cast<int>(dense_layers), static_cast<int>(k)), micro_batches * layers);
     }
   }
   add(update_operations(job), 1);
+  return result;
+}
+
+Seconds mean_step(const std::vector<WeightedCost>& costs, const RooflineParameters& parameters) {
+  Seconds sum;
+  for (const WeightedCost& item : costs) sum += item.times * operation_seconds(item.cost, parameters);
+  return parameters.step_factor * sum + Seconds{parameters.step_overhead};
+}
+
+std::map<std::string, Seconds> mean_breakdown(const std::vector<WeightedCost>& costs,
+                                              const RooflineParameters& parameters) {
+  std::map<std::string, Seconds> seconds;
+  for (const WeightedCost& item : costs) {
+    seconds[std::string(operation_name(item.cost.operation))] +=
+        item.times * parameters.step_factor * operation_seconds(item.cost, parameters);
+  }
   seconds["overhead"] = Seconds{parameters.step_overhead};
   return seconds;
 }
@@ -90,19 +96,19 @@ Summary step_seconds_law(const Job& job, const StepTimeModel& model) {
 Throughput predict_throughput(const Job& job, const Calibration& calibration) {
   const StepTimeModel model(job, calibration);
   const std::vector<std::vector<double>> probabilities = draw_probabilities(job);
-  const double micro_batches = static_cast<double>(job.num_micro_batches());
+  const std::vector<WeightedCost> costs = mean_step_costs(job, probabilities);
   const double devices = static_cast<double>(job.hardware.num_devices);
 
   Throughput result;
-  result.step = mean_step(model, probabilities, micro_batches);
+  result.step = mean_step(costs, model.parameters());
   result.step_interval = prediction_interval(
       calibration,
       [&](const Calibration& moved) {
-        return mean_step(StepTimeModel(job, moved), probabilities, micro_batches).value;
+        return mean_step(costs, roofline_parameters(moved, job.hardware, job.training.precision)).value;
       },
       calibration.step_spread);
   result.step_law = step_seconds_law(job, model);
-  result.breakdown = mean_breakdown(job, model, probabilities, micro_batches);
+  result.breakdown = mean_breakdown(costs, model.parameters());
 
   double sum_k = 0;
   for (const std::vector<double>& layer : probabilities) {

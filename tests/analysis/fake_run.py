@@ -45,7 +45,7 @@ def plan(factor):
             "sum_k": {"mean": 12.6, "std": 2.4, "p50": 13, "p99": 16, "max": 16},
             "peak_allocated_bytes": {key: value * factor for key, value in peak.items()},
         },
-        "intervals": {"step_seconds": {"low": 0.36 * factor, "high": 0.48 * factor}},
+        "intervals": {"step_seconds": [0.36 * factor, 0.48 * factor]},
     }
 
 
@@ -185,11 +185,7 @@ def files():
         "calibration.json": {"schema_version": 1, "framework": "mmoe", "device": "cpu", "parameters": []},
         "eval.json": evaluation,
         "allocation.json": allocation(),
-        "budget.json": {
-            "budget": {"kind": "at_most", "sum_k": [BOUND]},
-            "sum_k": {"with": [law(BOUND)], "without": [law()]},
-            "saving_fraction": {"p99": 0.081, "mean": 0.02, "k_max": 0.14},
-        },
+        "budget.json": {"budget": None, "budget_needed": False, "front": []},
         "loop.json": {
             "schema_version": 1,
             "peak_allocated_bytes": beside(74 * MIB, 80.7 * MIB, 74.2 * MIB),
@@ -197,6 +193,13 @@ def files():
             "step_seconds": beside(0.44, 0.458, 0.421),
             "evaluation": evaluation,
             "allocation": allocation(),
+            "sum_k": {"groups": [LAYERS], "with": [law(BOUND)], "without": [law()]},
+            "budget": {
+                "kind": "at_most",
+                "groups": [LAYERS],
+                "sum_k": [BOUND],
+                "saving_fraction": {"p99": 0.081, "mean": 0.02, "k_max": 0.14},
+            },
             "text": {"unigram_entropy_bits_per_byte": 3.1, "bits_per_byte_of_nat": 0.43},
         },
     }

@@ -128,9 +128,9 @@ def test_losses_are_in_the_order_of_k(run):
 def test_observed_sums_are_counted_by_group():
     metrics = [{"k_per_layer": [[1, 2, 3, 4], [1, 1, 1, 1]]}]
     metrics = [sum_k_part(line) for line in metrics]
-    assert sum_k_figure.observed_sums(metrics, [4], 1) == [{10: 0.5, 4: 0.5}]
-    assert sum_k_figure.observed_sums(metrics, [1, 3], 2) == [{1: 1.0}, {9: 0.5, 3: 0.5}]
-    assert sum_k_figure.observed_sums(metrics, [], 2) is None
+    assert sum_k_figure.observed_sums(metrics, [4]) == [{10: 0.5, 4: 0.5}]
+    assert sum_k_figure.observed_sums(metrics, [1, 3]) == [{1: 1.0}, {9: 0.5, 3: 0.5}]
+    assert sum_k_figure.observed_sums(None, [4]) is None
 
 
 def sum_k_part(line):
@@ -145,6 +145,14 @@ def test_the_law_is_drawn_with_its_bound(run):
     assert max(data["observed"][0]) <= fake_run.BOUND
     # 600 draws of a law of standard deviation 2.4: four standard errors of the mean are 0.4.
     assert abs(sum_k_figure.mean(data["observed"][0].items()) - sum_k_figure.mean(data["with"][0])) < 0.4
+
+
+def test_without_a_budget_one_law_is_drawn(run):
+    data = dict(sum_k_figure.compute(run), bound=[None])
+    drawn = sum_k_figure.draw(data)
+    assert len(drawn.axes[0].lines) == 1
+    assert "with it" not in sum_k_figure.caption(data)
+    drawing.plt.close(drawn)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,12 @@ def test_an_interrupted_run_names_what_is_missing(tmp_path):
         run.need("metrics", "allocation")
 
 
+def test_a_job_without_a_budget_does_not_miss_its_file(tmp_path):
+    folder = write_run(tmp_path / "run", without=("budget.json", "job.json"))
+    (folder / "job.json").write_text('{"elastic": {"k_max": 6}}')
+    assert load_run(folder).missing == []
+
+
 def test_a_cut_last_line_is_dropped(tmp_path):
     folder = write_run(tmp_path / "run")
     with open(folder / "metrics.jsonl", "a") as file:

@@ -52,7 +52,7 @@ def test_the_summary_says_what_was_found(page):
     assert "before anything ran" in page
     assert "The allocation beats uniform k" in page
     assert "bits per byte" in page
-    assert "lower the peak by 8.1\u00a0%" in page
+    assert "save 8.1\u00a0% of the peak" in page
 
 
 @pytest.mark.parametrize("file", [file for file, _ in PARTS.values()])

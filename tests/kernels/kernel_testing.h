@@ -30,8 +30,11 @@ enum class Version { kCpu, kCuda };
 
 inline bool gpu_is_missing() {
 #ifdef MMOE_TEST_CUDA
-  int count = 0;
-  return cudaGetDeviceCount(&count) != cudaSuccess || count == 0;
+  static const bool missing = [] {
+    int count = 0;
+    return cudaGetDeviceCount(&count) != cudaSuccess || count == 0;
+  }();
+  return missing;
 #else
   return true;
 #endif

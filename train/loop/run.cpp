@@ -82,8 +82,15 @@ class Progress {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), last_shown_;
 };
 
+// What decides the tokens of a data set.
+nlohmann::json data_identity(const DatasetInfo& info) {
+  return {{"text_hash", info.text_hash}, {"tokenizer", info.tokenizer}, {"model_hash", info.model_hash},
+          {"separator", info.separator}, {"seed", info.seed},           {"split_fractions", info.split_fractions}};
+}
+
 // A resumed run must be the same run: everything that decides its numbers.
-void check_same_run(const Job& job, const std::filesystem::path& checkpoint) {
+void check_same_run(const Job& job, const DatasetInfo& data, const std::string& prefix,
+                    const std::filesystem::path& checkpoint) {
   const nlohmann::json now = to_json(job), then = to_json(checkpoint_job(checkpoint));
   for (const char* section : {"model", "training", "elastic"}) {
     for (const auto& [key, value] : now[section].items()) {
@@ -91,6 +98,10 @@ void check_same_run(const Job& job, const std::filesystem::path& checkpoint) {
       throw ConfigError(job.where + ": " + section + "." + key + " differs from the run that " + checkpoint.string() +
                         " belongs to; resume with the run's own job.json, or start a new run with --init");
     }
+  }
+  if (read_checkpoint_state(checkpoint).value("data", nlohmann::json()) != data_identity(data)) {
+    throw ConfigError("--data " + prefix + " holds other tokens than the run that " + checkpoint.string() +
+                      " belongs to; resume with that run's data, or start a new run with --init");
   }
 }
 
@@ -106,7 +117,7 @@ RunEnd train_run(const Job& job, const RunOptions& options) {
     throw ConfigError("--out " + options.out.string() + " already holds a run (" + latest->filename().string() +
                       "); continue it with --resume or choose another folder");
   }
-  if (latest) check_same_run(job, *latest);
+  if (latest) check_same_run(job, data.info(), options.data.string(), *latest);
 
   Trainer trainer(job, device);
   int64_t done = 0;
@@ -125,7 +136,7 @@ RunEnd train_run(const Job& job, const RunOptions& options) {
   write_file_atomically((options.out / "job.json").string(), to_json(job).dump(2) + "\n");
 
   const int64_t tokens_per_step = job.training.global_batch_size * job.training.seq_len;
-  const nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data.info().text_hash}};
+  const nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data_identity(data.info())}};
   const auto save = [&](int64_t step) {
     save_checkpoint(options.out, job, step, trainer.transformer().parameters(), trainer.optimizer(), extra);
   };

@@ -91,7 +91,7 @@ def test_unknown_command_names_the_nearest():
     assert "did you mean mmoe simulate?" in error_line(run("simulat"))
 
 
-@pytest.mark.parametrize("command", ["simulate", "compare", "presets", "calibrate", "loop", "report"])
+@pytest.mark.parametrize("command", ["simulate", "plan", "budget", "compare", "presets", "calibrate", "loop", "report"])
 def test_each_planning_command_has_help_with_an_example(command):
     result = run(command, "--help")
     assert result.returncode == 0
@@ -143,7 +143,7 @@ class TestPresets:
 
 
 class TestFlags:
-    @pytest.mark.parametrize("command", ["simulate", "compare", "calibrate"])
+    @pytest.mark.parametrize("command", ["simulate", "plan", "budget", "compare", "calibrate"])
     def test_unknown_flag(self, command):
         assert "unknown flag --frobnicate" in error_line(run(command, "--frobnicate"))
 
@@ -156,6 +156,9 @@ class TestFlags:
     def test_missing_file(self):
         line = error_line(run("simulate", "--job", "no/such/job.json"))
         assert "no/such/job.json" in line and "No such file" in line
+
+    def test_unknown_ready_job_lists_the_ready_ones(self):
+        assert "olmoe-elastic-h100" in error_line(run("simulate", "--job", "mixtral-8x7b"))
 
     def test_stray_word(self, job):
         assert 'unexpected word "more"' in error_line(run("simulate", "--job", job(), "more"))

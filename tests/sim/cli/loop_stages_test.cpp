@@ -203,6 +203,14 @@ TEST_F(LoopStagesTest, AJobThatDoesNotFitStopsBeforeTraining) {
   EXPECT_EQ(ran(), (Commands{"data", "simulate"}));
 }
 
+TEST_F(LoopStagesTest, AJobAtRiskIsTried) {
+  write(
+      "base.simulate",
+      R"(echo '{"fit": {"verdict": "at_risk"}, "memory": {"peak_allocated_bytes": 110}, "throughput": {"step_seconds": 2},
+                  "elastic": {"peak_allocated_bytes": {"p50": 99}}}'; exit 3)");
+  EXPECT_EQ(loop(), ExitCode::kDone) << messages_.str();
+}
+
 TEST_F(LoopStagesTest, ABudgetThatIsNotNeededDoesNotStopTheLoop) {
   write("base.budget", "echo '{\"saving_fraction\": {}}'; exit 3");
   EXPECT_EQ(loop(), ExitCode::kDone) << messages_.str();

@@ -53,7 +53,7 @@ class LoopSummaryTest : public testing::Test {
   void TearDown() override { fs::remove_all(run_); }
 
   void write(const std::string& name, const json& content) { std::ofstream(run_ + "/" + name) << content; }
-  json summary() { return summarize_run(run_, run_ + "/tokens"); }
+  json summary() { return summarize_run(parse_job(job_, "job.json", run_), run_, run_ + "/tokens"); }
   std::string printed() {
     std::ostringstream out;
     print_summary(summary(), out);
@@ -61,6 +61,16 @@ class LoopSummaryTest : public testing::Test {
   }
 
   std::string run_;
+  json job_ = {{"model",
+                {{"hidden_size", 16},
+                 {"num_layers", 2},
+                 {"num_heads", 2},
+                 {"vocab_size", 300},
+                 {"num_experts", 4},
+                 {"expert_hidden_size", 8}}},
+               {"hardware", {{"device", "cpu"}}},
+               {"training", {{"seq_len", 8}, {"global_batch_size", 2}, {"precision", "fp32"}}},
+               {"elastic", {{"k_min", 1}, {"k_max", 2}}}};
 };
 
 TEST_F(LoopSummaryTest, PeakIsTheLargestFromTheSecondStepOn) {
@@ -86,12 +96,41 @@ TEST_F(LoopSummaryTest, TextConvertsNatsToBits) {
   EXPECT_NEAR(summary()["text"]["bits_per_byte_of_nat"].get<double>(), 0.36067376, 5e-9);
 }
 
-TEST_F(LoopSummaryTest, KeepsLossesAllocationAndBudget) {
+TEST_F(LoopSummaryTest, KeepsLossesAndAllocation) {
   EXPECT_EQ(summary()["evaluation"]["loss_by_k"]["10"], 2.0);
   EXPECT_EQ(summary()["allocation"]["k_per_layer"], json({1, 3}));
   EXPECT_FALSE(summary().contains("budget"));
-  write("budget.json", {{"saving_fraction", {{"p99", 0.07}}}, {"marginals", json::array()}});
-  EXPECT_EQ(summary()["budget"], json({{"saving_fraction", {{"p99", 0.07}}}}));
+}
+
+TEST_F(LoopSummaryTest, HoldsTheLawOfTheSum) {
+  // Two layers, k in {1, 2}: sums 2, 3, 4 with 1/4, 1/2, 1/4; at most 3 leaves 2 and 3 with 1/3 and 2/3.
+  job_["elastic"]["budget"] = {{"kind", "at_most"}, {"sum_k", 3}};
+  write("budget.json", {{"front", json::array()}});
+  const json laws = summary()["sum_k"];
+  EXPECT_EQ(laws["groups"], json({2}));
+  const std::vector<double> without = {0.25, 0.5, 0.25}, with = {1.0 / 3, 2.0 / 3};
+  ASSERT_EQ(laws["without"][0].size(), 3u);
+  ASSERT_EQ(laws["with"][0].size(), 2u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(laws["without"][0][i][0], 2 + static_cast<int>(i));
+    EXPECT_NEAR(laws["without"][0][i][1].get<double>(), without[i], 1e-14);  // a handful of operations on doubles
+  }
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_NEAR(laws["with"][0][i][1].get<double>(), with[i], 1e-14);
+}
+
+TEST_F(LoopSummaryTest, TakesTheOwnBudgetFromTheFront) {
+  job_["elastic"]["budget"] = {{"kind", "at_most"}, {"sum_k", 3}};
+  const auto point = [](int bound, double saving) {
+    return json{{"budget", {{"kind", "at_most"}, {"groups", {2}}, {"sum_k", {bound}}}},
+                {"saving_fraction", {{"p99", saving}}}};
+  };
+  write("budget.json", {{"front", {point(2, 0.2), point(3, 0.07), point(4, 0)}}});
+  EXPECT_EQ(summary()["budget"]["saving_fraction"]["p99"], 0.07);
+  EXPECT_EQ(summary()["budget"]["sum_k"], json({3}));
+  EXPECT_NE(printed().find("predicted to save 7.0 % of the unbudgeted peak"), std::string::npos) << printed();
+  write("budget.json", {{"front", {point(2, 0.2)}}});
+  EXPECT_FALSE(summary()["budget"].contains("saving_fraction"));
+  EXPECT_NE(printed().find("held every draw."), std::string::npos) << printed();
 }
 
 TEST_F(LoopSummaryTest, OneStepIsEnough) {

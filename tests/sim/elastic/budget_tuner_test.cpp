@@ -171,7 +171,7 @@ TEST(TuneBudget, LooseLimitsNeedNoBudgetAndTightOnesHaveNone) {
   goal.memory_limit = 1e10;
   const BudgetTuning tight = tune_budget(config, {stage}, goal);
   EXPECT_FALSE(tight.choice);
-  EXPECT_NE(tight.reason.find("k = 1 in every layer"), std::string::npos) << tight.reason;
+  EXPECT_NE(tight.reason.find("k = 1 in every MoE layer"), std::string::npos) << tight.reason;
   EXPECT_FALSE(tight.front.empty());
 }
 

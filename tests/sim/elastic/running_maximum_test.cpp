@@ -131,6 +131,7 @@ TEST(RunningMaximum, StatesItsRoundingWhereStatesAreMerged) {
   }
   const ElasticLaw law(config, kLayers);
   const RunningMaximumLaw found = running_maximum(law, terms);
+  EXPECT_GT(found.rounding, 0);
   EXPECT_LT(found.rounding, 1);
   EXPECT_NEAR(found.values.max(), largest_running_maximum(law, terms), 1e-9);
   // Against slope 0, where few maxima differ: the slope moves no maximum by more than slope * the largest sum.

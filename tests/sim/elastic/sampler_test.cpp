@@ -7,21 +7,10 @@
 #include <numeric>
 
 #include "sim/elastic/elastic_law.h"
-#include "sim/elastic/philox.h"
 #include "tests/sim/elastic/enumeration.h"
 
 namespace mmoe {
 namespace {
-
-// Random123's known answers for philox4x32-10 (kat_vectors).
-TEST(Philox, KnownAnswers) {
-  constexpr auto kZero = philox4x32({0, 0, 0, 0}, {0, 0});
-  EXPECT_EQ(kZero, (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  constexpr auto kOnes = philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u});
-  EXPECT_EQ(kOnes, (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  constexpr auto kPi = philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0});
-  EXPECT_EQ(kPi, (std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
-}
 
 // Upper bound on the 1 - alpha quantile of chi-square with n degrees (Laurent, Massart 2000, lemma 1).
 double chi_square_bound(double degrees, double alpha) {

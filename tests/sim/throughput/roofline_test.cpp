@@ -80,7 +80,7 @@ TEST(Roofline, CacheServesSmallWorkingSets) {
   EXPECT_NEAR(operation_seconds(cost, p).value, 100, 1e-3);
 }
 
-TEST(Roofline, AttentionAndUpdateHaveTheirOwnRates) {
+TEST(Roofline, AttentionLossAndUpdateHaveTheirOwnRates) {
   RooflineParameters p = unit_machine();
   p.attention_efficiency = 0.5;
   p.attention_backward_efficiency = 0.25;
@@ -89,9 +89,21 @@ TEST(Roofline, AttentionAndUpdateHaveTheirOwnRates) {
   cost.cost_class = CostClass::kAttention;
   cost.flops = 10;
   cost.exponentials = 2;
+  cost.rows = cost.columns = 100;
+  cost.inner = 30;
   EXPECT_DOUBLE_EQ(operation_seconds(cost, p).value, 22);
+  p.attention_half_head_dim = 30;
+  EXPECT_DOUBLE_EQ(operation_seconds(cost, p).value, 42);
+  p.attention_half_seq_len = 100;
+  EXPECT_DOUBLE_EQ(operation_seconds(cost, p).value, 82);
+  p.attention_half_head_dim = 0;
   cost.phase = Phase::kBackward;
   EXPECT_DOUBLE_EQ(operation_seconds(cost, p).value, 42);
+  p.logit_rate = 0.1;
+  cost = OperationCost{};
+  cost.cost_class = CostClass::kLoss;
+  cost.exponentials = 3;
+  EXPECT_DOUBLE_EQ(operation_seconds(cost, p).value, 30);
   cost = OperationCost{};
   cost.cost_class = CostClass::kUpdate;
   cost.bytes = cost.working_set = 10;

@@ -3,22 +3,12 @@
 #include "sim/memory/step_memory.h"
 
 #include <ATen/ops/randint.h>
-#include <gtest/gtest.h>
 
-#include "sim/config/job.h"
+#include "tests/train/trainer_testing.h"
 #include "train/loop/trainer.h"
-#include "train/ops/parallel.h"
-#include "train/profiling/counting_allocator.h"
 
 namespace mmoe {
 namespace {
-
-// The counting allocator must be there before the first tensor.
-const bool installed = [] {
-  install_counting_allocator();
-  install_kernel_runtime();
-  return true;
-}();
 
 struct Case {
   const char* name;
@@ -37,10 +27,9 @@ nlohmann::json base_job() {
 
 class StepMemory : public testing::TestWithParam<Case> {};
 
-// 2 %: what the issue of the simulator demands. Expert segments of bf16 are padded to 64 rows, and which expert gets how
-// many rows is known only on average; everything else is exact.
+// 2 %: what the issue of the simulator demands. Expert segments of bf16 are padded to 64 rows, and which expert gets
+// how many rows is known only on average; everything else is exact.
 TEST_P(StepMemory, PredictsTheAllocatorsPeak) {
-  ASSERT_TRUE(installed);
   nlohmann::json json = base_job();
   json.merge_patch(nlohmann::json::parse(GetParam().job));
   const Job job = parse_job(json, GetParam().name, ".");
@@ -65,22 +54,45 @@ TEST_P(StepMemory, PredictsTheAllocatorsPeak) {
 INSTANTIATE_TEST_SUITE_P(
     , StepMemory,
     testing::Values(
-        Case{"demo", "{}", {1, 3, 6, 2}}, Case{"all_at_one", "{}", {1, 1, 1, 1}}, Case{"all_at_six", "{}", {6, 6, 6, 6}},
+        Case{"demo", "{}", {1, 3, 6, 2}}, Case{"all_at_one", "{}", {1, 1, 1, 1}},
+        Case{"all_at_six", "{}", {6, 6, 6, 6}},
         Case{"two_micro_batches", R"({"training": {"global_batch_size": 16}})", {2, 4, 1, 5}},
-        Case{"wide_experts", R"({"model": {"hidden_size": 96, "num_layers": 3, "expert_hidden_size": 256, "num_experts": 8}})", {4, 6, 2}},
+        Case{"wide_experts",
+             R"({"model": {"hidden_size": 96, "num_layers": 3, "expert_hidden_size": 256, "num_experts": 8}})",
+             {4, 6, 2}},
         Case{"small_vocabulary", R"({"model": {"vocab_size": 256}})", {6, 5, 4, 6}},
         Case{"large_vocabulary", R"({"model": {"vocab_size": 32000, "num_layers": 2}})", {3, 3}},
-        Case{"grouped_queries_and_norms", R"({"model": {"num_kv_heads": 2, "qk_norm": "per_head", "vocab_size": 512}})", {2, 6, 3, 1}},
+        Case{"grouped_queries_and_norms",
+             R"({"model": {"num_kv_heads": 2, "qk_norm": "per_head", "vocab_size": 512}})",
+             {2, 6, 3, 1}},
         Case{"full_norms", R"({"model": {"qk_norm": "full", "vocab_size": 512}})", {2, 6, 3, 1}},
-        Case{"shared_expert_and_dense_layer", R"({"model": {"shared_expert_hidden_size": 128, "num_dense_layers": 1, "dense_hidden_size": 512, "vocab_size": 512}})", {2, 6, 3}},
+        Case{
+            "shared_expert_and_dense_layer",
+            R"({"model": {"shared_expert_hidden_size": 128, "num_dense_layers": 1, "dense_hidden_size": 512, "vocab_size": 512}})",
+            {2, 6, 3}},
         Case{"tied_embeddings", R"({"model": {"tie_embeddings": true}})", {1, 2, 3, 4}},
-        Case{"full_recomputation", R"({"training": {"recompute": "full"}, "model": {"vocab_size": 512, "num_layers": 8}})", {1, 6, 1, 6, 2, 3, 4, 6}},
-        Case{"moe_recomputation", R"({"training": {"recompute": ["moe"]}, "model": {"vocab_size": 512, "num_layers": 8}})", {1, 6, 1, 6, 2, 3, 4, 6}},
-        Case{"attention_recomputation", R"({"training": {"recompute": ["attention"]}, "model": {"vocab_size": 512, "num_layers": 8}})", {1, 6, 1, 6, 2, 3, 4, 6}},
-        Case{"long_sequences", R"({"training": {"seq_len": 1024, "micro_batch_size": 2, "global_batch_size": 2}, "model": {"vocab_size": 512}})", {3, 1, 6, 2}},
+        Case{"full_recomputation",
+             R"({"training": {"recompute": "full"}, "model": {"vocab_size": 512, "num_layers": 8}})",
+             {1, 6, 1, 6, 2, 3, 4, 6}},
+        Case{"moe_recomputation",
+             R"({"training": {"recompute": ["moe"]}, "model": {"vocab_size": 512, "num_layers": 8}})",
+             {1, 6, 1, 6, 2, 3, 4, 6}},
+        Case{"attention_recomputation",
+             R"({"training": {"recompute": ["attention"]}, "model": {"vocab_size": 512, "num_layers": 8}})",
+             {1, 6, 1, 6, 2, 3, 4, 6}},
+        Case{
+            "long_sequences",
+            R"({"training": {"seq_len": 1024, "micro_batch_size": 2, "global_batch_size": 2}, "model": {"vocab_size": 512}})",
+            {3, 1, 6, 2}},
         Case{"bf16", R"({"training": {"precision": "bf16"}})", {1, 3, 6, 2}},
-        Case{"bf16_deep", R"({"training": {"precision": "bf16"}, "model": {"num_layers": 8, "vocab_size": 512, "expert_hidden_size": 128}})", {1, 3, 6, 2, 5, 5, 4, 1}},
-        Case{"bf16_full_recomputation", R"({"training": {"precision": "bf16", "recompute": "full"}, "model": {"num_layers": 8, "vocab_size": 512}})", {1, 3, 6, 2, 5, 5, 4, 1}},
+        Case{
+            "bf16_deep",
+            R"({"training": {"precision": "bf16"}, "model": {"num_layers": 8, "vocab_size": 512, "expert_hidden_size": 128}})",
+            {1, 3, 6, 2, 5, 5, 4, 1}},
+        Case{
+            "bf16_full_recomputation",
+            R"({"training": {"precision": "bf16", "recompute": "full"}, "model": {"num_layers": 8, "vocab_size": 512}})",
+            {1, 3, 6, 2, 5, 5, 4, 1}},
         Case{"fp64", R"({"training": {"precision": "fp64"}})", {1, 3, 6, 2}}),
     [](const auto& test) { return std::string(test.param.name); });
 

@@ -1,0 +1,101 @@
+#include "sim/search/plan_search.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "sim/elastic/budget_tuner.h"
+#include "sim/memory/peak_terms.h"
+
+namespace mmoe {
+namespace {
+
+std::vector<int64_t> micro_batch_sizes(const Job& job) {
+  if (job.given.count("training.micro_batch_size") > 0) return {job.training.micro_batch_size};
+  const int64_t per_replica = job.training.global_batch_size / job.data_parallel_size();
+  std::vector<int64_t> sizes;
+  for (int64_t size = 1; size <= per_replica; ++size) {
+    if (per_replica % size == 0) sizes.push_back(size);
+  }
+  return sizes;
+}
+
+std::vector<Recompute> recomputes(const Job& job) {
+  if (job.given.count("training.recompute") > 0) return {job.training.recompute};
+  std::vector<Recompute> all = {{false, {}}, {false, {"attention"}}, {true, {}}};
+  if (job.model.num_moe_layers() > 0) all.push_back({false, {"moe"}});
+  return all;
+}
+
+// The budget that keeps the most diversity within the device's memory; nothing where none does.
+std::optional<TunedBudget> tuned(const Job& job, const Calibration& calibration, int64_t horizon, double confidence) {
+  if (job.model.num_moe_layers() == 0 || job.elastic.sampling == Sampling::kTopP) return std::nullopt;
+  const PeakTerms terms = peak_terms(job);
+  const double draws =
+      job.elastic.granularity == Granularity::kGlobalBatch ? 1 : static_cast<double>(job.num_micro_batches());
+  BudgetGoal goal;
+  goal.memory_limit = job.hardware.usable_memory.value;
+  goal.confidence = confidence;
+  goal.step_draws = draws;
+  goal.horizon_draws = draws * static_cast<double>(horizon);
+  const double framework = calibration.framework_overhead().value;
+  const StageMemory stage{terms.persistent.value + framework, terms.least.value + framework, terms.terms};
+  return tune_budget(job.elastic, {stage}, goal).choice;
+}
+
+void mark_front(std::vector<PlanCandidate>& candidates) {
+  const auto better = [](const PlanCandidate& a, const PlanCandidate& b) {
+    const double time_a = a.plan.throughput.step.value, time_b = b.plan.throughput.step.value;
+    const double bytes_a = a.plan.memory.total().value, bytes_b = b.plan.memory.total().value;
+    const bool no_worse = time_a <= time_b && bytes_a <= bytes_b && a.expected_sum_fraction >= b.expected_sum_fraction;
+    return no_worse && (time_a < time_b || bytes_a < bytes_b || a.expected_sum_fraction > b.expected_sum_fraction);
+  };
+  for (PlanCandidate& candidate : candidates) {
+    candidate.on_front = std::none_of(candidates.begin(), candidates.end(),
+                                      [&](const PlanCandidate& other) { return better(other, candidate); });
+  }
+}
+
+}  // namespace
+
+PlanSearchResult search_plans(const Job& job, const Calibration& calibration, double confidence, BudgetSearch budget) {
+  const auto start = std::chrono::steady_clock::now();
+  PlanSearchResult result;
+  for (const int64_t size : micro_batch_sizes(job)) {
+    for (const Recompute& recompute : recomputes(job)) {
+      Job tried = job;
+      tried.training.micro_batch_size = size;
+      tried.training.recompute = recompute;
+      tried.elastic.budget_is_auto = false;
+      PlanCandidate candidate{simulate(tried, calibration)};
+      ++result.evaluated;
+      if (candidate.plan.fit.probability < confidence) {
+        if (budget == BudgetSearch::kOff) {
+          ++result.rejected["does not fit the memory"];
+          continue;
+        }
+        const auto choice = tuned(tried, calibration, candidate.plan.fit.horizon_steps, confidence);
+        if (!choice) {
+          ++result.rejected["does not fit the memory under any budget"];
+          continue;
+        }
+        tried.elastic.budget = choice->budget;
+        candidate.plan = simulate(tried, calibration);
+        candidate.kl_divergence = choice->kl_divergence;
+        candidate.expected_sum_fraction = choice->expected_sum_fraction;
+        ++result.evaluated;
+      }
+      result.candidates.push_back(std::move(candidate));
+    }
+  }
+  std::stable_sort(result.candidates.begin(), result.candidates.end(),
+                   [](const PlanCandidate& a, const PlanCandidate& b) {
+                     const bool own_a = a.kl_divergence == 0, own_b = b.kl_divergence == 0;
+                     return own_a != own_b ? own_a : a.plan.throughput.step < b.plan.throughput.step;
+                   });
+  mark_front(result.candidates);
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+}  // namespace mmoe

@@ -1,0 +1,384 @@
+"""`mmoe-train train` and `eval` from outside: resuming bit for bit, error lines, a full disk."""
+
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+STEPS, INTERVAL = 12, 4
+WORDS = "the a old grey king queen dog house river sees hears follows keeps and or but never often".split()
+
+
+def program_folder():
+    """MMOE_BIN, else bin of the tested build folder, else of the usual one."""
+    folders = [os.environ.get("MMOE_BIN")]
+    if "MMOE_BINARY_DIR" in os.environ:
+        folders.append(os.path.join(os.environ["MMOE_BINARY_DIR"], "bin"))
+    folders.append(ROOT / "build" / "bin")
+    for folder in folders:
+        if folder and (pathlib.Path(folder) / "mmoe-train").exists():
+            return pathlib.Path(folder)
+    return None
+
+
+PROGRAM = program_folder() and program_folder() / "mmoe-train"
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="mmoe-train is not built")
+
+
+def command(*words):
+    return [str(PROGRAM), *map(str, words)]
+
+
+def run(*words, **options):
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=300, **options)
+
+
+def done(*words):
+    result = run(*words)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def error_line(result, code=2):
+    """The one line that a failed command prints."""
+    assert result.returncode == code, result
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("mmoe-train: error: ") or lines[0].startswith("mmoe: error: "), lines
+    return lines[0]
+
+
+def refused(result):
+    """A run that fails after its first steps prints their progress before the one error line."""
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("step ")]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Token files of 300 kB of words in which each depends on the one before."""
+    folder = tmp_path_factory.mktemp("data")
+    generator = random.Random(1)
+    documents, word = [], 0
+    for _ in range(300):
+        words = []
+        for _ in range(190):
+            word = (3 * word + generator.randrange(3)) % len(WORDS)
+            words.append(WORDS[word])
+        documents.append(" ".join(words) + ".")
+    (folder / "text.txt").write_text("\n\n".join(documents) + "\n")
+    done("data", "build", "--text", folder / "text.txt", "--tokenizer", "bytes", "--out", folder / "tokens")
+    return folder / "tokens"
+
+
+def write_job(path, **changes):
+    """A job of a hundred thousand weights; `**{"training.seed": 3}` changes keys."""
+    job = {
+        "model": {
+            "hidden_size": 64,
+            "num_layers": 3,
+            "num_heads": 4,
+            "num_kv_heads": 2,
+            "qk_norm": "per_head",
+            "vocab_size": 256,
+            "num_experts": 8,
+            "expert_hidden_size": 32,
+        },
+        "hardware": {"device": "cpu"},
+        "training": {
+            "seq_len": 128,
+            "micro_batch_size": 4,
+            "global_batch_size": 16,
+            "precision": "fp32",
+            "learning_rate": 3e-3,
+            "warmup_steps": 2,
+            "checkpoint_interval": INTERVAL,
+            "seed": 5,
+        },
+        "elastic": {"k_min": 1, "k_max": 6, "budget": {"kind": "at_most", "sum_k": 12}},
+    }
+    for key, value in changes.items():
+        section, name = key.split(".")
+        job[section][name] = value
+    path.write_text(json.dumps(job))
+    return path
+
+
+def train_words(job, data, run_folder, *more):
+    return ("train", "--job", job, "--data", data, "--out", run_folder, "--steps", STEPS, "--threads", 2, *more)
+
+
+def metrics(run_folder):
+    """What must repeat: all of each line but times and memory."""
+    unlike = ("seconds", "tokens_per_second", "peak_allocated_bytes", "peak_allocated_bytes_by_rank")
+    lines = (run_folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in unlike} for line in lines]
+
+
+def final_bytes(run_folder):
+    folder = run_folder / "checkpoints" / f"step_{STEPS}"
+    return [(folder / name).read_bytes() for name in ("weights.safetensors", "optimizer.safetensors")]
+
+
+def expect_same_run(run_folder, whole):
+    assert metrics(run_folder) == metrics(whole)
+    assert final_bytes(run_folder) == final_bytes(whole)
+    assert not list(run_folder.rglob("*.tmp*"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, data):
+    """(job, run folder) of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    job = write_job(folder / "job.json")
+    done(*train_words(job, data, folder / "run"))
+    return job, folder / "run"
+
+
+def interrupted(job, data, run_folder, lines, signal_number):
+    """Starts a run, sends the signal when metrics.jsonl has `lines` lines, returns (exit status, messages)."""
+    process = subprocess.Popen(
+        command(*train_words(job, data, run_folder)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    path = run_folder / "metrics.jsonl"
+    while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= lines):
+        time.sleep(0.002)
+    process.send_signal(signal_number)
+    _, messages = process.communicate(timeout=120)
+    return process.returncode, messages
+
+
+def test_the_run_folder_holds_what_is_promised(whole):
+    job, run_folder = whole
+    lines = metrics(run_folder)
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert [line["tokens"] for line in lines] == [2048 * step for step in range(1, STEPS + 1)]
+    for line in lines:
+        assert len(line["k_per_layer"]) == 4
+        assert all(len(k) == 3 and sum(k) <= 12 and min(k) >= 1 and max(k) <= 6 for k in line["k_per_layer"])
+    assert lines[-1]["loss"] < lines[0]["loss"] - 1
+    assert lines[-1]["learning_rate"] == pytest.approx(3e-4)
+    assert sorted(p.name for p in (run_folder / "checkpoints").iterdir()) == ["step_12", "step_4", "step_8"]
+    assert json.loads((run_folder / "job.json").read_text())["training"]["seed"] == 5
+
+
+def test_the_same_run_again_has_the_same_bits(whole, data, tmp_path):
+    done(*train_words(whole[0], data, tmp_path / "run"))
+    expect_same_run(tmp_path / "run", whole[1])
+
+
+def test_another_seed_is_another_run(whole, data, tmp_path):
+    done(*train_words(whole[0], data, tmp_path / "run", "--seed", 6))
+    assert metrics(tmp_path / "run")[0]["loss"] != metrics(whole[1])[0]["loss"]
+
+
+def test_a_stopped_run_resumes_bit_for_bit(whole, data, tmp_path):
+    status, messages = interrupted(whole[0], data, tmp_path / "run", 5, signal.SIGTERM)
+    assert status == 0 and "--resume" in messages.splitlines()[-1]
+    at = len(metrics(tmp_path / "run"))
+    assert 5 <= at < STEPS
+    assert (tmp_path / "run" / "checkpoints" / f"step_{at}").exists()
+    done(*train_words(whole[0], data, tmp_path / "run", "--resume"))
+    expect_same_run(tmp_path / "run", whole[1])
+
+
+def test_a_killed_run_resumes_bit_for_bit(whole, data, tmp_path):
+    status, _ = interrupted(whole[0], data, tmp_path / "run", 6, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert 6 <= len(metrics(tmp_path / "run")) < STEPS
+    done(*train_words(whole[0], data, tmp_path / "run", "--resume"))
+    expect_same_run(tmp_path / "run", whole[1])
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(whole, data, tmp_path):
+    status, _ = interrupted(whole[0], data, tmp_path / "run", 1, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    done(*train_words(whole[0], data, tmp_path / "run", "--resume"))
+    expect_same_run(tmp_path / "run", whole[1])
+
+
+def test_resuming_a_finished_run_changes_nothing(whole, data, tmp_path):
+    shutil.copytree(whole[1], tmp_path / "run")
+    done(*train_words(whole[0], data, tmp_path / "run", "--resume"))
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole[1] / "metrics.jsonl").read_bytes()
+    expect_same_run(tmp_path / "run", whole[1])
+
+
+def test_init_starts_from_the_weights_of_a_checkpoint(whole, data, tmp_path):
+    job = write_job(tmp_path / "job.json", **{"training.learning_rate": 0.0})
+    words = list(train_words(job, data, tmp_path / "run", "--init", whole[1] / "checkpoints" / "step_12"))
+    words[words.index("--steps") + 1] = 1
+    done(*words)
+    first = metrics(tmp_path / "run")[0]
+    assert first["step"] == 1 and first["loss"] < metrics(whole[1])[0]["loss"] - 1
+    trained = (whole[1] / "checkpoints" / "step_12" / "weights.safetensors").read_bytes()
+    assert (tmp_path / "run" / "checkpoints" / "step_1" / "weights.safetensors").read_bytes() == trained
+
+
+def evaluate(run_folder, data, *more):
+    return run("eval", "--checkpoint", run_folder / "checkpoints" / "step_12", "--data", data, "--threads", 2, *more)
+
+
+def test_eval_at_each_k_and_at_an_allocation(whole, data, tmp_path):
+    result = json.loads(evaluate(whole[1], data, "--k", "1,2,6", "--json").stdout)
+    assert list(result["loss_by_k"]) == ["1", "2", "6"]
+    assert all(0.5 < loss < 4.5 for loss in result["loss_by_k"].values())  # log(256) = 5.5 before training
+    assert len(set(result["loss_by_k"].values())) == 3
+    assert result["bits_per_byte"] == pytest.approx(result["loss_by_k"]["6"] / 0.6931471805599453)
+    assert result["tokens"] == json.loads(pathlib.Path(f"{data}.json").read_text())["splits"]["valid"]["tokens"] - 1
+    (tmp_path / "allocation.json").write_text(json.dumps({"k_per_layer": [2, 2, 2]}))
+    allocated = json.loads(evaluate(whole[1], data, "--allocation", tmp_path / "allocation.json", "--json").stdout)
+    assert allocated["loss"] == result["loss_by_k"]["2"]
+    shorter = json.loads(evaluate(whole[1], data, "--k", "2", "--seq-len", 32, "--json").stdout)
+    assert shorter["tokens"] == result["tokens"] and shorter["loss_by_k"]["2"] != result["loss_by_k"]["2"]
+    table = evaluate(whole[1], data, "--split", "test").stdout.splitlines()
+    assert [line.split()[0] for line in table[1:]] == ["1", "2", "3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (["--k", "0"], ["--k 0", "num_experts = 8"]),
+        (["--k", "9"], ["--k 9", "num_experts = 8"]),
+        (["--k", "1.5"], ["--k 1.5"]),
+        (["--split", "training"], ["--split", "training"]),
+        (["--threads", "0"], ["--threads 0"]),
+    ],
+)
+def test_eval_refuses_bad_flags(whole, data, more, words):
+    result = run("eval", "--checkpoint", whole[1] / "checkpoints" / "step_12", "--data", data, *more)
+    line = error_line(result)
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize("k", [[2, 2], [0, 1, 2], [9, 1, 1], "2", [1.5, 2, 2]])
+def test_eval_refuses_a_bad_allocation(whole, data, tmp_path, k):
+    (tmp_path / "allocation.json").write_text(json.dumps({"k_per_layer": k}))
+    line = error_line(evaluate(whole[1], data, "--allocation", tmp_path / "allocation.json"))
+    assert "allocation.json" in line and "k_per_layer" in line
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"model.vocab_size": 200}, ["tokens.json", "256", "model.vocab_size = 200"]),
+        ({"hardware.device": "h1000"}, ["hardware.device", "h1000"]),
+        ({"hardware.num_devices": 2}, ["hardware.num_devices = 2"]),
+        ({"training.precision": "fp8"}, ["training.precision", "fp8"]),
+        ({"training.seq_len": 1 << 20}, ["training.seq_len"]),
+        ({"elastic.budget": "auto"}, ["elastic.budget", "mmoe budget"]),
+        ({"model.num_heads": 5}, ["model."]),
+    ],
+)
+def test_train_refuses_a_bad_job(data, tmp_path, changes, words):
+    job = write_job(tmp_path / "job.json", **changes)
+    line = error_line(run(*train_words(job, data, tmp_path / "run")))
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="a GPU is here")
+def test_train_refuses_a_gpu_job_without_a_gpu(data, tmp_path):
+    job = write_job(tmp_path / "job.json", **{"hardware.device": "h100-sxm-80gb"})
+    line = error_line(run(*train_words(job, data, tmp_path / "run")))
+    assert "hardware.device = h100-sxm-80gb" in line and "GPU" in line
+
+
+def test_train_refuses_missing_and_damaged_data(data, tmp_path):
+    job = write_job(tmp_path / "job.json")
+    assert "nowhere" in error_line(run(*train_words(job, tmp_path / "nowhere", tmp_path / "run")))
+    for file in data.parent.glob("tokens*"):
+        shutil.copy(file, tmp_path / file.name)
+    os.truncate(tmp_path / "tokens.train.bin", 100)
+    assert "tokens.train" in error_line(run(*train_words(job, tmp_path / "tokens", tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_refuses_a_used_run_folder(whole, data):
+    before = {path: path.read_bytes() for path in whole[1].rglob("*") if path.is_file()}
+    line = error_line(run(*train_words(whole[0], data, whole[1])))
+    assert str(whole[1]) in line and "--resume" in line
+    assert {path: path.read_bytes() for path in whole[1].rglob("*") if path.is_file()} == before
+
+
+def test_resume_refuses_another_job_and_other_data(whole, data, tmp_path):
+    shutil.copytree(whole[1], tmp_path / "run")
+    job = write_job(tmp_path / "job.json", **{"training.learning_rate": 1e-3})
+    assert "training.learning_rate" in error_line(run(*train_words(job, data, tmp_path / "run", "--resume")))
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"document {i} " * 40 for i in range(300)))
+    done("data", "build", "--text", text, "--out", tmp_path / "other")
+    line = error_line(run(*train_words(whole[0], tmp_path / "other", tmp_path / "run", "--resume")))
+    assert "--data" in line and "other" in line
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole[1] / "metrics.jsonl").read_bytes()
+
+
+def test_a_truncated_checkpoint_is_refused_by_name(whole, data, tmp_path):
+    for name in ("weights.safetensors", "optimizer.safetensors", "state.json"):
+        run_folder = tmp_path / name
+        shutil.copytree(whole[1], run_folder)
+        path = run_folder / "checkpoints" / "step_12" / name
+        os.truncate(path, path.stat().st_size // 2)
+        line = error_line(run(*train_words(whole[0], data, run_folder, "--resume")))
+        assert str(path) in line, line
+        assert str(path) in error_line(evaluate(run_folder, data))
+        assert (run_folder / "metrics.jsonl").read_bytes() == (whole[1] / "metrics.jsonl").read_bytes()
+
+
+def test_init_refuses_another_shape(whole, data, tmp_path):
+    job = write_job(tmp_path / "job.json", **{"model.expert_hidden_size": 48})
+    line = error_line(run(*train_words(job, data, tmp_path / "run", "--init", whole[1] / "checkpoints" / "step_12")))
+    assert "weights.safetensors" in line and "layers.0.experts" in line
+
+
+@pytest.fixture
+def small_disk(tmp_path, whole):
+    """A file system with room for one checkpoint and a half."""
+    one = sum(p.stat().st_size for p in (whole[1] / "checkpoints" / "step_4").iterdir())
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={one * 3 // 2}", "none", str(disk)]
+    if os.geteuid() != 0 or not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a small file system needs root and mount")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_whole(whole, data, small_disk):
+    result = run(*train_words(whole[0], data, small_disk / "run"))
+    assert result.returncode == 1
+    line = refused(result)
+    assert "No space left on device" in line and "step_8" in line, line
+    assert [p.name for p in (small_disk / "run" / "checkpoints").iterdir()] == ["step_4"]
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    done(*train_words(whole[0], data, small_disk / "run", "--resume"))
+    expect_same_run(small_disk / "run", whole[1])
+
+
+def test_a_file_size_limit_leaves_the_earlier_checkpoint_whole(whole, data, tmp_path):
+    """What a quota does: writing the next checkpoint fails in its middle."""
+    run_folder = tmp_path / "run"
+    interrupted(whole[0], data, run_folder, 6, signal.SIGKILL)
+    weights = (whole[1] / "checkpoints" / "step_4" / "weights.safetensors").stat().st_size
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (weights // 2, weights // 2))
+
+    result = run(*train_words(whole[0], data, run_folder, "--resume"), preexec_fn=limit, restore_signals=False)
+    assert result.returncode == 1
+    assert "File too large" in refused(result)
+    assert not list(run_folder.rglob("*.tmp*"))
+    done(*train_words(whole[0], data, run_folder, "--resume"))
+    expect_same_run(run_folder, whole[1])

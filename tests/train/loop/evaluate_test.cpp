@@ -1,0 +1,71 @@
+#include "train/loop/evaluate.h"
+
+#include "tests/train/data/temporary_folder.h"
+#include "tests/train/plain_reference.h"
+#include "tests/train/trainer_testing.h"
+
+namespace mmoe {
+namespace {
+
+// Ninety-one byte tokens and windows of 16: five whole windows of targets and one of ten.
+class EvaluateTest : public testing::Test {
+ protected:
+  EvaluateTest() {
+    const at::Tensor tokens = random_tokens({kTokens}, 96, 5);
+    TokenFileWriter writer(folder_.file("t"), 256);
+    writer.add_document({tokens.data_ptr<int32_t>(), kTokens});
+    writer.sync();
+    writer.publish();
+    text = tokens;
+  }
+
+  static constexpr int64_t kTokens = 91;
+  TemporaryFolder folder_;
+  at::Tensor text;
+  const Job job = small_job();
+  Transformer transformer{job, c10::kCPU, Gradients::kNone};
+};
+
+TEST_F(EvaluateTest, IsTheMeanOfThePlainModelsTokenLosses) {
+  const TokenFile file(folder_.file("t"), 256);
+  const auto tokenizer = make_byte_tokenizer();
+  const EvaluationWindows windows(file, *tokenizer, 16);
+  std::map<std::string, at::Tensor> weights;
+  for (const Parameter& parameter : transformer.parameters().all()) weights[parameter.name] = parameter.master;
+  const std::vector<int> k = {2, 5};
+  for (const int64_t batch : {1, 4, 100}) {
+    const Evaluation evaluation = evaluate(transformer, windows, k, 0, batch);
+    ASSERT_EQ(evaluation.window_losses.size(), 6U);
+    double total = 0;
+    for (int64_t w = 0; w < 6; ++w) {
+      const int64_t count = w < 5 ? 16 : 10;
+      at::Tensor input = at::zeros({16}, at::kInt), target = at::zeros({16}, at::kInt).fill_(-100);
+      input.narrow(0, 0, count).copy_(text.narrow(0, 16 * w, count));
+      target.narrow(0, 0, count).copy_(text.narrow(0, 16 * w + 1, count));
+      const double loss = plain::transformer(job, weights, input, target, k).losses_T.sum().item<double>();
+      // As for the whole model (transformer_test.cpp), for two layers.
+      EXPECT_NEAR(evaluation.window_losses[w], loss, tolerance(at::kDouble, 2 * 10 * 64 + 200, 120) * loss) << w;
+      EXPECT_EQ(evaluation.window_tokens[w], count);
+      total += evaluation.window_losses[w];
+    }
+    EXPECT_EQ(evaluation.tokens, 90);
+    EXPECT_DOUBLE_EQ(evaluation.loss, total / 90);
+    EXPECT_DOUBLE_EQ(evaluation.bits_per_byte, total / 90 / std::log(2.0));  // a token is a byte
+  }
+}
+
+TEST_F(EvaluateTest, TakesTheFirstWindowsAndFollowsK) {
+  const TokenFile file(folder_.file("t"), 256);
+  const auto tokenizer = make_byte_tokenizer();
+  const EvaluationWindows windows(file, *tokenizer, 16);
+  const Evaluation all = evaluate(transformer, windows, {3, 3}, 0, 2);
+  const Evaluation some = evaluate(transformer, windows, {3, 3}, 3, 2);
+  ASSERT_EQ(some.window_losses.size(), 3U);
+  EXPECT_EQ(some.tokens, 48);
+  for (size_t w = 0; w < 3; ++w) EXPECT_DOUBLE_EQ(some.window_losses[w], all.window_losses[w]);
+  EXPECT_EQ(evaluate(transformer, windows, {3, 3}, 1000, 2).tokens, 90);
+  EXPECT_NE(evaluate(transformer, windows, {3, 4}, 0, 2).loss, all.loss);
+}
+
+}  // namespace
+}  // namespace mmoe
