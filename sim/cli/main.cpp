@@ -47,11 +47,7 @@ std::vector<Command> commands() {
       trainer_command("allocate", "k per layer for a compute budget, verified on a split the search never saw"),
       {"loop", "simulates, trains, profiles, calibrates and chooses k per layer, on one job", loop_command},
       {"report", "one self-contained HTML page with figures from a run folder", report_command},
-      trainer_command("study", "repeats a training comparison over seeds, with confidence intervals"),
       trainer_command("data", "turns text into token files; inspects token files"),
-      trainer_command("import", "reads a Hugging Face checkpoint (safetensors)"),
-      trainer_command("export", "writes a Hugging Face checkpoint (safetensors)"),
-      trainer_command("generate", "writes text from a checkpoint at a chosen k or allocation"),
   };
 }
 

@@ -35,7 +35,12 @@ ValueLaw micro_batch_peak(const Job& job, const std::optional<ElasticLaw>& law, 
     const StepPeak peak = step_peak(job, std::vector<int>(job.model.num_moe_layers(), job.elastic.k_max));
     return ValueLaw({{peak.total.value + framework.value, 1.0}});
   }
-  return running_maximum(*law, terms.terms).values.scaled(1, offset);
+  const ValueLaw drawn = running_maximum(*law, terms.terms).values.scaled(1, offset);
+  std::vector<std::pair<double, double>> outcomes;
+  for (size_t i = 0; i < drawn.values().size(); ++i) {
+    outcomes.emplace_back(std::max(drawn.values()[i], terms.least.value + framework.value), drawn.probabilities()[i]);
+  }
+  return ValueLaw(std::move(outcomes));
 }
 
 // A draw of the largest sum that the law allows: each group filled from its last layer on or from its first, or evenly.

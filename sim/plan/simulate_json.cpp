@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <array>
+#include <utility>
+
 #include "sim/plan/simulate.h"
 
 namespace mmoe {
@@ -6,17 +10,23 @@ namespace {
 nlohmann::json fit_json(const Plan& plan) {
   const Fit& fit = plan.fit;
   nlohmann::json remedies = nlohmann::json::array();
+  std::string command = "mmoe simulate --job " + plan.job.where;
+  for (const auto& [key, value] : plan.job.overrides) command += " --" + key + " '" + value + "'";
   for (const Remedy& remedy : fit.remedies) {
     remedies.push_back({{"change", remedy.change},
-                        {"command", "mmoe simulate --job " + plan.job.where + " " + remedy.flag},
+                        {"command", command + " " + remedy.flag},
                         {"probability", remedy.probability},
                         {"tokens_per_second_lost", remedy.tokens_per_second_lost}});
   }
   const StepPeak& peak = plan.memory.peak;
-  const bool activations = peak.activations > peak.logits && peak.activations > plan.memory.persistent.total();
-  const char* const cause = activations                                       ? "activations"
-                            : peak.logits > plan.memory.persistent.total() ? "logits"
-                                                                              : "weights, gradients and optimizer";
+  // The largest single cause.
+  const PersistentMemory& persistent = plan.memory.persistent;
+  const std::array<std::pair<Bytes, const char*>, 5> causes = {{{peak.activations, "activations"},
+                                                                {peak.logits, "logits"},
+                                                                {persistent.optimizer, "optimizer"},
+                                                                {persistent.weights, "weights"},
+                                                                {persistent.gradients, "gradients"}}};
+  const char* const cause = std::max_element(causes.begin(), causes.end())->second;
   return {{"verdict", to_string(fit.verdict)},
           {"probability", fit.probability},
           {"confidence", fit.confidence},
@@ -72,6 +82,9 @@ nlohmann::json to_json(const Plan& plan) {
   if (plan.run_steps > 0) {
     run["days"] = hours / 24;
     run["device_hours"] = hours * static_cast<double>(plan.job.hardware.num_devices);
+    if (const double price = plan.job.hardware.cluster_spec.price_per_device_hour; price > 0) {
+      run["cost"] = run["device_hours"].get<double>() * price;
+    }
   }
   const auto interval = [](const Interval& bounds) { return nlohmann::json::array({bounds.low, bounds.high}); };
   return {{"fits", plan.fit.verdict == FitVerdict::kFits},

@@ -8,14 +8,14 @@
 
 #include "profiles/store/atomic_file.h"
 #include "sim/cli/calibration_flag.h"
-#include "sim/cli/table.h"
 #include "sim/throughput/step_time.h"
 #include "train/cli/allocation_report.h"
 #include "train/cli/checkpoint_model.h"
 #include "train/cli/commands.h"
-#include "train/cli/device.h"
+#include "train/cli/threads.h"
 #include "train/data/dataset.h"
 #include "train/loop/allocation.h"
+#include "train/loop/job_requirements.h"
 
 namespace mmoe {
 namespace {
@@ -64,7 +64,9 @@ AllocationTarget target_of(const Flags& flags) {
     throw ConfigError("--max-loss-increase " + std::to_string(value) +
                       " must be 0 or more: nats per token above the loss at uniform k_max");
   }
-  if (!std::isfinite(value)) throw ConfigError("the budget " + std::to_string(value) + " must be a finite number");
+  if (!std::isfinite(value)) {
+    throw ConfigError("--mean-k or --cost-fraction " + std::to_string(value) + " is no budget; give a finite number");
+  }
   return given[0];
 }
 

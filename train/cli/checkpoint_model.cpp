@@ -2,7 +2,7 @@
 
 #include "sim/config/json_text.h"
 #include "train/checkpoint/model_checkpoint.h"
-#include "train/cli/device.h"
+#include "train/loop/job_requirements.h"
 
 namespace mmoe {
 
@@ -10,14 +10,6 @@ CheckpointModel::CheckpointModel(const std::filesystem::path& folder, int64_t se
     : job_(checkpoint_job(folder, seq_len > 0 ? Overrides{{"training.seq_len", std::to_string(seq_len)}} : Overrides{})) {
   transformer_ = std::make_unique<Transformer>(job_, training_device(job_), Gradients::kNone);
   load_weights(folder, transformer_->parameters());
-}
-
-void check_vocabulary(const Job& job, const Dataset& data, const std::string& prefix) {
-  if (data.info().vocab_size <= job.model.vocab_size) return;
-  throw ConfigError(prefix + ".json: its vocabulary of " + std::to_string(data.info().vocab_size) + " does not fit " +
-                    job.where + ": model.vocab_size = " + std::to_string(job.model.vocab_size) +
-                    "; build the data with --vocab-size " + std::to_string(job.model.vocab_size) +
-                    " or raise model.vocab_size");
 }
 
 std::vector<int> evaluated_ks(const Flags& flags, const Job& job) {

@@ -25,9 +25,6 @@ class CheckpointModel {
   std::unique_ptr<Transformer> transformer_;
 };
 
-// Throws ConfigError where the token files' vocabulary is larger than the model's.
-void check_vocabulary(const Job& job, const Dataset& data, const std::string& prefix);
-
 // --k as a list, or k_min to k_max of the job; each between 1 and num_experts.
 std::vector<int> evaluated_ks(const Flags& flags, const Job& job);
 

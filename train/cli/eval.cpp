@@ -6,8 +6,9 @@
 #include "train/checkpoint/model_checkpoint.h"
 #include "train/cli/checkpoint_model.h"
 #include "train/cli/commands.h"
-#include "train/cli/device.h"
+#include "train/cli/threads.h"
 #include "train/data/dataset.h"
+#include "train/loop/job_requirements.h"
 #include "train/loop/evaluate.h"
 
 namespace mmoe {
@@ -54,8 +55,9 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
                   std::exp(evaluation.loss), evaluation.bits_per_byte, static_cast<long>(evaluation.tokens));
     }
   } else {
+    const std::vector<int> ks = evaluated_ks(flags, checkpoint.job());
     if (!flags.json()) std::printf("   k  loss (nats/token)  perplexity  bits/byte\n");
-    for (const int k : evaluated_ks(flags, checkpoint.job())) {
+    for (const int k : ks) {
       const Evaluation evaluation = run(std::vector<int>(checkpoint.job().model.num_moe_layers(), k));
       result["loss_by_k"][std::to_string(k)] = evaluation.loss;
       result["bits_per_byte_by_k"][std::to_string(k)] = evaluation.bits_per_byte;

@@ -1,7 +1,7 @@
 #include <unistd.h>
 
 #include "train/cli/commands.h"
-#include "train/cli/device.h"
+#include "train/cli/threads.h"
 #include "train/profiling/profiler.h"
 
 namespace mmoe {

@@ -1,5 +1,5 @@
 #include "train/cli/commands.h"
-#include "train/cli/device.h"
+#include "train/cli/threads.h"
 #include "train/loop/run.h"
 
 namespace mmoe {

@@ -10,9 +10,8 @@
 #include "sim/units/errors.h"
 #include "train/checkpoint/checkpoint_directory.h"
 #include "train/checkpoint/model_checkpoint.h"
-#include "train/cli/checkpoint_model.h"
-#include "train/cli/device.h"
 #include "train/data/dataset.h"
+#include "train/loop/job_requirements.h"
 #include "train/loop/metrics_log.h"
 #include "train/loop/trainer.h"
 

@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "sim/memory/step_memory.h"
-#include "train/cli/device.h"
+#include "train/loop/job_requirements.h"
 #include "train/loop/trainer.h"
 #include "train/profiling/machine_peaks.h"
 #include "train/profiling/operation_scope.h"

@@ -37,8 +37,12 @@ def command(*words):
     return [str(PROGRAM), *map(str, words)]
 
 
+# Idle threads that spin would slow each other on a machine that is busy with other tests.
+ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": "passive"}
+
+
 def run(*words, **options):
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=300, env=ENVIRONMENT, **options)
 
 
 def done(*words):
@@ -83,25 +87,25 @@ def data(tmp_path_factory):
 
 
 def write_job(path, **changes):
-    """A job of a hundred thousand weights; `**{"training.seed": 3}` changes keys."""
+    """A job of fifty thousand weights; `**{"training.seed": 3}` changes keys."""
     job = {
         "model": {
-            "hidden_size": 64,
+            "hidden_size": 32,
             "num_layers": 3,
             "num_heads": 4,
             "num_kv_heads": 2,
             "qk_norm": "per_head",
             "vocab_size": 256,
             "num_experts": 8,
-            "expert_hidden_size": 32,
+            "expert_hidden_size": 16,
         },
         "hardware": {"device": "cpu"},
         "training": {
-            "seq_len": 128,
+            "seq_len": 64,
             "micro_batch_size": 4,
-            "global_batch_size": 16,
+            "global_batch_size": 8,
             "precision": "fp32",
-            "learning_rate": 3e-3,
+            "learning_rate": 1e-2,
             "warmup_steps": 2,
             "checkpoint_interval": INTERVAL,
             "seed": 5,
@@ -149,7 +153,11 @@ def whole(tmp_path_factory, data):
 def interrupted(job, data, run_folder, lines, signal_number):
     """Starts a run, sends the signal when metrics.jsonl has `lines` lines, returns (exit status, messages)."""
     process = subprocess.Popen(
-        command(*train_words(job, data, run_folder)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(*train_words(job, data, run_folder)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     )
     path = run_folder / "metrics.jsonl"
     while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= lines):
@@ -163,12 +171,12 @@ def test_the_run_folder_holds_what_is_promised(whole):
     job, run_folder = whole
     lines = metrics(run_folder)
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
-    assert [line["tokens"] for line in lines] == [2048 * step for step in range(1, STEPS + 1)]
+    assert [line["tokens"] for line in lines] == [512 * step for step in range(1, STEPS + 1)]
     for line in lines:
-        assert len(line["k_per_layer"]) == 4
+        assert len(line["k_per_layer"]) == 2
         assert all(len(k) == 3 and sum(k) <= 12 and min(k) >= 1 and max(k) <= 6 for k in line["k_per_layer"])
     assert lines[-1]["loss"] < lines[0]["loss"] - 1
-    assert lines[-1]["learning_rate"] == pytest.approx(3e-4)
+    assert lines[-1]["learning_rate"] == pytest.approx(1e-3)
     assert sorted(p.name for p in (run_folder / "checkpoints").iterdir()) == ["step_12", "step_4", "step_8"]
     assert json.loads((run_folder / "job.json").read_text())["training"]["seed"] == 5
 
@@ -216,7 +224,7 @@ def test_resuming_a_finished_run_changes_nothing(whole, data, tmp_path):
 
 
 def test_init_starts_from_the_weights_of_a_checkpoint(whole, data, tmp_path):
-    job = write_job(tmp_path / "job.json", **{"training.learning_rate": 0.0})
+    job = write_job(tmp_path / "job.json", **{"training.learning_rate": 1e-30})
     words = list(train_words(job, data, tmp_path / "run", "--init", whole[1] / "checkpoints" / "step_12"))
     words[words.index("--steps") + 1] = 1
     done(*words)
