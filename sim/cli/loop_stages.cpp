@@ -232,6 +232,8 @@ Words Loop::allocate() const {
           file("calibration.json"),
           "--mean-k",
           number(mean_k),
+          "--max-sequences",
+          std::to_string(settings_.job.loop.eval_sequences),
           "--out",
           file("allocation.json")};
 }

@@ -8,8 +8,8 @@
 #include "train/cli/commands.h"
 #include "train/cli/threads.h"
 #include "train/data/dataset.h"
-#include "train/loop/job_requirements.h"
 #include "train/loop/evaluate.h"
+#include "train/loop/job_requirements.h"
 
 namespace mmoe {
 
@@ -31,10 +31,19 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
   use_threads(flags);
   if (flags.has("k") && flags.has("allocation")) throw ConfigError("mmoe eval: give --k or --allocation, not both");
 
-  CheckpointModel checkpoint(flags.get("checkpoint"), flags.has("seq-len") ? flags.get<int64_t>("seq-len") : 0);
   const Dataset data(flags.get("data"));
-  check_vocabulary(checkpoint.job(), data, flags.get("data"));
   const Split split = parse_split(flags.get("split"), "--split");
+  const auto seq_len = flags.has("seq-len") ? flags.get<int64_t>("seq-len") : 0;
+  if (flags.has("seq-len") && (seq_len < 1 || seq_len > data.tokens(split).num_tokens())) {
+    throw ConfigError("--seq-len " + std::to_string(seq_len) + " is out of range; give 1 to the " +
+                      std::to_string(data.tokens(split).num_tokens()) + " tokens of the split");
+  }
+  if (flags.get<int64_t>("max-sequences") < 0) {
+    throw ConfigError("--max-sequences " + std::to_string(flags.get<int64_t>("max-sequences")) +
+                      " is below 0; give 1 or more, or 0 for all");
+  }
+  CheckpointModel checkpoint(flags.get("checkpoint"), seq_len);
+  check_vocabulary(checkpoint.job(), data, flags.get("data"));
   const EvaluationWindows windows(data.tokens(split), data.tokenizer(), checkpoint.job().training.seq_len);
   const auto run = [&](const std::vector<int>& k) {
     return evaluate(checkpoint.transformer(), windows, k, flags.get<int64_t>("max-sequences"), checkpoint.batch());

@@ -21,6 +21,23 @@ int64_t steps_of_run(const Flags& flags, const Job& job) {
   return steps;
 }
 
+// Refuses what the simulator knows and the trainer does not do, rather than training something else.
+void check_trainable(const Job& job) {
+  if (job.hardware.num_devices != 1) {
+    throw ConfigError(job.where + ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) +
+                      ", but this trainer runs on one device; set it to 1");
+  }
+  if (job.training.moe.dispatch != DispatchKind::kDropless) {
+    throw ConfigError(job.where + ": training.moe.dispatch drops or pads tokens, which can be simulated but not " +
+                      "trained; set it to dropless");
+  }
+  const Precision states = job.training.precision == Precision::kFp64 ? Precision::kFp64 : Precision::kFp32;
+  if (job.training.optimizer_precision != states) {
+    throw ConfigError(job.where + ": training.optimizer_precision differs from what the trainer keeps; set it to " +
+                      (states == Precision::kFp64 ? "fp64" : "fp32"));
+  }
+}
+
 }  // namespace
 
 ExitCode train_command(const std::vector<std::string>& arguments) {
@@ -50,10 +67,7 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
     throw ConfigError("--nproc " + std::to_string(flags.get<int64_t>("nproc")) + " differs from " + job.where +
                       ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) + "; make them equal");
   }
-  if (job.hardware.num_devices != 1) {
-    throw ConfigError(job.where + ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) +
-                      ", but this trainer runs on one device; set it to 1");
-  }
+  check_trainable(job);
   RunOptions options;
   options.data = flags.get("data");
   options.out = flags.get("out");

@@ -262,6 +262,9 @@ def test_eval_at_each_k_and_at_an_allocation(whole, data, tmp_path):
         (["--k", "1.5"], ["--k 1.5"]),
         (["--split", "training"], ["--split", "training"]),
         (["--threads", "0"], ["--threads 0"]),
+        (["--seq-len", "0"], ["--seq-len 0"]),
+        (["--seq-len", "100000000"], ["--seq-len 100000000", "tokens of the split"]),
+        (["--max-sequences", "-1"], ["--max-sequences -1"]),
     ],
 )
 def test_eval_refuses_bad_flags(whole, data, more, words):
@@ -283,6 +286,8 @@ def test_eval_refuses_a_bad_allocation(whole, data, tmp_path, k):
         ({"model.vocab_size": 200}, ["tokens.json", "256", "model.vocab_size = 200"]),
         ({"hardware.device": "h1000"}, ["hardware.device", "h1000"]),
         ({"hardware.num_devices": 2}, ["hardware.num_devices = 2"]),
+        ({"training.moe": {"dispatch": "capacity"}}, ["training.moe.dispatch", "dropless"]),
+        ({"training.optimizer_precision": "bf16"}, ["training.optimizer_precision", "fp32"]),
         ({"training.precision": "fp8"}, ["training.precision", "fp8"]),
         ({"training.seq_len": 1 << 20}, ["training.seq_len"]),
         ({"elastic.budget": "auto"}, ["elastic.budget", "mmoe budget"]),
