@@ -10,9 +10,9 @@ def compute(run):
     (allocation,) = run.need("allocation")
     return {
         "k": allocation.at("k_per_layer"),
-        "uniform_k": allocation.find("uniform_k"),
+        "uniform_k": allocation.find("uniform_k_per_layer"),
         "mean_k": sum(allocation.at("k_per_layer")) / len(allocation.at("k_per_layer")),
-        "predicted": allocation.find("predicted_loss"),
+        "predicted_gain": allocation.find("predicted_difference"),
         "verified": allocation.at("verified_loss"),
         "uniform": allocation.at("uniform_loss"),
         "difference": difference_interval(allocation),
@@ -47,10 +47,14 @@ def draw(data):
     figure, (by_layer, losses) = panels(2, width=9, width_ratios=[3, 2])
     layers = range(1, len(data["k"]) + 1)
     by_layer.bar(layers, data["k"], color=AFTER, width=0.7, label="allocation")
-    level = data["uniform_k"] if isinstance(data["uniform_k"], (int, float)) else data["mean_k"]
-    by_layer.axhline(
-        level, color=FREE, linewidth=2, label=f"uniform k = {level:g}" if data["uniform_k"] else f"mean k = {level:g}"
-    )
+    if data["uniform_k"]:
+        by_layer.step(
+            [0.5, *(layer + 0.5 for layer in layers)],
+            [data["uniform_k"][0], *data["uniform_k"]],
+            color=FREE,
+            linewidth=2,
+            label="uniform of equal cost",
+        )
     if len(data["k"]) <= 16:
         by_layer.set_xticks(list(layers))
     else:
@@ -61,23 +65,23 @@ def draw(data):
     by_layer.set_ylabel("active experts k")
     by_layer.legend(loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=2)
 
-    rows = [("uniform,\nverified", data["uniform"], FREE), ("allocation,\nverified", data["verified"], AFTER)]
-    if data["predicted"] is not None:
-        rows.append(("allocation,\npredicted", data["predicted"], MEASURED))
+    # Differences from uniform k, since the prediction is about another split than the verification.
+    rows = [("verified\n(test split)", data["verified"] - data["uniform"], AFTER)]
+    if data["predicted_gain"] is not None:
+        rows.append(("predicted\n(search split)", data["predicted_gain"], MEASURED))
     for place, (_, value, color) in enumerate(rows):
         losses.plot(value, place, "o", color=color, markersize=8)
         losses.annotate(
-            f"{value:.4f}", (value, place), textcoords="offset points", xytext=(0, 9), ha="center", fontsize=9
+            f"{value:+.4f}", (value, place), textcoords="offset points", xytext=(0, 9), ha="center", fontsize=9
         )
     if data["difference"]:
-        low, high = (data["uniform"] + bound for bound in data["difference"])
-        losses.plot([low, high], [1, 1], color=AFTER, linewidth=2, solid_capstyle="butt")
+        losses.plot(data["difference"], [0, 0], color=AFTER, linewidth=2, solid_capstyle="butt")
+    losses.axvline(0, color=FREE, linewidth=1)
     losses.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     losses.set_ylim(len(rows) - 0.4, -0.7)
     losses.margins(x=0.25)
     losses.locator_params(axis="x", nbins=4)
-    losses.ticklabel_format(axis="x", useOffset=False)
-    losses.set_xlabel("loss, test split (nats per token)")
+    losses.set_xlabel("loss less that of uniform k (nats per token)")
     return figure
 
 

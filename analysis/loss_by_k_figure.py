@@ -33,7 +33,7 @@ def draw(data):
     values = [value for _, value in points]
     room = 0.25 * (max(values) - min(values) or 0.1)
     for k, value in points:
-        axes.annotate(f"{value:.3f}", (k, value), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=9)
+        axes.annotate(f"{value:.3f}", (k, value), textcoords="offset points", xytext=(5, 6), fontsize=9)
     axes.set_ylim(min(values) - room, max(values) + 2 * room)
     axes.set_xlim(points[0][0] - 0.4, points[-1][0] + 0.4)
     axes.set_xticks([k for k, _ in points])

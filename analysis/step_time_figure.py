@@ -24,7 +24,7 @@ def draw(data):
     size, unit = second_unit(typical)
     figure, (by_step, spread) = panels(2, width=9, sharey=True, width_ratios=[3, 1])
     # Stalls of the machine would squeeze everything else into a line: they are counted, not drawn to scale.
-    top = 1.25 * max([quantile(data["measured"], 0.99), data["before"], data["after"] or 0])
+    top = 1.25 * max([min(quantile(data["measured"], 0.99), 3 * typical), data["before"], data["after"] or 0])
     shown = [(step, seconds) for step, seconds in zip(data["steps"], data["measured"]) if seconds <= top]
     hidden = len(data["measured"]) - len(shown)
     steps, measured = thinned(*map(list, zip(*shown)))

@@ -85,8 +85,7 @@ ExitCode plan_command(const std::vector<std::string>& arguments) {
                   to_string(plan.memory.total()).c_str(), to_string(plan.throughput.step).c_str(),
                   plan.throughput.tokens_per_second_per_device, candidate.on_front ? "*" : "");
     }
-    std::printf("%ld evaluated in %s", static_cast<long>(result.evaluated),
-                to_string(Seconds{result.seconds}).c_str());
+    std::printf("%ld evaluated in %s", static_cast<long>(result.evaluated), to_string(Seconds{result.seconds}).c_str());
     for (const auto& [reason, count] : result.rejected) {
       std::printf("; %ld rejected: %s", static_cast<long>(count), reason.c_str());
     }

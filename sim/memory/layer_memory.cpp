@@ -12,8 +12,8 @@ namespace {
 constexpr double kIndexBytes = 4, kCountBytes = 8;
 
 // Sizes of one layer. Dims as in train/ops: T tokens, D hidden, H and G heads, h head size, A = H h, C = (H + 2G) h,
-// M = (H + G) h, E experts, F expert width, W width of a dense or shared feed-forward, K slots, R rows; b and a bytes of
-// an element in the compute and the accumulate type.
+// M = (H + G) h, E experts, F expert width, W width of a dense or shared feed-forward, K slots, R rows; b and a bytes
+// of an element in the compute and the accumulate type.
 struct Sizes {
   double T, D, H, G, h, A, C, M, E, F, W, K, b, a;
   double rows, row_capacity;
@@ -233,7 +233,8 @@ LayerMemory layer_memory(const Job& job, int64_t layer, int k) {
   memory.kept = memory.kept_attention + (again_feed_forward ? s.stream() + report : feed_forward_kept(s, moe));
   memory.forward_peak = forward.peak();
 
-  // In the backward pass the layer's output is gone (its consumer has run), its gradient and the token losses are there.
+  // In the backward pass the layer's output is gone (its consumer has run), its gradient and the token losses are
+  // there.
   AllocationMeter backward;
   backward.allocate(s.T * s.a);
   if (recompute.full) {
@@ -259,8 +260,7 @@ LayerMemory layer_memory(const Job& job, int64_t layer, int k) {
 BytesByCause loss_head_peak(const Job& job) {
   const Sizes s = sizes(job, 0, 0);
   const auto vocab = static_cast<double>(job.model.vocab_size);
-  const auto chunk =
-      static_cast<double>(loss_chunk_rows(job.training.micro_batch_tokens(), job.model.vocab_size));
+  const auto chunk = static_cast<double>(loss_chunk_rows(job.training.micro_batch_tokens(), job.model.vocab_size));
   BytesByCause bytes{};
   bytes[static_cast<int>(MemoryCause::kActivations)] = 2 * s.stream() + 2 * rstd_bytes(s);
   bytes[static_cast<int>(MemoryCause::kLogits)] = chunk * vocab * s.b;

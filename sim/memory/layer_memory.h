@@ -10,12 +10,13 @@ namespace mmoe {
 // Bytes of one micro-batch in one layer at a given k. Peaks stand above the sum of what earlier layers keep; the
 // backward peak includes the gradient that comes in and what this layer still keeps.
 struct LayerMemory {
-  double kept = 0;           // from this layer's forward to its backward pass, its output included
+  double kept = 0;            // from this layer's forward to its backward pass, its output included
   double kept_attention = 0;  // of `kept`: norm, projections and attention
   BytesByCause forward_peak{}, backward_peak{};
 };
 
-// `layer` counts all layers; k is ignored in dense layers. Rows of padded expert segments are taken at their expectation.
+// `layer` counts all layers; k is ignored in dense layers. Rows of padded expert segments are taken at their
+// expectation.
 LayerMemory layer_memory(const Job& job, int64_t layer, int k);
 
 // Bytes that one more active expert adds to `kept` in one MoE layer; the same for every layer and k.

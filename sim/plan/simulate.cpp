@@ -121,7 +121,8 @@ double probability_of(const Job& job, const FitInputs& inputs, int64_t horizon, 
                          job.hardware.usable_memory.value, spread);
 }
 
-std::vector<Remedy> remedies(const Job& job, const Calibration& calibration, int64_t horizon, double tokens_per_second) {
+std::vector<Remedy> remedies(const Job& job, const Calibration& calibration, int64_t horizon,
+                             double tokens_per_second) {
   struct Change {
     const char* name;
     std::string flag;
@@ -149,8 +150,8 @@ std::vector<Remedy> remedies(const Job& job, const Calibration& calibration, int
     const double probability = probability_of(change.job, inputs, horizon, calibration.peak_bytes_spread);
     if (probability < kConfidence) continue;
     const Throughput throughput = predict_throughput(change.job, calibration);
-    found.push_back({change.name, change.flag, probability,
-                     tokens_per_second - throughput.tokens_per_second_per_device});
+    found.push_back(
+        {change.name, change.flag, probability, tokens_per_second - throughput.tokens_per_second_per_device});
   }
   std::sort(found.begin(), found.end(),
             [](const Remedy& a, const Remedy& b) { return a.tokens_per_second_lost < b.tokens_per_second_lost; });
@@ -174,8 +175,8 @@ Plan simulate(const Job& job, const Calibration& calibration) {
   plan.memory.framework = calibration.framework_overhead();
   const FitInputs inputs = fit_inputs(job, plan.memory.framework);
   plan.peak_allocated = inputs.micro_batch.maximum(inputs.draws_per_step).summary();
-  plan.sum_k = law ? law->sum().summary()
-                   : DiscreteLaw::certain(job.elastic.k_max * job.model.num_moe_layers()).summary();
+  plan.sum_k =
+      law ? law->sum().summary() : DiscreteLaw::certain(job.elastic.k_max * job.model.num_moe_layers()).summary();
   plan.memory.persistent = persistent_memory(job);
   plan.memory.peak = worst_peak(job, law, plan.peak_allocated.max - plan.memory.framework.value);
   for (int64_t layer = 0; layer < job.model.num_layers; ++layer) {
@@ -195,8 +196,7 @@ Plan simulate(const Job& job, const Calibration& calibration) {
                 : fit.probability >= 1 - kConfidence ? FitVerdict::kAtRisk
                                                      : FitVerdict::kDoesNotFit;
   if (fit.verdict != FitVerdict::kFits) {
-    fit.remedies =
-        remedies(job, calibration, fit.horizon_steps, plan.throughput.tokens_per_second_per_device);
+    fit.remedies = remedies(job, calibration, fit.horizon_steps, plan.throughput.tokens_per_second_per_device);
   }
   return plan;
 }

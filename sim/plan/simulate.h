@@ -16,9 +16,9 @@ enum class FitVerdict { kFits, kAtRisk, kDoesNotFit };
 
 // One change that makes a job fit that does not.
 struct Remedy {
-  std::string change;   // "recompute everything"
-  std::string flag;     // "--training.recompute full"
-  double probability = 0;  // of fitting after it
+  std::string change;                 // "recompute everything"
+  std::string flag;                   // "--training.recompute full"
+  double probability = 0;             // of fitting after it
   double tokens_per_second_lost = 0;  // per device
 };
 

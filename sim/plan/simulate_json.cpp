@@ -38,8 +38,7 @@ nlohmann::json fit_json(const Plan& plan) {
 
 nlohmann::json memory_json(const Plan& plan) {
   const MemoryReport& memory = plan.memory;
-  const Bytes buffers =
-      memory.persistent.buffers + memory.peak.logits + memory.peak.workspace + memory.framework;
+  const Bytes buffers = memory.persistent.buffers + memory.peak.logits + memory.peak.workspace + memory.framework;
   nlohmann::json stage = {{"weights_bytes", memory.persistent.weights.value},
                           {"gradients_bytes", memory.persistent.gradients.value},
                           {"optimizer_bytes", memory.persistent.optimizer.value},
@@ -54,9 +53,8 @@ nlohmann::json memory_json(const Plan& plan) {
                           {"moment", memory.peak.moment}};
   nlohmann::json layers = nlohmann::json::array();
   for (const LayerActivations& layer : memory.layers) {
-    layers.push_back({{"layer", layer.layer},
-                      {"fixed_bytes", layer.fixed.value},
-                      {"bytes_per_active_expert", layer.per_k.value}});
+    layers.push_back(
+        {{"layer", layer.layer}, {"fixed_bytes", layer.fixed.value}, {"bytes_per_active_expert", layer.per_k.value}});
   }
   return {{"peak_allocated_bytes", memory.total().value},
           {"peak_reserved_bytes", memory.total().value},

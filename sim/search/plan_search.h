@@ -17,7 +17,7 @@ struct PlanCandidate {
   Plan plan;
   double kl_divergence = 0;          // nats, of the draw from the job's own law: 0 unless a budget was searched
   double expected_sum_fraction = 1;  // E[sum of k] over that of the job's own law
-  bool on_front = false;  // no other candidate is at least as good in time, memory and expected sum of k
+  bool on_front = false;             // no other candidate is at least as good in time, memory and expected sum of k
 };
 
 struct PlanSearchResult {
@@ -27,8 +27,9 @@ struct PlanSearchResult {
   double seconds = 0;                       // that the search took
 };
 
-// Everything in Job::given stays; the rest is tried in all valid combinations. Candidates are ranked at one elastic law:
-// one that needs a budget stands behind every one that needs none, however fast. Throws ConfigError as simulate does.
+// Everything in Job::given stays; the rest is tried in all valid combinations. Candidates are ranked at one elastic
+// law: one that needs a budget stands behind every one that needs none, however fast. Throws ConfigError as simulate
+// does.
 PlanSearchResult search_plans(const Job& job, const Calibration& calibration, double confidence, BudgetSearch budget);
 
 }  // namespace mmoe

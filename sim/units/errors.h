@@ -17,7 +17,9 @@ namespace internal {
 // Collects the context streamed into MMOE_CHECK and throws std::logic_error at the end of the statement.
 class CheckFailure {
  public:
-  CheckFailure(const char* file, int line, const char* condition) { text_ << file << ':' << line << ": " << condition << ' '; }
+  CheckFailure(const char* file, int line, const char* condition) {
+    text_ << file << ':' << line << ": " << condition << ' ';
+  }
   [[noreturn]] ~CheckFailure() noexcept(false) { throw std::logic_error(text_.str()); }
   template <class T>
   CheckFailure& operator<<(const T& value) {

@@ -21,7 +21,8 @@ double learning_rate(const TrainingConfig& training, int64_t step, int64_t total
     case LearningRateSchedule::kCosine:
       return peak * (kFloor + (1 - kFloor) * 0.5 * (1 + std::cos(std::numbers::pi * progress(warmup))));
     case LearningRateSchedule::kWsd:
-      return peak * (1 - (1 - kFloor) * progress(std::max(warmup, (1 - kDecayFraction) * static_cast<double>(total_steps))));
+      return peak *
+             (1 - (1 - kFloor) * progress(std::max(warmup, (1 - kDecayFraction) * static_cast<double>(total_steps))));
     default:
       return peak;
   }

@@ -35,8 +35,8 @@ void AdamW::update(int64_t step, double rate, double norm) {
   for (const bool decay : {true, false}) {
     step_.fill_(static_cast<double>(step));
     at::_fused_adamw_({range(parameters_.master(), decay)}, {range(parameters_.grad(), decay)},
-                      {range(first_moment_, decay)}, {range(second_moment_, decay)}, {}, {step_}, rate,
-                      training_.beta1, training_.beta2, decay ? training_.weight_decay : 0, kEpsilon,
+                      {range(first_moment_, decay)}, {range(second_moment_, decay)}, {}, {step_}, rate, training_.beta1,
+                      training_.beta2, decay ? training_.weight_decay : 0, kEpsilon,
                       /*amsgrad=*/false, /*maximize=*/false);
   }
   parameters_.refresh_compute_weights();

@@ -18,8 +18,8 @@ class AdamW {
   // Euclidean norm of the whole gradient.
   double gradient_norm() const;
 
-  // One update with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) of LibTorch's fused kernel, after
-  // multiplying the gradients by min(1, clip_norm / norm). `step` counts from 1.
+  // One update with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) of LibTorch's fused kernel,
+  // after multiplying the gradients by min(1, clip_norm / norm). `step` counts from 1.
   void update(int64_t step, double rate, double norm);
 
   const at::Tensor& first_moment() const { return first_moment_; }    // [N]

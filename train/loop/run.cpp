@@ -68,8 +68,8 @@ class Progress {
     const auto steps_done = static_cast<double>(result.step - first_step_ + 1);
     const double per_step = std::chrono::duration<double>(now - start_).count() / steps_done;
     const Seconds left{per_step * static_cast<double>(total_ - result.step)};
-    std::fprintf(stderr, "%sstep %ld/%ld  loss %.4f  k %.2f  %.0f tokens/s  peak %s  left %s%s", terminal_ ? "\r\x1b[K" : "",
-                 static_cast<long>(result.step), static_cast<long>(total_), result.loss,
+    std::fprintf(stderr, "%sstep %ld/%ld  loss %.4f  k %.2f  %.0f tokens/s  peak %s  left %s%s",
+                 terminal_ ? "\r\x1b[K" : "", static_cast<long>(result.step), static_cast<long>(total_), result.loss,
                  k_count > 0 ? k_sum / k_count : 0.0, static_cast<double>(tokens_per_step) / result.seconds,
                  to_string(Bytes{static_cast<double>(result.peak_allocated_bytes)}).c_str(), to_string(left).c_str(),
                  terminal_ ? "" : "\n");

@@ -14,8 +14,8 @@
 namespace mmoe {
 
 struct StepResult {
-  int64_t step = 0;  // from 1
-  double loss = 0;   // mean cross-entropy of the global batch, nats per token
+  int64_t step = 0;                          // from 1
+  double loss = 0;                           // mean cross-entropy of the global batch, nats per token
   double load_balance_loss = 0, z_loss = 0;  // means over micro-batches and MoE layers, without coefficients
   double learning_rate = 0, grad_norm = 0;
   double seconds = 0;                            // data to optimiser

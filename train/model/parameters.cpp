@@ -39,8 +39,8 @@ int64_t padded_elements(const std::vector<int64_t>& shape) {
   return (count + 15) / 16 * 16;
 }
 
-ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type,
-                               c10::Device device, uint64_t seed, Gradients gradients) {
+ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type, c10::Device device,
+                               uint64_t seed, Gradients gradients) {
   std::vector<const ParameterSpec*> ordered;
   int64_t total = 0;
   for (const WeightDecay decay : {WeightDecay::kOn, WeightDecay::kOff}) {

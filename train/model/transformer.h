@@ -32,8 +32,8 @@ struct LayerRouting {
 };
 
 struct TrainingForward {
-  at::Tensor loss;      // one element, differentiable: loss_scale * sum of token losses
-  at::Tensor losses_T;  // nats per token
+  at::Tensor loss;                    // one element, differentiable: loss_scale * sum of token losses
+  at::Tensor losses_T;                // nats per token
   std::vector<LayerRouting> routing;  // by MoE layer
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 // Causal self-attention in three operations: projection with RoPE, scaled dot products, output projection.
-// Dims: T = B * S tokens (B sequences of length S), D hidden size, H query and G key-value heads of size h, C = (H + 2G) h.
+// Dims: T = B * S tokens (B sequences of length S), D hidden size, H query and G key-value heads of size h, C = (H +
+// 2G) h.
 
 #include <ATen/core/Tensor.h>
 
@@ -29,8 +30,8 @@ struct QkvWeights {
   const Parameter* key_norm = nullptr;    // [h] per head, [G h] full
 };
 
-// Normalised and rotated queries and keys, and values, fused: [T, C]. Keeps its input and, with qk_norm, the queries and
-// keys before it. The backward pass overwrites the incoming gradient.
+// Normalised and rotated queries and keys, and values, fused: [T, C]. Keeps its input and, with qk_norm, the queries
+// and keys before it. The backward pass overwrites the incoming gradient.
 at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const RopeTable& rope,
                        const AttentionShape& shape, Place place);
 

@@ -31,9 +31,9 @@ using torch::autograd::variable_list;
 
 struct State {
   at::Tensor x_TD, weights_TK, gate_up_R2F;
-  at::Tensor offsets_E1;                  // int64 [E + 1]
+  at::Tensor offsets_E1;                 // int64 [E + 1]
   at::Tensor token_of_row, pair_of_row;  // int32 [R]
-  at::Tensor row_of_pair;                 // int32 [T, K]
+  at::Tensor row_of_pair;                // int32 [T, K]
   ExpertWeights weights;
   Place place;
 };
@@ -150,7 +150,8 @@ at::Tensor forward_cpu(State& state, const at::Tensor& residual_TD) {
   const at::Tensor buffer_RD = at::empty({kExpertChunkRows, hidden}, options);
   const at::Tensor buffer_RF = at::empty({kExpertChunkRows, width}, options);
   // Sums of several experts are formed in the accumulate type and rounded once.
-  const at::Tensor out_TD = residual_TD.to(accumulate_type(residual_TD.scalar_type()), /*non_blocking=*/false, /*copy=*/true);
+  const at::Tensor out_TD =
+      residual_TD.to(accumulate_type(residual_TD.scalar_type()), /*non_blocking=*/false, /*copy=*/true);
   for_each_chunk(state.offsets_E1, [&](int64_t expert, int64_t first, int64_t count) {
     const at::Tensor rows_RD = buffer_RD.narrow(0, 0, count), a_RF = buffer_RF.narrow(0, 0, count);
     const at::Tensor gate_up = state.gate_up_R2F.narrow(0, first, count);
@@ -170,7 +171,8 @@ variable_list backward_cpu(const State& state, const at::Tensor& d_out_TD) {
   const at::Tensor d_weights_TK = at::zeros(state.weights_TK.sizes(), state.weights_TK.options());
   const at::Tensor buffer_RD = at::empty({kExpertChunkRows, hidden}, options);
   const at::Tensor buffer_RF = at::empty({kExpertChunkRows, width}, options);
-  const at::Tensor dx_TD = at::zeros(state.x_TD.sizes(), options.dtype(accumulate_type(options.dtype().toScalarType())));
+  const at::Tensor dx_TD =
+      at::zeros(state.x_TD.sizes(), options.dtype(accumulate_type(options.dtype().toScalarType())));
   for_each_chunk(state.offsets_E1, [&](int64_t expert, int64_t first, int64_t count) {
     const at::Tensor rows_RD = buffer_RD.narrow(0, 0, count), a_RF = buffer_RF.narrow(0, 0, count);
     const at::Tensor gate_up = state.gate_up_R2F.narrow(0, first, count);

@@ -1,7 +1,7 @@
 #pragma once
-// The routed experts of an MoE layer, added onto the residual stream: dropless dispatch by sorting, grouped GEMMs, SwiGLU
-// with the routing weight folded in before the down projection.
-// Dims: T tokens, D hidden size, E experts, F expert hidden size, K slots a token, R rows (pairs, with padding).
+// The routed experts of an MoE layer, added onto the residual stream: dropless dispatch by sorting, grouped GEMMs,
+// SwiGLU with the routing weight folded in before the down projection. Dims: T tokens, D hidden size, E experts, F
+// expert hidden size, K slots a token, R rows (pairs, with padding).
 
 #include <ATen/core/Tensor.h>
 
@@ -20,8 +20,9 @@ struct ExpertWeights {
 // oneDNN primitive; 8 on CUDA (16-byte aligned columns of the weight gradient's operands); else 1.
 int64_t segment_alignment(at::ScalarType type, bool is_cuda);
 
-// residual_TD + sum over a token's experts. Only experts that were drawn are computed. Keeps x (shared with the router),
-// gate_up [R, 2F] and the order of the rows; the backward pass gathers and recomputes the rest.
-at::Tensor run_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights, Place place);
+// residual_TD + sum over a token's experts. Only experts that were drawn are computed. Keeps x (shared with the
+// router), gate_up [R, 2F] and the order of the rows; the backward pass gathers and recomputes the rest.
+at::Tensor run_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights,
+                       Place place);
 
 }  // namespace mmoe

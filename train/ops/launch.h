@@ -23,9 +23,9 @@ inline void check_launch(cudaError_t error, const char* kernel) {
              ::mmoe::kernels::name##_cuda(args, c10::cuda::getCurrentCUDAStream((like).device().index())), #name) \
        : void(::mmoe::kernels::name##_cpu(args)))
 // Device scratch memory of `name`; undefined on the CPU, where the kernel takes its own from the counted allocator.
-#define MMOE_WORKSPACE(like, name, args)                                                                 \
+#define MMOE_WORKSPACE(like, name, args)                                                                   \
   ((like).is_cuda() ? at::empty({static_cast<int64_t>(::mmoe::kernels::name##_cuda_workspace_size(args))}, \
-                                (like).options().dtype(at::kByte))                                       \
+                                (like).options().dtype(at::kByte))                                         \
                     : at::Tensor())
 #else
 #define MMOE_LAUNCH(like, name, args) (void(::mmoe::kernels::name##_cpu(args)))

@@ -9,7 +9,7 @@
 namespace mmoe {
 
 struct LossHeadResult {
-  at::Tensor loss;    // one element: scale * sum of losses_T; call backward() on it with gradient 1
+  at::Tensor loss;      // one element: scale * sum of losses_T; call backward() on it with gradient 1
   at::Tensor losses_T;  // nats per token, accumulate type; 0 where the target is ignored
 };
 

@@ -10,10 +10,10 @@
 namespace mmoe {
 
 void install_kernel_runtime() {
-  kernels::set_parallel_for([](int64_t begin, int64_t end, int64_t grain, void* context,
-                               void (*body)(void*, int64_t, int64_t)) {
-    at::parallel_for(begin, end, grain, [&](int64_t b, int64_t e) { body(context, b, e); });
-  });
+  kernels::set_parallel_for(
+      [](int64_t begin, int64_t end, int64_t grain, void* context, void (*body)(void*, int64_t, int64_t)) {
+        at::parallel_for(begin, end, grain, [&](int64_t b, int64_t e) { body(context, b, e); });
+      });
   kernels::set_allocator([](size_t bytes) { return c10::GetCPUAllocator()->raw_allocate(bytes); },
                          [](void* pointer) { c10::GetCPUAllocator()->raw_deallocate(pointer); });
 }

@@ -20,10 +20,10 @@ struct RouterSettings {
 };
 
 struct Routing {
-  at::Tensor x_TD;        // the router's input passed through; its gradient is added to in place
-  at::Tensor weights_TK;  // accumulate type
-  at::Tensor indices_TK;  // int32, -1 for unused slots
-  at::Tensor counts_E;    // int64: selections of each expert
+  at::Tensor x_TD;                       // the router's input passed through; its gradient is added to in place
+  at::Tensor weights_TK;                 // accumulate type
+  at::Tensor indices_TK;                 // int32, -1 for unused slots
+  at::Tensor counts_E;                   // int64: selections of each expert
   at::Tensor load_balance_loss, z_loss;  // one element each, without coefficients, not differentiable
 };
 

@@ -20,8 +20,7 @@ struct StateHolder : torch::CustomClassHolder {
 template <class State>
 void keep_state(torch::autograd::AutogradContext* context, State state) {
   context->set_materialize_grads(false);
-  context->saved_data["state"] =
-      c10::IValue::make_capsule(c10::make_intrusive<StateHolder<State>>(std::move(state)));
+  context->saved_data["state"] = c10::IValue::make_capsule(c10::make_intrusive<StateHolder<State>>(std::move(state)));
 }
 
 // Moves the state out; a second backward pass through the same graph is a mistake of ours.

@@ -15,9 +15,7 @@ using c10::CachingAllocator::StatType;
 
 constexpr auto kAggregate = static_cast<size_t>(StatType::AGGREGATE);
 
-c10::DeviceAllocator& device_allocator(c10::Device device) {
-  return *c10::getDeviceAllocator(device.type());
-}
+c10::DeviceAllocator& device_allocator(c10::Device device) { return *c10::getDeviceAllocator(device.type()); }
 
 // A line "NAME:   123 kB" of /proc/self/status, in bytes.
 int64_t status_bytes(const std::string& name) {

@@ -1,5 +1,6 @@
 #pragma once
-// Small jobs of other shapes that a profile measures beside its own, so that calibration sees how time depends on shape.
+// Small jobs of other shapes that a profile measures beside its own, so that calibration sees how time depends on
+// shape.
 
 #include <vector>
 

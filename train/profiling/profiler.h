@@ -12,12 +12,12 @@ namespace mmoe {
 struct ProfileOptions {
   int warmup = 2;
   int repetitions = 7;
-  bool probes = true;                                      // measure jobs of other shapes too
+  bool probes = true;                                     // measure jobs of other shapes too
   std::function<void(const std::string& line)> progress;  // called now and then
 };
 
-// Random tokens, random initial weights; routing is therefore near balance. Throws ConfigError where the job's device is
-// not there.
+// Random tokens, random initial weights; routing is therefore near balance. Throws ConfigError where the job's device
+// is not there.
 Profile profile_job(const Job& job, const ProfileOptions& options);
 
 }  // namespace mmoe
