@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "profiles/store/atomic_file.h"
-#include "sim/config/json_text.h"
+#include "profiles/store/json_fields.h"
 #include "sim/units/errors.h"
 #include "train/checkpoint/durable_file.h"
 #include "train/checkpoint/safetensors_header.h"
@@ -72,7 +72,7 @@ void recover_replaced(const fs::path& folder) {
 nlohmann::json parse_state(const fs::path& path) {
   nlohmann::json state;
   try {
-    state = read_json_file(path.string());
+    state = json_from_file(path.string());
   } catch (const ConfigError& error) {
     throw ConfigError(std::string(error.what()) + ", or use an earlier checkpoint");
   }

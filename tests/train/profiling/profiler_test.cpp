@@ -7,7 +7,7 @@ namespace mmoe {
 namespace {
 
 TEST(Profiler, MeasuresEveryOperationAtEveryKAndWholeSteps) {
-  const Job job = small_job(nlohmann::json::parse(R"({"elastic": {"k_min": 1, "k_max": 3}})"));
+  const Job job = small_job(R"({"elastic": {"k_min": 1, "k_max": 3}})");
   ProfileOptions options;
   options.warmup = 1;
   options.repetitions = 2;
@@ -38,7 +38,7 @@ TEST(Profiler, MeasuresEveryOperationAtEveryKAndWholeSteps) {
 }
 
 TEST(ProbeJobs, AreValidJobsOfOtherShapes) {
-  const Job job = small_job(nlohmann::json::object());
+  const Job job = small_job();
   for (const Job& probe : probe_jobs(job)) {
     const Job again = parse_job(to_json(probe), probe.where, ".");
     EXPECT_EQ(again.num_micro_batches(), 1) << probe.where;
