@@ -97,7 +97,10 @@ Transformer::Transformer(const Job& job, c10::Device device, Gradients gradients
   output_ = model_.tie_embeddings ? embedding_ : &parameters_.at("output");
   for (int64_t l = 0; l < model_.num_layers; ++l) {
     const auto find = [&](const char* part) { return &parameters_.at(layer_name(l, part)); };
-    Layer layer{find("attention_norm"), find("attention.output"), find("feed_forward_norm"), {}, {}};
+    Layer layer;
+    layer.attention_norm = find("attention_norm");
+    layer.output = find("attention.output");
+    layer.moe_norm = find("feed_forward_norm");
     layer.qkv.projection_CD = find("attention.qkv");
     if (model_.qk_norm != QkNorm::kNone) {
       layer.qkv.query_norm = find("attention.query_norm");

@@ -57,7 +57,7 @@ class Transformer {
 
  private:
   struct Layer {
-    const Parameter *attention_norm, *output, *moe_norm;
+    const Parameter *attention_norm = nullptr, *output = nullptr, *moe_norm = nullptr;
     QkvWeights qkv;
     const Parameter* router = nullptr;  // null in dense layers
     ExpertWeights experts;
