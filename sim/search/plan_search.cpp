@@ -4,8 +4,7 @@
 #include <chrono>
 #include <optional>
 
-#include "sim/elastic/budget_tuner.h"
-#include "sim/memory/peak_terms.h"
+#include "sim/elastic/budget_plan.h"
 
 namespace mmoe {
 namespace {
@@ -27,20 +26,13 @@ std::vector<Recompute> recomputes(const Job& job) {
   return all;
 }
 
-// The budget that keeps the most diversity within the device's memory; nothing where none does.
+// The budget that keeps the most diversity within the device's memory; nothing where none does or nothing is drawn.
 std::optional<TunedBudget> tuned(const Job& job, const Calibration& calibration, int64_t horizon, double confidence) {
   if (job.model.num_moe_layers() == 0 || job.elastic.sampling == Sampling::kTopP) return std::nullopt;
-  const PeakTerms terms = peak_terms(job);
-  const double draws =
-      job.elastic.granularity == Granularity::kGlobalBatch ? 1 : static_cast<double>(job.num_micro_batches());
-  BudgetGoal goal;
-  goal.memory_limit = job.hardware.usable_memory.value;
-  goal.confidence = confidence;
-  goal.step_draws = draws;
-  goal.horizon_draws = draws * static_cast<double>(horizon);
-  const double framework = calibration.framework_overhead().value;
-  const StageMemory stage{terms.persistent.value + framework, terms.least.value + framework, terms.terms};
-  return tune_budget(job.elastic, {stage}, goal).choice;
+  BudgetRequest request;
+  request.confidence = confidence;
+  request.steps = horizon;
+  return plan_budget(job, calibration, request).tuning.choice;
 }
 
 void mark_front(std::vector<PlanCandidate>& candidates) {

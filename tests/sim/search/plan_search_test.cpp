@@ -63,5 +63,22 @@ TEST(PlanSearch, ABudgetIsSearchedOnlyWhenAskedAndStandsBehindTheOwnLaw) {
   EXPECT_LE(result.candidates[0].plan.memory.total().value, worst * 0.97);
 }
 
+// The memory model's own error counts too: what is called a candidate fits with the confidence that was asked for.
+TEST(PlanSearch, ATunedCandidateFitsWithTheConfidence) {
+  Job job = small_memory_job(R"({"training": {"recompute": "none"}})");
+  Calibration calibration = default_calibration(job.hardware.spec);
+  calibration.peak_bytes_spread = 0.005;
+  const double worst = simulate(job, calibration).memory.total().value;
+  int tuned = 0;
+  for (const double factor : {0.95, 0.96, 0.97, 0.98, 0.99, 1.0, 1.01}) {
+    job.hardware.usable_memory = Bytes{worst * factor};
+    for (const PlanCandidate& candidate : search_plans(job, calibration, 0.99, BudgetSearch::kOn).candidates) {
+      EXPECT_GE(candidate.plan.fit.probability, 0.99) << factor;
+      if (candidate.kl_divergence > 0) ++tuned;
+    }
+  }
+  EXPECT_GT(tuned, 0);
+}
+
 }  // namespace
 }  // namespace mmoe
