@@ -13,11 +13,18 @@ namespace mmoe {
   }
 
 MMOE_ENUM_NAMES(QkNorm, {{kNone, "none"}, {kPerHead, "per_head"}, {kFull, "full"}})
+MMOE_ENUM_NAMES(AttentionKind, {{kGrouped, "grouped"}, {kLatent, "latent"}})
+MMOE_ENUM_NAMES(Activation, {{kSwiGlu, "swiglu"}, {kGelu, "gelu"}, {kSquaredRelu, "squared_relu"}})
+MMOE_ENUM_NAMES(NormKind, {{kRms, "rms"}, {kLayer, "layer"}})
+MMOE_ENUM_NAMES(PositionKind, {{kRotary, "rotary"}, {kLearned, "learned"}, {kNone, "none"}})
+MMOE_ENUM_NAMES(AttentionBackend, {{kFlash, "flash"}, {kUnfused, "unfused"}})
+MMOE_ENUM_NAMES(ContextKind, {{kRing, "ring"}, {kAllToAll, "alltoall"}})
 MMOE_ENUM_NAMES(GateNormalization, {{kNone, "none"}, {kSelected, "selected"}, {kReference, "reference"}})
 MMOE_ENUM_NAMES(AllocatorKind, {{kDefault, "default"}, {kExpandableSegments, "expandable_segments"}})
 MMOE_ENUM_NAMES(PipelineSchedule,
                 {{kOneForwardOneBackward, "1F1B"}, {kInterleaved, "interleaved"}, {kZeroBubble, "zero_bubble"}})
-MMOE_ENUM_NAMES(Precision, {{kFp64, "fp64"}, {kFp32, "fp32"}, {kBf16, "bf16"}, {kFp8, "fp8"}})
+MMOE_ENUM_NAMES(Precision,
+                {{kFp64, "fp64"}, {kFp32, "fp32"}, {kBf16, "bf16"}, {kFp16, "fp16"}, {kFp8, "fp8"}, {kFp4, "fp4"}})
 MMOE_ENUM_NAMES(LearningRateSchedule, {{kCosine, "cosine"}, {kWsd, "wsd"}, {kConstant, "constant"}})
 MMOE_ENUM_NAMES(DispatchKind, {{kDropless, "dropless"}, {kCapacity, "capacity"}, {kPadded, "padded"}})
 MMOE_ENUM_NAMES(DispatcherKind, {{kAllToAll, "alltoall"}, {kAllGather, "allgather"}, {kHierarchical, "hierarchical"}})

@@ -26,6 +26,18 @@ std::span<const EnumName<E>> enum_names();
 template <>
 std::span<const EnumName<QkNorm>> enum_names();
 template <>
+std::span<const EnumName<AttentionKind>> enum_names();
+template <>
+std::span<const EnumName<Activation>> enum_names();
+template <>
+std::span<const EnumName<NormKind>> enum_names();
+template <>
+std::span<const EnumName<PositionKind>> enum_names();
+template <>
+std::span<const EnumName<AttentionBackend>> enum_names();
+template <>
+std::span<const EnumName<ContextKind>> enum_names();
+template <>
 std::span<const EnumName<GateNormalization>> enum_names();
 template <>
 std::span<const EnumName<AllocatorKind>> enum_names();

@@ -13,6 +13,7 @@ constexpr int64_t kMaxLayers = 10000;
 constexpr int64_t kMaxHeads = 1 << 16;
 constexpr int64_t kMaxVocab = 1 << 26;
 constexpr int64_t kMaxExperts = 1 << 16;
+constexpr int64_t kMaxTablePositions = 1 << 27;
 constexpr double kMaxParameters = 1e15;
 
 // Weights of all layers and embeddings, good to a few per cent: only to catch absurd sizes.
@@ -48,6 +49,19 @@ void read_model_keys(JsonReader& section, ModelConfig& model) {
   section.read("rms_norm_eps", model.rms_norm_eps, 0, 1);
   section.read_enum("qk_norm", model.qk_norm);
   section.read_enum("gate_normalization", model.gate_normalization);
+  section.read_enum("attention", model.attention);
+  section.read("q_lora_rank", model.q_lora_rank, 0, kMaxWidth);
+  section.read("kv_lora_rank", model.kv_lora_rank, 0, kMaxWidth);
+  section.read("qk_rope_head_dim", model.qk_rope_head_dim, 0, kMaxWidth);
+  section.read("v_head_dim", model.v_head_dim, 0, kMaxWidth);
+  section.read_enum("activation", model.activation);
+  section.read_enum("norm", model.norm);
+  section.read_enum("position", model.position);
+  section.read("max_position_embeddings", model.max_position_embeddings, 0, kMaxTablePositions);
+  section.read("linear_bias", model.linear_bias);
+  section.read("qkv_bias", model.qkv_bias);
+  section.read("shared_expert_gate", model.shared_expert_gate);
+  section.read("num_mtp_layers", model.num_mtp_layers, 0, kMaxLayers);
 }
 
 void complete_model(ModelConfig& model) {
@@ -142,7 +156,20 @@ nlohmann::json to_json(const ModelConfig& model) {
                         {"rope_theta", model.rope_theta},
                         {"rms_norm_eps", model.rms_norm_eps},
                         {"qk_norm", name_of(model.qk_norm)},
-                        {"gate_normalization", name_of(model.gate_normalization)}};
+                        {"gate_normalization", name_of(model.gate_normalization)},
+                        {"attention", name_of(model.attention)},
+                        {"q_lora_rank", model.q_lora_rank},
+                        {"kv_lora_rank", model.kv_lora_rank},
+                        {"qk_rope_head_dim", model.qk_rope_head_dim},
+                        {"v_head_dim", model.v_head_dim},
+                        {"activation", name_of(model.activation)},
+                        {"norm", name_of(model.norm)},
+                        {"position", name_of(model.position)},
+                        {"max_position_embeddings", model.max_position_embeddings},
+                        {"linear_bias", model.linear_bias},
+                        {"qkv_bias", model.qkv_bias},
+                        {"shared_expert_gate", model.shared_expert_gate},
+                        {"num_mtp_layers", model.num_mtp_layers}};
 }
 
 }  // namespace mmoe

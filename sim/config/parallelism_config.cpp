@@ -1,5 +1,8 @@
 #include "sim/config/parallelism_config.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "sim/config/sections.h"
 
 namespace mmoe {
@@ -35,7 +38,10 @@ ParallelismConfig read_parallelism(JsonReader& root) {
   section.read("expert", parallelism.expert, 1, kMaxDegree);
   section.read("expert_tensor", parallelism.expert_tensor, 1, kMaxDegree);
   section.read("zero_stage", parallelism.zero_stage, 0, 3);
+  section.read("zero_group", parallelism.zero_group, 0, kMaxDegree);
+  section.read_enum("context_kind", parallelism.context_kind);
   section.read_enum("schedule", parallelism.schedule);
+  section.read("stage_layers", parallelism.stage_layers);
   section.finish();
   // 1F1B with virtual stages is the interleaved schedule.
   if (parallelism.virtual_pipeline > 1 && parallelism.schedule == PipelineSchedule::kOneForwardOneBackward) {
@@ -74,6 +80,16 @@ void ParallelismConfig::validate(const ModelConfig& model, const HardwareConfig&
        pipeline > model.num_layers ? pipeline : virtual_pipeline,
        "makes " + text(chunks) + " pipeline chunks of model.num_layers = " + text(model.num_layers) +
            "; each needs at least one layer");
+  if (!stage_layers.empty()) {
+    const int64_t layers = std::accumulate(stage_layers.begin(), stage_layers.end(), int64_t{0});
+    const int64_t least = *std::min_element(stage_layers.begin(), stage_layers.end());
+    if (static_cast<int64_t>(stage_layers.size()) != chunks || layers != model.num_layers || least < 0) {
+      throw ConfigError(about(where, "parallelism.stage_layers", stage_layers) + "must list " + text(chunks) +
+                        " numbers, one a pipeline chunk, that add up to model.num_layers = " + text(model.num_layers));
+    }
+  }
+  rule(zero_group == 0 || data(hardware) % zero_group == 0, "zero_group", zero_group,
+       "does not divide the data parallel size " + text(data(hardware)));
   rule(virtual_pipeline == 1 || pipeline > 1, "virtual_pipeline", virtual_pipeline,
        "needs parallelism.pipeline above 1; use 1");
   rule(schedule != PipelineSchedule::kInterleaved || virtual_pipeline > 1, "virtual_pipeline", virtual_pipeline,
@@ -105,6 +121,9 @@ nlohmann::json to_json(const ParallelismConfig& parallelism) {
                         {"expert", parallelism.expert},
                         {"expert_tensor", parallelism.expert_tensor},
                         {"zero_stage", parallelism.zero_stage},
+                        {"zero_group", parallelism.zero_group},
+                        {"context_kind", name_of(parallelism.context_kind)},
+                        {"stage_layers", parallelism.stage_layers},
                         {"schedule", name_of(parallelism.schedule)}};
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "sim/config/hardware_config.h"
 #include "sim/config/model_config.h"
@@ -10,6 +11,10 @@
 namespace mmoe {
 
 enum class PipelineSchedule { kOneForwardOneBackward, kInterleaved, kZeroBubble };
+
+// How context parallelism sees the whole sequence: keys and values travel round a ring, or all-to-all turns the split
+// of the sequence into a split of the heads (DeepSpeed-Ulysses, arXiv 2309.14509).
+enum class ContextKind { kRing, kAllToAll };
 
 struct ParallelismConfig {
   int64_t tensor = 1;
@@ -19,8 +24,12 @@ struct ParallelismConfig {
   int64_t expert = 1;
   int64_t expert_tensor = 1;
   int64_t zero_stage = 0;
+  int64_t zero_group = 0;  // data-parallel ranks that share one sharded copy (HSDP); 0: all
   bool sequence = false;
+  ContextKind context_kind = ContextKind::kRing;
   PipelineSchedule schedule = PipelineSchedule::kOneForwardOneBackward;
+  // Layers of each pipeline chunk, chunk c on rank c mod pipeline; empty: as even as possible, longer ones first.
+  std::vector<int64_t> stage_layers;
 
   int64_t data(const HardwareConfig& hardware) const { return hardware.num_devices / (tensor * pipeline * context); }
   int64_t expert_data(const HardwareConfig& hardware) const {

@@ -8,7 +8,9 @@ std::vector<std::vector<int64_t>> layers_by_pipeline_rank(const ModelConfig& mod
   std::vector<std::vector<int64_t>> ranks(static_cast<std::size_t>(parallelism.pipeline));
   int64_t layer = 0;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t length = model.num_layers / chunks + (chunk < model.num_layers % chunks ? 1 : 0);
+    const int64_t length = parallelism.stage_layers.empty()
+                               ? model.num_layers / chunks + (chunk < model.num_layers % chunks ? 1 : 0)
+                               : parallelism.stage_layers[static_cast<std::size_t>(chunk)];
     auto& rank = ranks[static_cast<std::size_t>(chunk % parallelism.pipeline)];
     for (int64_t i = 0; i < length; ++i) rank.push_back(layer++);
   }

@@ -9,8 +9,9 @@
 
 namespace mmoe {
 
-// The layers of each pipeline rank, in order. Layers are cut into pipeline x virtual_pipeline chunks of equal length,
-// the first ones one layer longer where that does not divide; chunk c belongs to rank c mod pipeline.
+// The layers of each pipeline rank, in order. Layers are cut into pipeline x virtual_pipeline chunks: as
+// parallelism.stage_layers says, else of equal length, the first ones one layer longer where that does not divide.
+// Chunk c belongs to rank c mod pipeline.
 std::vector<std::vector<int64_t>> layers_by_pipeline_rank(const ModelConfig& model,
                                                           const ParallelismConfig& parallelism);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "sim/config/device_file.h"
 #include "sim/config/sections.h"
 #include "sim/units/nearest.h"
 
@@ -12,8 +13,10 @@ namespace {
 constexpr int64_t kMaxSeqLen = 1 << 27;
 constexpr int64_t kMaxBatch = 1 << 28;
 constexpr int64_t kMaxSteps = int64_t{1} << 40;
+constexpr int64_t kMaxRecomputedLayers = 10000;
 constexpr double kMaxTokens = 1e18;
-constexpr std::array<const char*, 2> kModules = {"attention", "moe"};
+constexpr std::array<const char*, 8> kModules = {
+    "attention", "moe", "mlp", "shared_experts", "mla_up_projection", "core_attention", "moe_activation", "norm"};
 
 void read_recompute(JsonReader& section, Recompute& recompute) {
   std::vector<std::string> words = {"none"};
@@ -75,6 +78,27 @@ bool Recompute::has(const std::string& module) const {
   return full || std::find(modules.begin(), modules.end(), module) != modules.end();
 }
 
+FlopsPerSecond peak_of(const DeviceSpec& device, Precision precision) {
+  switch (precision) {
+    case Precision::kFp64:
+      return device.peak_fp64;
+    case Precision::kFp32:
+      return device.peak_fp32;
+    case Precision::kBf16:
+      return device.peak_bf16;
+    case Precision::kFp16:
+      return device.peak_fp16;
+    case Precision::kFp8:
+      return device.peak_fp8;
+    default:
+      return FlopsPerSecond{};
+  }
+}
+
+bool TrainingConfig::has_option(const std::string& option) const {
+  return std::find(options.begin(), options.end(), option) != options.end();
+}
+
 TrainingConfig read_training(JsonReader& root, const std::string& folder) {
   JsonReader section = root.child("training");
   TrainingConfig training;
@@ -84,10 +108,18 @@ TrainingConfig read_training(JsonReader& root, const std::string& folder) {
   training.global_batch_size = 0;
   section.read("global_batch_size", training.global_batch_size, 1, kMaxBatch);
   section.read("tokens", training.tokens, 0, kMaxTokens);
+  section.read("framework", training.framework);
+  if (names_file(training.framework)) training.framework = resolve_path(training.framework, folder);
   section.read_enum("precision", training.precision);
   read_recompute(section, training.recompute);
+  section.read("recompute_num_layers", training.recompute.num_layers, 0, kMaxRecomputedLayers);
   if (training.precision == Precision::kFp64) training.optimizer_precision = Precision::kFp64;
   section.read_enum("optimizer_precision", training.optimizer_precision);
+  section.read_enum("gradient_precision", training.gradient_precision);
+  section.read_enum("attention_backend", training.attention_backend);
+  section.read("hidden_dropout", training.hidden_dropout, 0, 1);
+  section.read("attention_dropout", training.attention_dropout, 0, 1);
+  section.read("options", training.options);
   section.read("overlap", training.overlap);
   section.read("offload", training.offload);
   section.read("learning_rate", training.learning_rate, 0, 1e3);
@@ -141,16 +173,14 @@ void TrainingConfig::validate(const ModelConfig&, const HardwareConfig& hardware
   rule(learning_rate > 0, "learning_rate", learning_rate, "must be above 0");
   rule(beta1 < 1, "beta1", beta1, "must be below 1");
   rule(beta2 < 1, "beta2", beta2, "must be below 1");
-  rule(offload == "none", "offload", offload, "is not supported; use \"none\"");
-  rule(optimizer_precision != Precision::kFp8, "optimizer_precision", name_of(optimizer_precision),
-       "is too coarse for Adam; use fp32 or bf16");
+  rule(offload == "none" || offload == "optimizer" || offload == "activations", "offload", offload,
+       "is not known; use \"none\", \"optimizer\" (optimizer states and step on the host) or \"activations\"");
+  rule(optimizer_precision != Precision::kFp8 && optimizer_precision != Precision::kFp4, "optimizer_precision",
+       name_of(optimizer_precision), "is too coarse for Adam; use fp32 or bf16");
   rule((precision == Precision::kFp64) == (optimizer_precision == Precision::kFp64), "optimizer_precision",
        name_of(optimizer_precision),
        "does not go with training.precision = " + name_of(precision) + "; fp64 is for both or neither");
-  const FlopsPerSecond peak = precision == Precision::kFp64   ? hardware.spec.peak_fp64
-                              : precision == Precision::kFp32 ? hardware.spec.peak_fp32
-                              : precision == Precision::kBf16 ? hardware.spec.peak_bf16
-                                                              : hardware.spec.peak_fp8;
+  const FlopsPerSecond peak = peak_of(hardware.spec, precision);
   rule(peak.value > 0, "precision", name_of(precision),
        "is not supported by " + hardware.device + " (no peak of that precision in its data)");
 }
@@ -168,6 +198,13 @@ nlohmann::json to_json(const TrainingConfig& training) {
                         {"tokens", training.tokens},
                         {"precision", name_of(training.precision)},
                         {"recompute", recompute},
+                        {"recompute_num_layers", training.recompute.num_layers},
+                        {"framework", training.framework},
+                        {"gradient_precision", name_of(training.gradient_precision)},
+                        {"attention_backend", name_of(training.attention_backend)},
+                        {"hidden_dropout", training.hidden_dropout},
+                        {"attention_dropout", training.attention_dropout},
+                        {"options", training.options},
                         {"optimizer_precision", name_of(training.optimizer_precision)},
                         {"overlap", training.overlap},
                         {"offload", training.offload},

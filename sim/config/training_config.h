@@ -11,18 +11,27 @@
 
 namespace mmoe {
 
-enum class Precision { kFp64, kFp32, kBf16, kFp8 };
+enum class Precision { kFp64, kFp32, kBf16, kFp16, kFp8, kFp4 };
 enum class LearningRateSchedule { kCosine, kWsd, kConstant };
 enum class DispatchKind { kDropless, kCapacity, kPadded };
 enum class DispatcherKind { kAllToAll, kAllGather, kHierarchical };
 enum class LoadKind { kBalanced, kZipf, kDirichlet, kMeasured };
 
+// Attention that never holds the scores (FlashAttention), or softmax over scores in memory.
+enum class AttentionBackend { kFlash, kUnfused };
+
 // What is recomputed in the backward pass instead of kept.
 struct Recompute {
-  bool full = false;                 // whole layers: only their inputs are kept
-  std::vector<std::string> modules;  // "attention", "moe": the block's inner activations
+  bool full = false;  // whole layers: only their inputs are kept
+  // The block's inner activations: "attention", "moe", "mlp", "shared_experts", "mla_up_projection"; or only what one
+  // operation keeps: "core_attention", "moe_activation", "norm".
+  std::vector<std::string> modules;
+  int64_t num_layers = 0;  // of `full`: the first layers of each pipeline chunk; 0: all of them
   bool has(const std::string& module) const;
 };
+
+// The device's dense peak at a precision; 0 where it has none. fp4 and fp8 are those of the tensor cores.
+FlopsPerSecond peak_of(const DeviceSpec& device, Precision precision);
 
 struct MoeTrainingConfig {
   DispatchKind dispatch = DispatchKind::kDropless;
@@ -37,10 +46,15 @@ struct TrainingConfig {
   int64_t seq_len = 0;
   int64_t micro_batch_size = 1;
   int64_t global_batch_size = 1;
-  double tokens = 0;  // length of the run; 0: not given
+  double tokens = 0;               // length of the run; 0: not given
+  std::string framework = "mmoe";  // whose memory and time: a preset (mmoe, megatron_core, ...) or a file
   Precision precision = Precision::kBf16;
   Recompute recompute;
   Precision optimizer_precision = Precision::kFp32;
+  Precision gradient_precision = Precision::kFp32;  // of the gradients that micro-batches are summed into
+  AttentionBackend attention_backend = AttentionBackend::kFlash;
+  double hidden_dropout = 0, attention_dropout = 0;
+  std::vector<std::string> options;  // switches of the framework that its file lists, e.g. "fused_cross_entropy"
   bool overlap = true;
   std::string offload = "none";
   double learning_rate = 1e-3;
@@ -61,6 +75,8 @@ struct TrainingConfig {
   int64_t num_micro_batches(int64_t data_parallel_size) const {
     return global_batch_size / (micro_batch_size * data_parallel_size);
   }
+
+  bool has_option(const std::string& option) const;
 
   void validate(const ModelConfig& model, const HardwareConfig& hardware, const ParallelismConfig& parallelism,
                 const std::string& where) const;

@@ -204,7 +204,10 @@ BytesByCause above(const AllocationMeter& meter, double base) {
 }  // namespace
 
 double compute_bytes(Precision precision) {
-  return precision == Precision::kFp64 ? 8 : precision == Precision::kFp32 ? 4 : precision == Precision::kBf16 ? 2 : 1;
+  return precision == Precision::kFp64                                    ? 8
+         : precision == Precision::kFp32                                  ? 4
+         : precision == Precision::kBf16 || precision == Precision::kFp16 ? 2
+                                                                          : 1;
 }
 
 double accumulate_bytes(Precision precision) { return precision == Precision::kFp64 ? 8 : 4; }

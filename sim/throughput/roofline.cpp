@@ -10,24 +10,10 @@
 namespace mmoe {
 namespace {
 
-double datasheet_peak(const DeviceSpec& device, Precision precision) {
-  switch (precision) {
-    case Precision::kFp64:
-      return device.peak_fp64.value;
-    case Precision::kFp32:
-      return device.peak_fp32.value;
-    case Precision::kBf16:
-      return device.peak_bf16.value;
-    case Precision::kFp8:
-      return device.peak_fp8.value;
-  }
-  return 0;
-}
-
 double matmul_peak(const Calibration& calibration, const DeviceSpec& device, Precision precision) {
   const std::string name = std::string(kMatmulPeak) + "." + name_of(precision);
   const CalibrationParameter* measured = calibration.find(name);
-  const double peak = measured != nullptr ? measured->value : datasheet_peak(device, precision);
+  const double peak = measured != nullptr ? measured->value : peak_of(device, precision).value;
   if (peak <= 0) {
     throw ConfigError("training.precision = " + name_of(precision) + ": hardware.device " + device.name +
                       " has no known peak for it; use another precision, or a calibration with " + name);
@@ -53,7 +39,7 @@ double attention_efficiency(const OperationCost& cost, const RooflineParameters&
 }  // namespace
 
 FlopsPerSecond device_peak(const Calibration& calibration, const DeviceSpec& device, Precision precision) {
-  const double datasheet = datasheet_peak(device, precision);
+  const double datasheet = peak_of(device, precision).value;
   if (!device.is_cpu && datasheet > 0) return FlopsPerSecond{datasheet};
   return FlopsPerSecond{matmul_peak(calibration, device, precision)};
 }
