@@ -66,21 +66,18 @@ class HfReader {
 };
 
 void refuse_what_is_not_modelled(HfReader& hf) {
-  const std::string act = hf.text("hidden_act", "silu");
-  if (act != "silu") hf.refuse("hidden_act", "is not modelled; only silu (SwiGLU) is");
   if (hf.has("sliding_window") && hf.flag("use_sliding_window", true)) {
     hf.refuse("sliding_window", "is not modelled; take it out to plan with full causal attention");
   }
   if (hf.has("clip_qkv")) hf.refuse("clip_qkv", "is not modelled; take it out if the model is trained without it");
-  if (hf.has("kv_lora_rank")) {
-    hf.refuse("kv_lora_rank",
-              "means multi-head latent attention, which is not modelled; give the model inline, with plain attention, "
-              "to plan "
-              "without it");
-  }
-  if (hf.size("num_nextn_predict_layers", 0) > 0) {
-    hf.refuse("num_nextn_predict_layers", "means multi-token prediction, which is not modelled; set it to 0");
-  }
+}
+
+Activation read_activation(HfReader& hf, const std::string& key, const std::string& fallback) {
+  const std::string name = hf.text(key, fallback);
+  if (name == "silu") return Activation::kSwiGlu;
+  if (name == "gelu" || name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::kGelu;
+  if (name == "relu2") return Activation::kSquaredRelu;
+  hf.refuse(key, "is not modelled; silu (SwiGLU), gelu and relu2 are");
 }
 
 void read_attention(HfReader& hf, ModelConfig& model) {
@@ -93,6 +90,23 @@ void read_attention(HfReader& hf, ModelConfig& model) {
   model.tie_embeddings = hf.flag("tie_word_embeddings", false);
   model.rope_theta = hf.rope_theta();
   model.rms_norm_eps = hf.number("rms_norm_eps", 1e-6);
+  model.activation = read_activation(hf, "hidden_act", "silu");
+}
+
+// GPT-2 and GPT-3 shapes: layer norms, biases, learned positions, a feed-forward of 4 hidden sizes.
+void read_gpt2(HfReader& hf, ModelConfig& model) {
+  model.hidden_size = hf.size("n_embd");
+  model.num_layers = hf.size("n_layer");
+  model.num_heads = hf.size("n_head");
+  model.vocab_size = hf.size("vocab_size");
+  model.dense_hidden_size = hf.size("n_inner", 4 * model.hidden_size);
+  model.max_position_embeddings = hf.size("n_positions", 1024);
+  model.tie_embeddings = hf.flag("tie_word_embeddings", true);
+  model.rms_norm_eps = hf.number("layer_norm_epsilon", 1e-5);
+  model.activation = read_activation(hf, "activation_function", "gelu_new");
+  model.norm = NormKind::kLayer;
+  model.position = PositionKind::kLearned;
+  model.linear_bias = true;
 }
 
 GateNormalization selected_if(bool normalized) {
@@ -138,7 +152,14 @@ void read_qwen_moe(HfReader& hf, ModelConfig& model) {
 
 void read_qwen2_moe(HfReader& hf, ModelConfig& model) {
   read_qwen_moe(hf, model);
+  model.qkv_bias = hf.flag("qkv_bias", true);
   model.shared_expert_hidden_size = hf.size("shared_expert_intermediate_size");
+  model.shared_expert_gate = true;
+}
+
+void read_qwen2(HfReader& hf, ModelConfig& model) {
+  model.qkv_bias = true;
+  model.dense_hidden_size = hf.size("intermediate_size");
 }
 
 void read_qwen3(HfReader& hf, ModelConfig& model) {
@@ -162,6 +183,16 @@ void read_olmoe(HfReader& hf, ModelConfig& model) {
 }
 
 void read_deepseek(HfReader& hf, ModelConfig& model) {
+  if (hf.has("kv_lora_rank")) {
+    model.attention = AttentionKind::kLatent;
+    model.kv_lora_rank = hf.size("kv_lora_rank");
+    model.q_lora_rank = hf.size("q_lora_rank", 0);
+    model.qk_rope_head_dim = hf.size("qk_rope_head_dim");
+    model.head_dim = hf.size("qk_nope_head_dim") + model.qk_rope_head_dim;
+    model.v_head_dim = hf.size("v_head_dim");
+    model.num_kv_heads = model.num_heads;
+  }
+  model.num_mtp_layers = hf.size("num_nextn_predict_layers", 0);
   model.num_dense_layers = hf.size("first_k_dense_replace", 0);
   model.dense_hidden_size = hf.size("intermediate_size");
   if (!hf.has("n_routed_experts")) return;
@@ -173,17 +204,16 @@ void read_deepseek(HfReader& hf, ModelConfig& model) {
   if (hf.size("moe_layer_freq", 1) != 1) {
     hf.refuse("moe_layer_freq", "puts dense layers between MoE layers; only dense layers at the start are modelled");
   }
-  if (hf.text("scoring_func", "softmax") != "softmax") hf.refuse("scoring_func", "is not modelled; only softmax is");
 }
 
 struct Architecture {
   const char* type;
   void (*read)(HfReader&, ModelConfig&);
 };
-constexpr Architecture kArchitectures[] = {{"llama", read_llama},          {"mixtral", read_mixtral},
-                                           {"qwen2_moe", read_qwen2_moe},  {"qwen3", read_qwen3},
-                                           {"olmoe", read_olmoe},          {"qwen3_moe", read_qwen3_moe},
-                                           {"deepseek_v2", read_deepseek}, {"deepseek_v3", read_deepseek}};
+constexpr Architecture kArchitectures[] = {
+    {"llama", read_llama},          {"gpt2", read_gpt2},           {"qwen2", read_qwen2}, {"mixtral", read_mixtral},
+    {"qwen2_moe", read_qwen2_moe},  {"qwen3", read_qwen3},         {"olmoe", read_olmoe}, {"qwen3_moe", read_qwen3_moe},
+    {"deepseek_v2", read_deepseek}, {"deepseek_v3", read_deepseek}};
 
 }  // namespace
 
@@ -195,7 +225,7 @@ ModelConfig parse_hf_config(const nlohmann::json& json, const std::string& where
     if (type != architecture.type) continue;
     ModelConfig model;
     refuse_what_is_not_modelled(hf);
-    read_attention(hf, model);
+    if (type != "gpt2") read_attention(hf, model);
     architecture.read(hf, model);
     complete_model(model);
     return model;

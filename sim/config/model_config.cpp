@@ -69,6 +69,7 @@ void complete_model(ModelConfig& model) {
   if (model.head_dim == 0 && model.num_heads > 0 && model.hidden_size % model.num_heads == 0) {
     model.head_dim = model.hidden_size / model.num_heads;
   }
+  if (model.v_head_dim == 0) model.v_head_dim = model.head_dim;
   if (model.num_experts == 0 && model.num_dense_layers == 0) model.num_dense_layers = model.num_layers;
 }
 
@@ -132,6 +133,17 @@ void ModelConfig::validate(const std::string& where) const {
   }
   rule(num_dense_layers == 0 || dense_hidden_size > 0, "dense_hidden_size", dense_hidden_size,
        "must be at least 1, since " + text(num_dense_layers) + " of the layers are dense");
+  const bool latent = attention == AttentionKind::kLatent;
+  rule(!latent || kv_lora_rank > 0, "kv_lora_rank", kv_lora_rank, "must be at least 1 with latent attention");
+  rule(!latent || (qk_rope_head_dim > 0 && qk_rope_head_dim < head_dim), "qk_rope_head_dim", qk_rope_head_dim,
+       "must lie between 1 and model.head_dim = " + text(head_dim) + " less 1 with latent attention");
+  rule(!latent || num_kv_heads == num_heads, "num_kv_heads", num_kv_heads,
+       "must equal model.num_heads = " + text(num_heads) + " with latent attention; leave it out");
+  rule(latent || q_lora_rank + kv_lora_rank + qk_rope_head_dim == 0, "kv_lora_rank", kv_lora_rank,
+       "and q_lora_rank, qk_rope_head_dim need model.attention = \"latent\"");
+  rule(position != PositionKind::kLearned || max_position_embeddings > 0, "max_position_embeddings",
+       max_position_embeddings, "must be at least 1 with learned positions: the rows of their table");
+  rule(num_mtp_layers <= num_layers, "num_mtp_layers", num_mtp_layers, "is more than model.num_layers");
   rule(rms_norm_eps > 0, "rms_norm_eps", 0, "must be above 0; 1e-5 is usual");
   if (rough_parameters(*this) > kMaxParameters) {
     throw ConfigError(where + ": model has about " + shown(rough_parameters(*this)) +

@@ -49,7 +49,7 @@ struct ModelConfig {
   Activation activation = Activation::kSwiGlu;
   NormKind norm = NormKind::kRms;
   PositionKind position = PositionKind::kRotary;
-  int64_t max_position_embeddings = 0;  // learned positions: rows of their table; default: training.seq_len
+  int64_t max_position_embeddings = 0;  // learned positions: rows of their table
   bool linear_bias = false;             // every projection has a bias
   bool qkv_bias = false;                // queries, keys and values have one (Qwen2)
   bool shared_expert_gate = false;      // Qwen2-MoE

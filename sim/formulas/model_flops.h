@@ -21,11 +21,14 @@ double causal_pairs(double seq_len);
 Flops qkv_flops(const ModelConfig& model, double tokens);
 Flops attention_output_flops(const ModelConfig& model, double tokens);
 Flops router_flops(const ModelConfig& model, double tokens);
-Flops experts_flops(const ModelConfig& model, double pairs);  // pairs = tokens x k
-Flops swiglu_flops(double tokens, double hidden_size, double width);
+Flops experts_flops(const ModelConfig& model, double pairs);             // pairs = tokens x k
+Flops mlp_flops(const ModelConfig& model, double tokens, double width);  // up, with SwiGLU gate, and down projection
 Flops head_flops(const ModelConfig& model, double tokens);
 // Causal attention of `num_sequences` sequences: Q K^T and P V.
 Flops attention_flops(const ModelConfig& model, double seq_len, double num_sequences);
+
+// One depth of multi-token prediction: projection, layer (model.top_k experts) and its own logits.
+Flops multi_token_flops(const ModelConfig& model, double seq_len, double num_sequences);
 
 // Forward FLOPs of `num_sequences` sequences: fixed + sum_k * per_k, where sum_k is the sum of k_l over the MoE layers.
 struct ForwardFlops {

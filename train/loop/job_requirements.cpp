@@ -2,11 +2,54 @@
 
 #include <ATen/Context.h>
 
+#include "sim/config/enum_names.h"
+#include "sim/config/json_text.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
 
+namespace {
+
+// What the simulator can plan and this trainer cannot run.
+void check_model(const Job& job) {
+  const ModelConfig plain;
+  const auto refuse = [&](const char* key, const std::string& value, const std::string& advice) {
+    throw ConfigError(job.where + ": " + key + " = " + value + " cannot be trained here; " + advice);
+  };
+  const ModelConfig& model = job.model;
+  if (model.attention != plain.attention) refuse("model.attention", name_of(model.attention), "use grouped");
+  if (model.activation != plain.activation) refuse("model.activation", name_of(model.activation), "use swiglu");
+  if (model.norm != plain.norm) refuse("model.norm", name_of(model.norm), "use rms");
+  if (model.position != plain.position) refuse("model.position", name_of(model.position), "use rotary");
+  if (model.linear_bias) refuse("model.linear_bias", "true", "use false");
+  if (model.qkv_bias) refuse("model.qkv_bias", "true", "use false");
+  if (model.shared_expert_gate) refuse("model.shared_expert_gate", "true", "use false");
+  if (model.num_mtp_layers > 0) refuse("model.num_mtp_layers", std::to_string(model.num_mtp_layers), "use 0");
+  if (model.v_head_dim != model.head_dim) {
+    refuse("model.v_head_dim", std::to_string(model.v_head_dim), "use model.head_dim");
+  }
+  const TrainingConfig& training = job.training;
+  if (training.framework != TrainingConfig().framework) {
+    refuse("training.framework", training.framework, "it names whose runs are predicted; this trainer is mmoe");
+  }
+  if (training.hidden_dropout > 0) refuse("training.hidden_dropout", shown(training.hidden_dropout), "use 0");
+  if (training.attention_dropout > 0) refuse("training.attention_dropout", shown(training.attention_dropout), "use 0");
+  if (training.attention_backend != AttentionBackend::kFlash)
+    refuse("training.attention_backend", "unfused", "use flash");
+  if (training.offload != "none") refuse("training.offload", training.offload, "use none");
+  for (const std::string& module : training.recompute.modules) {
+    if (module != "attention" && module != "moe")
+      refuse("training.recompute", module, "use none, full, attention or moe");
+  }
+  if (training.recompute.num_layers > 0) {
+    refuse("training.recompute_num_layers", std::to_string(training.recompute.num_layers), "use 0: all layers");
+  }
+}
+
+}  // namespace
+
 c10::Device training_device(const Job& job) {
+  check_model(job);
   if (job.hardware.spec.is_cpu) return c10::Device(c10::kCPU);
   if (!at::hasCUDA()) {
     throw ConfigError(job.where + ": hardware.device = " + job.hardware.device +

@@ -42,12 +42,12 @@ TEST(ModelFlops, DenseAndSharedLayersCount) {
   ModelConfig model = olmoe_1b_7b();
   const double before = forward_flops(model, 64, 1).fixed.value;
   model.shared_expert_hidden_size = 512;
-  EXPECT_EQ(forward_flops(model, 64, 1).fixed.value - before, 16 * swiglu_flops(64, 2048, 512).value);
+  EXPECT_EQ(forward_flops(model, 64, 1).fixed.value - before, 16 * mlp_flops(model, 64, 512).value);
   model.shared_expert_hidden_size = 0;
   model.num_dense_layers = 2;
   model.dense_hidden_size = 4096;
   EXPECT_EQ(forward_flops(model, 64, 1).fixed.value - before,
-            2 * (swiglu_flops(64, 2048, 4096) - router_flops(model, 64)).value);
+            2 * (mlp_flops(model, 64, 4096) - router_flops(model, 64)).value);
 }
 
 TEST(ModelFlops, AllocationCountsTheSumOfK) {

@@ -1,0 +1,52 @@
+#pragma once
+// Predicted against measured: errors, bias, coverage of intervals, by quantity and stratum.
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace mmoe {
+
+// One quantity of one run. `fits` has 0 and 1 as measured, the probability of fitting as predicted.
+struct ScoredRow {
+  std::string id, quantity;
+  double measured = 0, predicted = 0;
+  double low = 0, high = 0;  // 90 % interval of the prediction
+  std::string stratum;
+  double error_fraction() const { return predicted / measured - 1; }
+};
+
+struct UnmodelledRow {
+  std::string id, reason;
+};
+
+struct QuantityScore {
+  int64_t count = 0;
+  double mean_absolute_error_fraction = 0, median_absolute_error_fraction = 0, max_absolute_error_fraction = 0;
+  double bias_fraction = 0;  // mean signed error
+  double interval_coverage = 0;
+  double balanced_accuracy = 0;  // of `fits` alone: mean of the shares of both outcomes that are told right
+};
+
+struct ValidationReport {
+  std::vector<ScoredRow> rows;
+  std::vector<UnmodelledRow> unmodelled;
+  int64_t num_runs = 0;  // rows of the table
+  // Runs of which something was predicted, over all.
+  double coverage() const;
+};
+
+// The score of rows of one quantity; none may be empty.
+QuantityScore score(const std::vector<const ScoredRow*>& rows);
+
+// By quantity, and by stratum and quantity.
+std::map<std::string, QuantityScore> summary(const ValidationReport& report);
+std::map<std::string, std::map<std::string, QuantityScore>> summary_by_stratum(const ValidationReport& report);
+
+// The keys of design.md's `mmoe validate`.
+nlohmann::json to_json(const ValidationReport& report);
+
+inline constexpr const char* kFitsQuantity = "fits";
+
+}  // namespace mmoe
