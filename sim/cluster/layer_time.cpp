@@ -1,0 +1,359 @@
+#include "sim/cluster/layer_time.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "sim/formulas/model_flops.h"
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+// Least elementwise traffic, in elements. Forward; the backward pass is a factor of it (TimeParameters).
+constexpr double kNormAndResidual = 8;  // two norms and two residual additions, each read and written, hidden_size wide
+constexpr double kRotary = 4;           // queries and keys read and written, of each of their two halves
+constexpr double kPermuteRows = 4;      // experts' rows read and written when permuted and when put back
+// A flash backward has five products for the forward's two. Source: Dao 2023 (arXiv:2307.08691), section 3.
+constexpr double kFlashBackward = 2.5;
+constexpr double kElement = 2;  // bytes of an activation
+
+double& part(SecondsByCause& seconds, TimeCause cause) { return seconds[static_cast<std::size_t>(cause)]; }
+
+double weight_bytes(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return 4;
+    case Precision::kFp8:
+      return 1;
+    case Precision::kFp4:
+      return 0.5;
+    default:
+      return 2;
+  }
+}
+
+bool is_narrow(Precision precision) { return precision == Precision::kFp8 || precision == Precision::kFp4; }
+
+}  // namespace
+
+const char* name_of_cause(TimeCause cause) {
+  static constexpr std::array kNames = {"matrix_products",
+                                        "expert_products",
+                                        "attention",
+                                        "elementwise",
+                                        "tensor_parallel_transfers",
+                                        "context_parallel_transfers",
+                                        "expert_parallel_transfers",
+                                        "host"};
+  return kNames[static_cast<std::size_t>(cause)];
+}
+
+double total(const SecondsByCause& seconds) {
+  double sum = 0;
+  for (const double value : seconds) sum += value;
+  return sum;
+}
+
+// What is summed up for one layer before recomputation and the host.
+struct LayerTimes::Work {
+  SecondsByCause forward{}, backward{};
+  double weight_gradients = 0;
+  double core_attention = 0, attention = 0, mlp = 0, norm = 0, activation = 0;  // forward seconds, for recomputation
+  void add_elementwise(double seconds, double backward_factor) {
+    part(forward, TimeCause::kElementwise) += seconds;
+    part(backward, TimeCause::kElementwise) += backward_factor * seconds;
+  }
+};
+
+LayerTimes::LayerTimes(const Job& job, const Framework& framework)
+    : job_(job),
+      time_(framework.time),
+      shapes_(rank_shapes(job, framework)),
+      network_(make_network(job.hardware, framework.network)),
+      bandwidth_(job.hardware.spec.memory_bandwidth.value * framework.time.memory_efficiency),
+      bf16_peak_(peak_of(job.hardware.spec, job.training.precision == Precision::kFp32   ? Precision::kFp32
+                                            : job.training.precision == Precision::kFp16 ? Precision::kFp16
+                                                                                         : Precision::kBf16)
+                     .value) {
+  const RankGroups groups = rank_groups(job.parallelism, job.hardware.num_devices);
+  tensor_ = place(groups.tensor, network_.domains);
+  context_ = place(groups.context, network_.domains);
+  expert_ = place(groups.expert, network_.domains);
+  expert_tensor_ = place(groups.expert_tensor, network_.domains);
+}
+
+double LayerTimes::product_seconds(const Product& p, Precision precision, bool grouped) const {
+  if (p.rows <= 0 || p.columns <= 0 || p.inner <= 0 || p.count <= 0) return 0;
+  double rate = bf16_peak_ * time_.gemm_efficiency;
+  if (precision == Precision::kFp8) {
+    rate = job_.hardware.spec.peak_fp8.value * time_.gemm_efficiency * time_.fp8_efficiency;
+  } else if (precision == Precision::kFp4) {
+    rate = peak_of(job_.hardware.spec, Precision::kFp4).value * time_.gemm_efficiency * time_.fp4_efficiency;
+  }
+  if (grouped) rate *= time_.grouped_gemm_efficiency;
+  const double shape = (1 + time_.gemm_half_rows / p.rows) * (1 + time_.gemm_half_columns / p.columns) *
+                       (1 + time_.gemm_half_inner / p.inner);
+  const double bytes =
+      p.count * (weight_bytes(precision) * (p.rows * p.inner + p.columns * p.inner) + kElement * p.rows * p.columns);
+  return p.count * matmul_flops(p.rows, p.columns, p.inner).value / rate * shape +
+         time_.gemm_bytes_share * bytes / bandwidth_ + time_.gemm_gap;
+}
+
+void LayerTimes::add_product(Work& work, const Product& p, bool grouped, double efficiency) const {
+  const Precision precision = job_.training.precision;
+  const double forward = product_seconds(p, precision, grouped) / efficiency;
+  const double slow = efficiency * time_.gemm_backward_efficiency;
+  const double input = product_seconds({p.rows, p.inner, p.columns, p.count}, precision, grouped) / slow;
+  const double weight = product_seconds({p.columns, p.inner, p.rows, p.count}, precision, grouped) / slow;
+  const TimeCause cause = grouped ? TimeCause::kExperts : TimeCause::kProducts;
+  part(work.forward, cause) += forward;
+  part(work.backward, cause) += input + weight;
+  work.weight_gradients += weight;
+  if (!is_narrow(precision)) return;
+  // Inputs and gradients of outputs are read and written narrow, once as they are and once transposed.
+  const double cast = time_.cast_factor * p.count * 2 * kElement * p.rows / bandwidth_;
+  part(work.forward, TimeCause::kElementwise) += cast * p.inner;
+  part(work.backward, TimeCause::kElementwise) += cast * p.columns;
+}
+
+void LayerTimes::add_attention_block(Work& work) const {
+  const ModelConfig& model = job_.model;
+  const RankShapes& s = shapes_;
+  const double before = total(work.forward);
+  if (model.attention == AttentionKind::kLatent) {
+    const auto rank_q = static_cast<double>(model.q_lora_rank), rank_kv = static_cast<double>(model.kv_lora_rank);
+    const auto rotated = static_cast<double>(model.qk_rope_head_dim);
+    if (rank_q > 0) add_product(work, {s.tokens, rank_q, s.hidden_size, 1}, false);
+    add_product(work, {s.tokens, s.query_size, rank_q > 0 ? rank_q : s.hidden_size, 1}, false);
+    add_product(work, {s.tokens, rank_kv + rotated, s.hidden_size, 1}, false);
+    add_product(work, {s.tokens, s.heads * (s.head_dim - rotated) + s.attention_output_size, rank_kv, 1}, false);
+  } else {
+    add_product(work, {s.tokens, s.query_size + 2 * s.kv_size, s.hidden_size, 1}, false);
+  }
+  add_product(work, {s.tokens, s.hidden_size, s.attention_output_size, 1}, false);
+  if (model.position == PositionKind::kRotary) {
+    work.add_elementwise(
+        time_.elementwise_factor * kRotary * kElement * s.tokens * (s.query_size + s.kv_size) / bandwidth_,
+        time_.elementwise_backward_factor);
+  }
+  // Core attention. With context parallelism each rank has its share of the queries, and of the pairs.
+  const auto context = static_cast<double>(job_.parallelism.context);
+  const double heads = s.sequences * s.heads / context;
+  double forward, backward;
+  if (job_.training.attention_backend == AttentionBackend::kFlash) {
+    const double flops = matmul_flops(heads * causal_pairs(s.seq_len), 1, s.head_dim + s.value_head_dim).value;
+    const double shape =
+        (1 + time_.attention_half_seq_len / s.seq_len) * (1 + time_.attention_half_head_dim / s.head_dim);
+    forward = flops / (bf16_peak_ * time_.attention_efficiency) * shape;
+    backward = kFlashBackward * forward / time_.attention_backward_efficiency;
+  } else {
+    const Precision precision = Precision::kBf16;
+    const double scores = product_seconds({s.seq_len, s.seq_len, s.head_dim, heads}, precision, false);
+    const double values = product_seconds({s.seq_len, s.value_head_dim, s.seq_len, heads}, precision, false);
+    const double passes = time_.score_passes * kElement * heads * s.seq_len * s.seq_len / bandwidth_;
+    forward = scores + values + passes;
+    backward = 2 * scores + 2 * values + passes;
+  }
+  part(work.forward, TimeCause::kAttention) += forward;
+  part(work.backward, TimeCause::kAttention) += backward;
+  work.core_attention = forward;
+  if (context > 1) {
+    const double kv_bytes = kElement * s.tokens * 2 * s.kv_size;
+    double transfer, hideable;
+    if (job_.parallelism.context_kind == ContextKind::kRing) {
+      // Every rank passes the keys and values of all others on; each hop hides behind the attention to what came
+      // before.
+      transfer = (context - 1) * send(network_, context_, Bytes{kv_bytes}).value;
+      hideable = forward * (context - 1) / context;
+    } else {
+      const double bytes = kElement * s.tokens * (2 * s.query_size + 2 * s.kv_size);
+      transfer = all_to_all(network_, context_, Bytes{bytes}).value;
+      hideable = 0;
+    }
+    const double hidden_forward = std::min((1 - time_.exposed_context) * transfer, hideable);
+    const double hidden_backward = std::min((1 - time_.exposed_context) * 2 * transfer, kFlashBackward * hideable);
+    part(work.forward, TimeCause::kContext) += transfer - hidden_forward;
+    part(work.backward, TimeCause::kContext) += (hideable > 0 ? 2 : 1) * transfer - hidden_backward;
+  }
+  work.attention += total(work.forward) - before;
+}
+
+void LayerTimes::add_mlp(Work& work, double width) const {
+  if (width == 0) return;
+  const double before = total(work.forward);
+  const auto up = static_cast<double>(job_.model.up_projections());
+  add_product(work, {shapes_.tokens, up * width, shapes_.hidden_size, 1}, false);
+  add_product(work, {shapes_.tokens, shapes_.hidden_size, width, 1}, false);
+  const double activation = time_.elementwise_factor * kElement * shapes_.tokens * (up + 1) * width / bandwidth_;
+  work.add_elementwise(activation, time_.elementwise_backward_factor);
+  work.activation += activation;
+  work.mlp += total(work.forward) - before;
+}
+
+// One pair of a column-parallel and a row-parallel product: gathered before and reduced after, or reduced once; the
+// backward pass mirrors it, and with sequence parallelism gathers the input once more.
+void LayerTimes::add_tensor_block(Work& work) const {
+  if (tensor_.size <= 1) return;
+  const Bytes bytes{kElement * shapes_.tokens * shapes_.hidden_size};
+  double forward, backward;
+  if (job_.parallelism.sequence) {
+    const double gather = all_gather(network_, tensor_, bytes).value;
+    const double scatter = reduce_scatter(network_, tensor_, bytes).value;
+    forward = gather + scatter;
+    backward = 2 * gather + scatter;
+  } else {
+    forward = backward = all_reduce(network_, tensor_, bytes).value;
+  }
+  part(work.forward, TimeCause::kTensor) += time_.exposed_tensor * forward;
+  part(work.backward, TimeCause::kTensor) += time_.exposed_tensor * backward;
+}
+
+void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
+  const RankShapes& s = shapes_;
+  const auto up = static_cast<double>(job_.model.up_projections());
+  add_product(work,
+              {s.tokens / static_cast<double>(job_.parallelism.tensor), static_cast<double>(job_.model.num_experts),
+               s.hidden_size, 1},
+              false);
+  const double rows = s.rows_per_k * k * rows_factor;
+  const double rows_per_expert = rows / s.local_experts;
+  add_product(work, {rows_per_expert, up * s.expert_hidden_size, s.hidden_size, s.local_experts}, true);
+  add_product(work, {rows_per_expert, s.hidden_size, s.expert_hidden_size, s.local_experts}, true);
+  const double elements = kPermuteRows * rows * s.hidden_size + rows * (up + 1) * s.expert_hidden_size;
+  work.add_elementwise(time_.expert_elementwise_factor * kElement * elements / bandwidth_,
+                       time_.elementwise_backward_factor);
+  // Dispatch and combine, forward and backward.
+  double exchange = 0;
+  const double own_tokens = s.tokens / static_cast<double>(job_.parallelism.tensor);
+  const double sent = kElement * own_tokens * s.hidden_size;
+  if (expert_.size > 1) {
+    const double bytes = sent * k * rows_factor;
+    switch (job_.training.moe.dispatcher) {
+      case DispatcherKind::kAllGather:
+        exchange += all_gather(network_, expert_, Bytes{sent * static_cast<double>(expert_.size)}).value;
+        break;
+      case DispatcherKind::kHierarchical: {
+        // A token crosses to each other node once, whichever of its experts lie there.
+        const double nodes = static_cast<double>(expert_.size) / static_cast<double>(expert_.members[0]);
+        const double reached = nodes * (1 - std::pow(1 - 1 / nodes, k));
+        const double inside = static_cast<double>(expert_.members[0] - 1) / static_cast<double>(expert_.members[0]);
+        exchange += hierarchical_all_to_all(network_, expert_, Bytes{sent * rows_factor * reached * (1 - 1 / nodes)},
+                                            Bytes{bytes * inside})
+                        .value;
+        break;
+      }
+      default:
+        exchange += all_to_all(network_, expert_, Bytes{bytes}).value;
+    }
+  }
+  exchange *= time_.exposed_expert;
+  if (expert_tensor_.size > 1) {
+    exchange +=
+        time_.exposed_tensor * all_gather(network_, expert_tensor_, Bytes{kElement * rows * s.hidden_size}).value;
+  }
+  part(work.forward, TimeCause::kExpert) += 2 * exchange;
+  part(work.backward, TimeCause::kExpert) += 2 * exchange;
+  part(work.forward, TimeCause::kElementwise) += time_.moe_layer_overhead / 3;
+  part(work.backward, TimeCause::kElementwise) += time_.moe_layer_overhead * 2 / 3;
+}
+
+LayerSeconds LayerTimes::finish(const Work& work, double host) const {
+  LayerSeconds layer{work.forward, work.backward, work.weight_gradients};
+  const Recompute& recompute = job_.training.recompute;
+  double again = 0;
+  if (recompute.full) {
+    again = total(work.forward);
+  } else {
+    if (recompute.has("attention"))
+      again += work.attention;
+    else if (recompute.has("core_attention"))
+      again += work.core_attention;
+    if (recompute.has("mlp") || recompute.has("moe"))
+      again += work.mlp;
+    else if (recompute.has("moe_activation"))
+      again += work.activation;
+    if (recompute.has("norm")) again += work.norm;
+  }
+  // What is recomputed takes the causes of the first time, in proportion.
+  const double share = total(work.forward) > 0 ? time_.recompute_factor * again / total(work.forward) : 0;
+  for (std::size_t i = 0; i < layer.backward.size(); ++i) layer.backward[i] += share * work.forward[i];
+  // Launches run ahead of the device; where the two are about as fast, the queue runs dry now and then: a p-norm.
+  const double device = layer.step_total();
+  if (host <= 0 || device <= 0) return layer;
+  const double joined = device * std::pow(1 + std::pow(host / device, time_.host_sharpness), 1 / time_.host_sharpness);
+  part(layer.forward, TimeCause::kHost) = (joined - device) * layer.forward_total() / device;
+  part(layer.backward, TimeCause::kHost) = joined - device - part(layer.forward, TimeCause::kHost);
+  return layer;
+}
+
+LayerSeconds LayerTimes::dense_layer() const {
+  Work work;
+  work.norm =
+      time_.elementwise_factor * kNormAndResidual * kElement * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
+  work.add_elementwise(work.norm, time_.elementwise_backward_factor);
+  add_attention_block(work);
+  add_tensor_block(work);
+  add_mlp(work, shapes_.dense_hidden_size);
+  add_tensor_block(work);
+  return finish(work, time_.host_per_layer + time_.host_per_tensor_rank * static_cast<double>(tensor_.size - 1));
+}
+
+LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
+  Work work;
+  work.norm =
+      time_.elementwise_factor * kNormAndResidual * kElement * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
+  work.add_elementwise(work.norm, time_.elementwise_backward_factor);
+  add_attention_block(work);
+  add_tensor_block(work);
+  const double before = total(work.forward);
+  if (shapes_.shared_expert_hidden_size > 0) {
+    add_mlp(work, shapes_.shared_expert_hidden_size);
+    add_tensor_block(work);
+  }
+  add_experts(work, k, rows_factor);
+  work.mlp = total(work.forward) - before;
+  return finish(work, time_.host_per_moe_layer + time_.host_per_tensor_rank * static_cast<double>(tensor_.size - 1));
+}
+
+LayerSeconds LayerTimes::embedding() const {
+  const double seconds = 3 * kElement * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
+  LayerSeconds layer;
+  part(layer.forward, TimeCause::kElementwise) = seconds;
+  part(layer.backward, TimeCause::kElementwise) = seconds;
+  return layer;
+}
+
+LayerSeconds LayerTimes::head() const {
+  Work work;
+  const bool odd = std::fmod(shapes_.vocabulary, 2) != 0;
+  const Product logits{shapes_.tokens, shapes_.vocabulary, shapes_.hidden_size, 1};
+  const double efficiency = odd ? time_.odd_vocabulary_efficiency : 1;
+  const double slow = efficiency * time_.gemm_backward_efficiency;
+  part(work.forward, TimeCause::kProducts) = product_seconds(logits, Precision::kBf16, false) / efficiency;
+  const double weight = product_seconds({logits.columns, logits.inner, logits.rows, 1}, Precision::kBf16, false) / slow;
+  part(work.backward, TimeCause::kProducts) =
+      product_seconds({logits.rows, logits.inner, logits.columns, 1}, Precision::kBf16, false) / slow + weight;
+  work.weight_gradients = weight;
+  const double loss = time_.logit_bytes * shapes_.tokens * shapes_.vocabulary / bandwidth_;
+  part(work.forward, TimeCause::kElementwise) = loss / 2;
+  part(work.backward, TimeCause::kElementwise) = loss / 2;
+  add_tensor_block(work);
+  return {work.forward, work.backward, work.weight_gradients};
+}
+
+LayerSeconds LayerTimes::multi_token(double k) const {
+  LayerSeconds sum = job_.model.is_moe_layer(job_.model.num_layers - 1) ? moe_layer(k) : dense_layer();
+  const LayerSeconds logits = head();
+  Work projection;
+  add_product(projection,
+              {shapes_.tokens, shapes_.hidden_size / static_cast<double>(tensor_.size), 2 * shapes_.hidden_size, 1},
+              false);
+  for (std::size_t i = 0; i < sum.forward.size(); ++i) {
+    sum.forward[i] += logits.forward[i] + projection.forward[i];
+    sum.backward[i] += logits.backward[i] + projection.backward[i];
+  }
+  sum.weight_gradients += logits.weight_gradients + projection.weight_gradients;
+  return sum;
+}
+
+}  // namespace mmoe

@@ -1,0 +1,74 @@
+#pragma once
+// Seconds that one micro-batch spends in one layer on one rank: a roofline for each operation, transfers between ranks,
+// and the host's time to launch it all.
+
+#include <array>
+
+#include "sim/cluster/rank_shapes.h"
+#include "sim/network/collectives.h"
+
+namespace mmoe {
+
+enum class TimeCause {
+  kProducts,     // dense matrix products
+  kExperts,      // grouped products
+  kAttention,    // core attention
+  kElementwise,  // norms, activations, permutation, casts, loss
+  kTensor,       // transfers of tensor and sequence parallelism that are not hidden
+  kContext,
+  kExpert,
+  kHost,  // what launching adds where it is slower than the device
+  kCount
+};
+const char* name_of_cause(TimeCause cause);
+
+using SecondsByCause = std::array<double, static_cast<std::size_t>(TimeCause::kCount)>;
+double total(const SecondsByCause& seconds);
+
+// One layer (or embedding, or head): forward, and backward with what is recomputed.
+struct LayerSeconds {
+  SecondsByCause forward{}, backward{};
+  double weight_gradients = 0;  // of backward: what zero-bubble schedules may postpone
+  double forward_total() const { return total(forward); }
+  double backward_total() const { return total(backward); }
+  double step_total() const { return forward_total() + backward_total(); }
+};
+
+// The layers of one job. `rows_factor` of a MoE layer: rows of the busiest rank over those of balanced routing.
+class LayerTimes {
+ public:
+  LayerTimes(const Job& job, const Framework& framework);
+
+  LayerSeconds dense_layer() const;
+  LayerSeconds moe_layer(double k, double rows_factor = 1) const;
+  LayerSeconds embedding() const;
+  LayerSeconds head() const;  // final norm, logits, loss
+  // One depth of multi-token prediction with its own logits.
+  LayerSeconds multi_token(double k) const;
+
+  const RankShapes& shapes() const { return shapes_; }
+  const Network& network() const { return network_; }
+
+ private:
+  struct Product {
+    double rows, columns, inner, count;
+  };
+  struct Work;
+  double product_seconds(const Product& product, Precision precision, bool grouped) const;
+  void add_product(Work& work, const Product& product, bool grouped, double efficiency = 1) const;
+  void add_attention_block(Work& work) const;
+  void add_mlp(Work& work, double width) const;
+  void add_tensor_block(Work& work) const;
+  void add_experts(Work& work, double k, double rows_factor) const;
+  LayerSeconds finish(const Work& work, double host) const;
+
+  const Job& job_;
+  const TimeParameters& time_;
+  RankShapes shapes_;
+  Network network_;
+  GroupPlacement tensor_, context_, expert_, expert_tensor_;
+  double bandwidth_;  // bytes/s that elementwise kernels reach
+  double bf16_peak_;
+};
+
+}  // namespace mmoe

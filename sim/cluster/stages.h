@@ -1,0 +1,43 @@
+#pragma once
+// What each pipeline rank holds: its chunks of layers, and whether embedding, further-token layers and head are there.
+
+#include <cstdint>
+#include <vector>
+
+#include "sim/config/job.h"
+#include "sim/framework/framework.h"
+
+namespace mmoe {
+
+// Layers first_layer .. first_layer + num_layers - 1.
+struct StageChunk {
+  int64_t first_layer = 0, num_layers = 0;
+  bool embedding = false, head = false;  // with the head: the layers of multi-token prediction too
+  int64_t num_moe_layers(const ModelConfig& model) const;
+  int64_t num_dense_layers(const ModelConfig& model) const { return num_layers - num_moe_layers(model); }
+};
+
+// Chunks [rank][virtual chunk].
+using PipelineStages = std::vector<std::vector<StageChunk>>;
+
+PipelineStages pipeline_stages(const Job& job, const Framework& framework);
+
+// Weights of one rank: those that data-parallel and context ranks share, and those of routed experts, which the ranks
+// of expert_data share.
+struct RankWeights {
+  double dense = 0, expert = 0;
+  double total() const { return dense + expert; }
+  RankWeights& operator+=(const RankWeights& other) {
+    dense += other.dense;
+    expert += other.expert;
+    return *this;
+  }
+};
+
+// One layer's weights on one rank; a layer of multi-token prediction is like the last one.
+RankWeights layer_weights(const Job& job, const Framework& framework, int64_t layer);
+
+// All that a rank of the pipeline holds. A tied head that stands on another rank than the embedding is a copy.
+RankWeights rank_weights(const Job& job, const Framework& framework, const std::vector<StageChunk>& chunks);
+
+}  // namespace mmoe

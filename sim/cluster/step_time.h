@@ -1,0 +1,44 @@
+#pragma once
+// Time of one optimiser step on a cluster: the pipeline's schedule, synchronisation of gradients, optimiser.
+
+#include <vector>
+
+#include "sim/cluster/layer_time.h"
+#include "sim/cluster/stages.h"
+#include "sim/schedule/closed_form.h"
+
+namespace mmoe {
+
+// What one micro-batch takes on each chunk [rank * v + chunk], all MoE layers at k.
+struct StageSeconds {
+  std::vector<ChunkSeconds> chunks;
+  std::vector<SecondsByCause> by_cause;  // the same times, forward and backward together
+};
+StageSeconds stage_seconds(const Job& job, const Framework& framework, const LayerTimes& layers,
+                           const PipelineStages& stages, double k, double rows_factor);
+
+// Parts of a step; they add up to it.
+struct ClusterStepTime {
+  SecondsByCause micro_batches{};  // the slowest stage, all micro-batches
+  double bubble = 0;               // waiting for other stages, sends between them
+  double data_transfers = 0;       // gradients and sharded weights, what is not hidden
+  double optimizer = 0;            // and adding up gradients
+  double stragglers = 0;
+  double fixed = 0;
+  double step() const { return total(micro_batches) + bubble + data_transfers + optimizer + stragglers + fixed; }
+};
+
+PipelineShape pipeline_shape(const Job& job);
+
+// Sends between neighbouring stages, one way.
+Transfers stage_transfers(const Job& job, const Framework& framework, const LayerTimes& layers);
+
+// The step with the same k in all MoE layers of all micro-batches.
+ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, double k, double rows_factor = 1);
+
+// What follows the pipeline, once a step: the worst rank's transfers and optimiser, and what every step adds.
+// `backward` is what transfers can hide behind.
+ClusterStepTime step_tail(const Job& job, const Framework& framework, const LayerTimes& layers,
+                          const PipelineStages& stages, double pipeline_seconds, double backward);
+
+}  // namespace mmoe

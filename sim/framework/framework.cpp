@@ -1,0 +1,95 @@
+#include "sim/framework/framework.h"
+
+#include <array>
+
+#include "sim/config/device_file.h"
+#include "sim/config/json_reader.h"
+#include "sim/config/model_preset.h"
+
+namespace mmoe {
+namespace {
+
+// Spread of a quantity for which a framework's file gives none: as wide as published analytical models err.
+constexpr double kUnknownSpread = 0.15;
+
+template <class Struct, std::size_t N>
+void read_numbers(JsonReader& parent, const std::string& key,
+                  const std::array<NumberDefinition<Struct>, N>& definitions, Struct& numbers) {
+  JsonReader section = parent.child(key);
+  for (const NumberDefinition<Struct>& definition : definitions) {
+    section.read(std::string(definition.name), numbers.*definition.value, definition.low, definition.high);
+  }
+  section.finish();
+}
+
+void read_network(JsonReader& parent, NetworkParameters& network) {
+  JsonReader section = parent.child("network");
+  for (const NetworkParameterDefinition& definition : kNetworkParameters) {
+    section.read(std::string(definition.name), network.*definition.value, definition.low, definition.high);
+  }
+  section.read("tree", network.tree);
+  section.finish();
+}
+
+void read_sections(JsonReader& reader, Framework& framework) {
+  read_numbers(reader, "memory", kMemoryConventionDefinitions, framework.memory);
+  read_numbers(reader, "time", kTimeParameterDefinitions, framework.time);
+  read_network(reader, framework.network);
+  JsonReader spread = reader.child("spread");
+  for (const char* quantity : {"step_seconds", "peak_allocated_bytes", "peak_reserved_bytes", "static_bytes"}) {
+    double value = framework.spread_of(quantity);
+    spread.read(quantity, value, 1e-4, 2);
+    framework.spread[quantity] = value;
+  }
+  spread.finish();
+}
+
+nlohmann::json framework_json(const std::string& framework, const std::string& where) {
+  if (names_file(framework)) return read_json_file(framework);
+  return parse_json(preset_text("frameworks", framework, where), "framework " + framework);
+}
+
+void read_framework(const std::string& framework, const DeviceSpec& device, const std::string& where,
+                    Framework& result) {
+  const nlohmann::json json = framework_json(framework, where);
+  JsonReader reader(json, framework, "", nullptr);
+  std::string base, cut = result.stage_cut == StageCut::kCost ? "cost" : "even";
+  reader.read("based_on", base);
+  if (!base.empty()) read_framework(base, device, framework + ": based_on", result);
+  reader.read("name", result.name);
+  reader.read("meaning", result.meaning);
+  reader.read("stage_cut", cut);
+  if (cut != "even" && cut != "cost") reader.fail("stage_cut", "must be \"even\" or \"cost\"");
+  result.stage_cut = cut == "cost" ? StageCut::kCost : StageCut::kEven;
+  reader.read("vocabulary_multiple", result.vocabulary_multiple, 1, 1 << 20);
+  reader.read("options", result.options);
+  read_sections(reader, result);
+  JsonReader fitted = reader.child("fitted_to");
+  for (const char* section : {"memory", "time"}) fitted.read(section, result.fitted_to[section]);
+  fitted.finish();
+  JsonReader devices = reader.child("devices");
+  if (const nlohmann::json* listed = reader.find("devices")) {
+    for (const auto& item : listed->items()) {
+      JsonReader section = devices.child(item.key());
+      if (item.key() != device.name) continue;
+      read_sections(section, result);
+      section.finish();
+    }
+  }
+  reader.finish();
+}
+
+}  // namespace
+
+double Framework::spread_of(const std::string& quantity) const {
+  const auto found = spread.find(quantity);
+  return found == spread.end() ? kUnknownSpread : found->second;
+}
+
+Framework load_framework(const std::string& framework, const DeviceSpec& device, const std::string& where) {
+  Framework result;
+  read_framework(framework, device, where, result);
+  return result;
+}
+
+}  // namespace mmoe
