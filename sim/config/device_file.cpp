@@ -47,6 +47,8 @@ DeviceSpec parse_device(const nlohmann::json& json, const std::string& where) {
   spec.memory_bandwidth = gb_per_s(positive(root, "hbm_bandwidth_gb_per_s", 1e7));
   spec.link_bandwidth = gb_per_s(positive(root, "link_bandwidth_one_way_gb_per_s", 1e7));
   spec.power_watt = positive(root, "power_watt", 1e6);
+  root.read("num_multiprocessors", spec.num_multiprocessors, 1, 1 << 20);
+  root.read("usual_cluster", spec.usual_cluster);
   JsonReader peaks = root.child("peak_dense_tflop_per_s");
   spec.peak_fp64 = tflop_per_s(positive(peaks, "fp64", 1e9));
   spec.peak_fp32 = tflop_per_s(positive(peaks, "fp32", 1e9));
@@ -54,12 +56,19 @@ DeviceSpec parse_device(const nlohmann::json& json, const std::string& where) {
   spec.peak_fp16 = tflop_per_s(positive(peaks, "fp16", 1e9));
   spec.peak_bf16 = tflop_per_s(positive(peaks, "bf16", 1e9));
   spec.peak_fp8 = tflop_per_s(positive(peaks, "fp8", 1e9));
+  spec.peak_fp4 = tflop_per_s(positive(peaks, "fp4", 1e9));
   peaks.finish();
   root.finish();
   return spec;
 }
 
-FabricLevel parse_level(const nlohmann::json& json, const std::string& where, const std::string& path) {
+// Levels beyond the node that give no latency or half size: a network hop of a ring in NCCL 2.28's tuning model (Simple
+// protocol), and an estimate.
+constexpr double kNetworkLatencyUs = 14;
+constexpr double kNetworkHalfSize = 65536;
+
+FabricLevel parse_level(const nlohmann::json& json, const std::string& where, std::size_t index) {
+  const std::string path = "levels[" + std::to_string(index) + "]";
   JsonReader section(json, where, path, nullptr);
   FabricLevel level;
   section.require("name", "each level of levels needs name and bandwidth_one_way_gb_per_s");
@@ -67,7 +76,15 @@ FabricLevel parse_level(const nlohmann::json& json, const std::string& where, co
   section.read("name", level.name);
   section.read("devices", level.devices, 1, 1 << 24);
   level.bandwidth = gb_per_s(positive(section, "bandwidth_one_way_gb_per_s", 1e7));
-  level.latency = Seconds{positive(section, "latency_us", 1e7) * 1e-6};
+  double latency_us = index == 0 ? level.latency.value * 1e6 : kNetworkLatencyUs;
+  double half_size = index == 0 ? level.half_size.value : kNetworkHalfSize;
+  section.read("latency_us", latency_us, 0, 1e7);
+  section.read("half_size_bytes", half_size, 0, 1e12);
+  level.latency = Seconds{latency_us * 1e-6};
+  level.half_size = Bytes{half_size};
+  section.read("mesh", level.is_mesh);
+  if (level.is_mesh && level.devices < 2) section.fail("mesh", "needs the number of devices that the mesh joins");
+  section.read("switch_reduces", level.switch_reduces);
   section.finish();
   return level;
 }
@@ -82,10 +99,15 @@ ClusterSpec parse_cluster(const nlohmann::json& json, const std::string& where) 
   root.read("device", spec.device);
   if (names_file(spec.device)) spec.device = resolve_path(spec.device, resolve_path("..", where));
   root.read("devices_per_node", spec.devices_per_node, 1, 1 << 20);
+  root.read("devices_per_host", spec.devices_per_host, 1, 1 << 20);
+  if (spec.devices_per_host == 0) spec.devices_per_host = spec.devices_per_node;
+  if (spec.devices_per_host > 0 && spec.devices_per_node % spec.devices_per_host != 0)
+    root.fail("devices_per_host", "must divide devices_per_node = " + std::to_string(spec.devices_per_node));
   if (const nlohmann::json* levels = root.find("levels"); levels != nullptr) {
     if (!levels->is_array()) root.fail("levels", "must be a list, from the node outwards");
+    if (levels->size() > kMaxFabricLevels) root.fail("levels", "must be at most " + std::to_string(kMaxFabricLevels));
     for (std::size_t i = 0; i < levels->size(); ++i) {
-      spec.levels.push_back(parse_level((*levels)[i], where, "levels[" + std::to_string(i) + "]"));
+      spec.levels.push_back(parse_level((*levels)[i], where, i));
     }
   }
   spec.price_per_device_hour = positive(root, "price_per_device_hour_usd", 1e6);
