@@ -1,0 +1,70 @@
+#pragma once
+// The job's fabric as the collectives see it: what each level's links really reach.
+
+#include <array>
+#include <string_view>
+
+#include "sim/config/hardware_config.h"
+#include "sim/network/rank_groups.h"
+#include "sim/units/units.h"
+
+namespace mmoe {
+
+// What datasheets do not say about a network; to be calibrated. "Node" is the innermost fabric level, "network" all
+// beyond it. Efficiencies are shares of the one-way bandwidth.
+struct NetworkParameters {
+  double node_efficiency = 0.82;  // NVLink 4 carries 370 of 450 GB/s (NVIDIA/nccl-tests issue 212)
+  double network_efficiency = 0.9;
+  double switch_reduction_efficiency = 0.69;  // in place of node_efficiency where the switch adds up (same source)
+  double all_to_all_efficiency = 0.8;         // on top of each level's own
+  double node_latency_factor = 1;             // on the latencies of the cluster file or its defaults
+  double network_latency_factor = 1;
+  double launch_seconds = 8.4e-6;  // a collective's fixed time; NCCL 2.28 tuning model, base latency of Simple
+  bool tree = true;                // whether all-reduce may use trees across nodes; some networks' plug-ins have none
+};
+
+// One fitted number of NetworkParameters, with the range that physics allows.
+struct NetworkParameterDefinition {
+  std::string_view name;
+  double NetworkParameters::*value;
+  double low, high;
+  std::string_view meaning;
+};
+
+inline constexpr std::array kNetworkParameters = {
+    NetworkParameterDefinition{"node_efficiency", &NetworkParameters::node_efficiency, 0.2, 1,
+                               "share of a node's link bandwidth that collectives reach"},
+    NetworkParameterDefinition{"network_efficiency", &NetworkParameters::network_efficiency, 0.1, 1,
+                               "share of the network's bandwidth that collectives reach"},
+    NetworkParameterDefinition{"switch_reduction_efficiency", &NetworkParameters::switch_reduction_efficiency, 0.2, 1,
+                               "share of a node's link bandwidth reached where the switch adds up"},
+    NetworkParameterDefinition{"all_to_all_efficiency", &NetworkParameters::all_to_all_efficiency, 0.1, 1,
+                               "bandwidth of an all-to-all over that of other collectives"},
+    NetworkParameterDefinition{"node_latency_factor", &NetworkParameters::node_latency_factor, 0.1, 20,
+                               "latency of a hop within a node over the nominal one"},
+    NetworkParameterDefinition{"network_latency_factor", &NetworkParameters::network_latency_factor, 0.1, 100,
+                               "latency of a hop across nodes over the nominal one"},
+    NetworkParameterDefinition{"launch_seconds", &NetworkParameters::launch_seconds, 1e-6, 1e-3,
+                               "fixed time of one collective"},
+};
+
+// One level's link of one device, in one direction. A message of s bytes runs at bandwidth x s / (s + half_size).
+struct Link {
+  BytesPerSecond bandwidth;
+  Seconds latency;  // of one hop
+  Bytes half_size;
+  double mesh_links = 0;            // links to one device each that share the bandwidth; 0: a switch
+  BytesPerSecond switch_reduction;  // bandwidth where the switch adds up; 0: it does not
+};
+
+struct Network {
+  FabricDomains domains;
+  std::array<Link, kMaxFabricLevels> links;  // with the efficiencies applied
+  Seconds launch;
+  double all_to_all_efficiency = 1;
+  bool tree = true;
+};
+
+Network make_network(const HardwareConfig& hardware, const NetworkParameters& parameters);
+
+}  // namespace mmoe
