@@ -32,6 +32,8 @@ TEST_P(Device, LoadsAndEachNumberHasItsSource) {
     std::replace(pointer.begin(), pointer.end(), '.', '/');
     EXPECT_TRUE(file.contains(nlohmann::json::json_pointer(pointer))) << "source of nothing: " << key;
   }
+  EXPECT_GT(spec.num_multiprocessors, 0);
+  EXPECT_EQ(load_cluster(spec.usual_cluster, "test").device, spec.name);
   // On tensor cores half the width is at least twice the rate.
   if (spec.peak_bf16.value > 0) {
     EXPECT_GE(spec.peak_bf16.value, 2 * spec.peak_tf32.value * 0.99);  // datasheets round
@@ -97,6 +99,16 @@ TEST(Presets, ClustersLoadAndNameKnownDevices) {
     ASSERT_FALSE(cluster.levels.empty());
     EXPECT_EQ(cluster.levels[0].devices, cluster.devices_per_node) << name;
     EXPECT_EQ(cluster.levels[0].bandwidth, load_device(cluster.device, "test").link_bandwidth) << name;
+    ASSERT_EQ(cluster.levels.size(), 2u) << name;
+    EXPECT_LT(cluster.levels[1].bandwidth, cluster.levels[0].bandwidth) << name;
+    EXPECT_GT(cluster.power_watt_per_device, load_device(cluster.device, "test").power_watt) << name;
+    EXPECT_GT(cluster.hours_between_failures, 0) << name;
+    const nlohmann::json file = parse_json(*embedded_file("presets/clusters/" + name + ".json"), name);
+    for (const auto& [key, value] : file.items()) {
+      if (value.is_number_float() || key.starts_with("hours") || key.starts_with("power")) {
+        EXPECT_TRUE(file["sources"].contains(key)) << name << ": " << key << " has no source";
+      }
+    }
   }
 }
 

@@ -1,0 +1,43 @@
+#include "sim/network/network.h"
+
+#include <gtest/gtest.h>
+
+namespace mmoe {
+namespace {
+
+HardwareConfig two_levels() {
+  HardwareConfig hardware;
+  hardware.num_devices = 32;
+  hardware.devices_per_node = 8;
+  hardware.fabric.resize(2);
+  hardware.fabric[0].bandwidth = gb_per_s(400);
+  hardware.fabric[0].switch_reduces = true;
+  hardware.fabric[1].bandwidth = gb_per_s(50);
+  hardware.fabric[1].latency = Seconds{10e-6};
+  return hardware;
+}
+
+TEST(Network, AppliesTheParametersLevelByLevel) {
+  const Network network = make_network(two_levels(), {.node_efficiency = 0.5,
+                                                      .network_efficiency = 0.25,
+                                                      .switch_reduction_efficiency = 0.75,
+                                                      .network_latency_factor = 3});
+  EXPECT_EQ(network.domains.num_levels, 2);
+  EXPECT_EQ(network.domains.devices[0], 8);
+  EXPECT_EQ(network.domains.devices[1], 32);
+  EXPECT_EQ(network.links[0].bandwidth, gb_per_s(200));
+  EXPECT_EQ(network.links[0].switch_reduction, gb_per_s(300));
+  EXPECT_EQ(network.links[1].bandwidth, gb_per_s(12.5));
+  EXPECT_NEAR(network.links[1].latency.value, 30e-6, 1e-20);
+}
+
+TEST(Network, DefaultsLieWithinTheirRanges) {
+  const NetworkParameters defaults;
+  for (const NetworkParameterDefinition& parameter : kNetworkParameters) {
+    EXPECT_GE(defaults.*parameter.value, parameter.low) << parameter.name;
+    EXPECT_LE(defaults.*parameter.value, parameter.high) << parameter.name;
+  }
+}
+
+}  // namespace
+}  // namespace mmoe
