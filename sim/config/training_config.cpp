@@ -90,9 +90,10 @@ FlopsPerSecond peak_of(const DeviceSpec& device, Precision precision) {
       return device.peak_fp16;
     case Precision::kFp8:
       return device.peak_fp8;
-    default:
-      return FlopsPerSecond{};
+    case Precision::kFp4:
+      return device.peak_fp4;
   }
+  return FlopsPerSecond{};
 }
 
 bool TrainingConfig::has_option(const std::string& option) const {
