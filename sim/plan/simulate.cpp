@@ -7,6 +7,7 @@
 #include "sim/elastic/elastic_law.h"
 #include "sim/elastic/running_maximum.h"
 #include "sim/memory/peak_terms.h"
+#include "sim/plan/fit_probability.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -87,24 +88,6 @@ StepPeak worst_peak(const Job& job, const std::optional<ElasticLaw>& law, double
   return worst;
 }
 
-// Probability that no step of the horizon passes the limit: over the draws, and over the model's own error, a factor
-// exp(spread * z) with z standard normal (midpoints of 41 slices of equal probability).
-double fit_probability(const ValueLaw& peak, double draws, double limit, double spread) {
-  if (spread <= 0) return peak.cdf_of_maximum(limit, draws);
-  constexpr int kSlices = 41;
-  double sum = 0;
-  for (int i = 0; i < kSlices; ++i) {
-    const double quantile = (i + 0.5) / kSlices;
-    double low = -8, high = 8;
-    for (int step = 0; step < 50; ++step) {
-      const double middle = (low + high) / 2;
-      (0.5 * std::erfc(-middle / std::sqrt(2.0)) < quantile ? low : high) = middle;
-    }
-    sum += peak.cdf_of_maximum(limit / std::exp(spread * low), draws);
-  }
-  return sum / kSlices;
-}
-
 struct FitInputs {
   ValueLaw micro_batch;  // law of one micro-batch's peak
   double draws_per_step;
@@ -117,7 +100,8 @@ FitInputs fit_inputs(const Job& job, Bytes framework) {
 }
 
 double probability_of(const Job& job, const FitInputs& inputs, int64_t horizon, double spread) {
-  return fit_probability(inputs.micro_batch, inputs.draws_per_step * static_cast<double>(horizon),
+  const double draws = inputs.draws_per_step * static_cast<double>(horizon);
+  return fit_probability([&](double limit) { return inputs.micro_batch.cdf_of_maximum(limit, draws); },
                          job.hardware.usable_memory.value, spread);
 }
 

@@ -1,0 +1,131 @@
+#include "sim/plan/cluster_time_law.h"
+
+#include <cmath>
+
+#include "sim/elastic/elastic_law.h"
+#include "sim/elastic/sampler.h"
+#include "sim/schedule/timeline.h"
+
+namespace mmoe {
+namespace {
+
+bool draws(const Job& job) {
+  return job.model.num_moe_layers() > 0 && job.elastic.sampling != Sampling::kTopP &&
+         job.elastic.k_min < job.elastic.k_max;
+}
+
+// Seconds of each chunk: what does not depend on the draw, and for each MoE layer by k.
+struct ChunkTimes {
+  ChunkSeconds fixed;
+  int64_t first_moe_layer = 0, num_moe_layers = 0;
+};
+
+struct PipelineTimes {
+  PipelinePasses passes;
+  Transfers transfers;
+  std::vector<ChunkTimes> chunks;  // [rank * v + chunk]
+  std::vector<LayerSeconds> by_k;  // [k - k_min]: one MoE layer
+  int k_min = 1;
+};
+
+PipelineTimes pipeline_times(const Job& job, const Framework& framework, const LayerTimes& layers,
+                             const PipelineStages& stages, double rows_factor) {
+  PipelineTimes times;
+  times.passes = pipeline_passes(pipeline_shape(job));
+  times.transfers = stage_transfers(job, framework, layers);
+  times.k_min = job.elastic.k_min;
+  for (int k = job.elastic.k_min; k <= job.elastic.k_max; ++k) times.by_k.push_back(layers.moe_layer(k, rows_factor));
+  // Everything but the routed layers: all at the least k, less those layers.
+  const StageSeconds all = stage_seconds(job, framework, layers, stages, job.elastic.k_min, rows_factor);
+  const LayerSeconds& least = times.by_k.front();
+  std::size_t index = 0;
+  for (const auto& rank : stages) {
+    for (const StageChunk& chunk : rank) {
+      ChunkTimes chunk_times;
+      chunk_times.num_moe_layers = chunk.num_moe_layers(job.model);
+      chunk_times.first_moe_layer = std::max<int64_t>(0, chunk.first_layer - job.model.num_dense_layers);
+      const auto moe_layers = static_cast<double>(chunk_times.num_moe_layers);
+      chunk_times.fixed = all.chunks[index++];
+      chunk_times.fixed.forward -= Seconds{moe_layers * least.forward_total()};
+      chunk_times.fixed.backward_weight -= Seconds{moe_layers * least.weight_gradients};
+      chunk_times.fixed.backward_input -= Seconds{moe_layers * (least.backward_total() - least.weight_gradients)};
+      times.chunks.push_back(chunk_times);
+    }
+  }
+  return times;
+}
+
+// One replica's schedule with the k of its micro-batches ([micro-batch][MoE layer]).
+double pipeline_seconds(const PipelineTimes& times, const std::vector<std::vector<int>>& k) {
+  const int64_t v = times.passes.shape.virtual_pipeline;
+  const std::vector<Seconds> seconds = pass_table(times.passes, [&](int64_t rank, const Pass& pass) {
+    const ChunkTimes& chunk = times.chunks[static_cast<std::size_t>(rank * v + pass.chunk)];
+    ChunkSeconds sum = chunk.fixed;
+    const std::vector<int>& drawn = k[static_cast<std::size_t>(pass.micro_batch)];
+    for (int64_t layer = 0; layer < chunk.num_moe_layers; ++layer) {
+      const LayerSeconds& moe = times.by_k[static_cast<std::size_t>(
+          drawn[static_cast<std::size_t>(chunk.first_moe_layer + layer)] - times.k_min)];
+      sum.forward += Seconds{moe.forward_total()};
+      sum.backward_weight += Seconds{moe.weight_gradients};
+      sum.backward_input += Seconds{moe.backward_total() - moe.weight_gradients};
+    }
+    switch (pass.kind) {
+      case PassKind::kForward:
+        return sum.forward;
+      case PassKind::kBackward:
+        return sum.backward();
+      case PassKind::kBackwardInput:
+        return sum.backward_input;
+      default:
+        return sum.backward_weight;
+    }
+  });
+  return simulate_pipeline(times.passes, seconds, times.transfers).total.value;
+}
+
+}  // namespace
+
+double mean_k(const Job& job) {
+  if (!draws(job)) return job.elastic.k_max;
+  const ElasticLaw law(job.elastic, static_cast<int>(job.model.num_moe_layers()));
+  return law.sum().mean() / static_cast<double>(job.model.num_moe_layers());
+}
+
+ClusterTimeLaw cluster_time_law(const Job& job, const Framework& framework, double rows_factor, int64_t num_pipelines) {
+  ClusterTimeLaw law;
+  law.typical = cluster_step_time(job, framework, mean_k(job), rows_factor);
+  if (!draws(job)) {
+    law.step = ValueLaw({{law.typical.step(), 1.0}});
+    return law;
+  }
+  const LayerTimes layers(job, framework);
+  const PipelineStages stages = pipeline_stages(job, framework);
+  const PipelineTimes times = pipeline_times(job, framework, layers, stages, rows_factor);
+  const KSampler sampler(job.elastic, static_cast<int>(job.model.num_moe_layers()));
+  const int64_t micro_batches = job.num_micro_batches();
+  std::vector<std::pair<double, double>> outcomes;
+  double sum = 0, squares = 0;
+  std::vector<std::vector<int>> k(static_cast<std::size_t>(micro_batches));
+  for (int64_t i = 0; i < num_pipelines; ++i) {
+    for (int64_t j = 0; j < micro_batches; ++j) k[static_cast<std::size_t>(j)] = sampler.draw(job.training.seed, i, j);
+    const double pipeline = pipeline_seconds(times, k);
+    outcomes.emplace_back(pipeline, 1.0);
+    sum += pipeline;
+    squares += pipeline * pipeline;
+  }
+  const auto n = static_cast<double>(num_pipelines);
+  const double mean = sum / n;
+  law.standard_error = std::sqrt(std::max(0.0, squares / n - mean * mean) / n);
+  const ValueLaw one(std::move(outcomes));
+  const bool shared =
+      job.elastic.share == DrawSharing::kReplicas || job.elastic.granularity == Granularity::kGlobalBatch;
+  const ValueLaw slowest = shared ? one : one.maximum(static_cast<double>(job.data_parallel_size()));
+  law.straggling_seconds = slowest.mean() - one.mean();
+  // What follows the pipeline is the same in every step.
+  const ClusterStepTime& typical = law.typical;
+  const double tail = typical.data_transfers + typical.optimizer + typical.stragglers + typical.fixed;
+  law.step = slowest.scaled(1, tail);
+  return law;
+}
+
+}  // namespace mmoe

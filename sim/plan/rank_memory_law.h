@@ -1,0 +1,28 @@
+#pragma once
+// The law of one pipeline rank's peak over the draws of k.
+
+#include <vector>
+
+#include "sim/elastic/elastic_law.h"
+
+namespace mmoe {
+
+// One chunk of a rank: `in_flight` micro-batches keep per_k bytes for each active expert of its MoE layers.
+struct ElasticChunk {
+  std::vector<int64_t> moe_layers;  // counted from 0 for the first MoE layer
+  int64_t in_flight = 0;
+};
+
+// The sum of k_l over a rank's layers and the micro-batches that it holds in flight at once.
+struct InFlightLaw {
+  DiscreteLaw sum;
+  // Windows of one step and replica: the schedule's sliding sum takes this many values.
+  double windows_per_step = 1;
+};
+
+// Under granularity `layer` micro-batches draw on their own. Chunks of one rank that hold different micro-batches are
+// independent; layers of one group that stand in different chunks count as independent too, which a budget over the
+// rank makes pessimistic.
+InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t num_micro_batches);
+
+}  // namespace mmoe
