@@ -58,19 +58,22 @@ struct Prefix {
 };
 
 // What a critical path gains, against waiting `slots` micro-batches at the first of `ranks`, by going down some ranks
-// and back between: with overlapped transfers 1F1B waits for each of them. A loop over L ranks takes L slots.
+// and back between: with overlapped transfers 1F1B waits for each of them. A loop over L ranks takes L slots; the best
+// loop is repeated, what remains is filled with shorter ones.
 double detour_seconds(std::span<const RankSeconds> ranks, int64_t slots) {
-  double loop = ranks[0].weight, best = 0, best_length = 1;
+  double loop = ranks[0].weight, best = 0;
+  int64_t best_length = 1;
   const double stay = ranks[0].work();
-  const size_t longest = std::min(ranks.size(), static_cast<size_t>(slots));
-  for (size_t i = 0; i < longest; ++i) {
-    const double length = static_cast<double>(i + 1);
-    loop += ranks[i].forward + ranks[i].backward;
-    const double gain = loop - length * stay;
-    if (gain * best_length > best * length) best = gain, best_length = length;
-    loop += 2 * ranks[i].link;
+  const int64_t longest = std::min(static_cast<int64_t>(ranks.size()), slots);
+  for (int64_t length = 1; length <= longest; ++length) {
+    const RankSeconds& rank = ranks[length - 1];
+    loop += rank.forward + rank.backward;
+    const double gain = loop - static_cast<double>(length) * stay;
+    if (gain * static_cast<double>(best_length) > best * static_cast<double>(length)) best = gain, best_length = length;
+    loop += 2 * rank.link;
   }
-  return best * std::floor(static_cast<double>(slots) / best_length);
+  if (best == 0) return 0;
+  return best * static_cast<double>(slots / best_length) + detour_seconds(ranks, slots % best_length);
 }
 
 // The longest path through the passes of 1F1B or ZB-H1 with m > p. Count a rank's time in slots, one a micro-batch:
@@ -94,8 +97,13 @@ double longest_path_seconds(const PipelineShape& shape, const PathTimes& times) 
     sum.slowest_backward = std::max(sum.slowest_backward, rank.backward + rank.weight);
     const double way = sum.forwards + sum.backwards + 2 * sum.links, waits = static_cast<double>(p - 1 - r);
     sum.begin = way + waits * sum.slowest_forward;
-    sum.end = way + waits * sum.slowest_backward + sum.tail;
+    double ending = waits * sum.slowest_backward;
     prefixes[r] = sum;
+    for (int64_t at = 0; sum.tail > 0 && at <= r; ++at) {  // waits at a rank and ends there or further up
+      const double waited = waits * (ranks[at].backward + ranks[at].weight) + prefixes[at].tail;
+      ending = at == 0 ? waited : std::max(ending, waited);
+    }
+    prefixes[r].end = way + ending;
     sum.links += rank.link;
   }
 
@@ -110,7 +118,7 @@ double longest_path_seconds(const PipelineShape& shape, const PathTimes& times) 
     const double before = begin - to.backwards - to.links - first * rank.forward;
     const double after = end - to.forwards - to.links - first * rank.backward - static_cast<double>(p) * rank.weight;
     double path = static_cast<double>(m) * rank.work() + before + std::max(after, 0.0);
-    if (times.overlaps()) path += detour_seconds(std::span(ranks).subspan(s, p - s), slots);
+    if (times.overlaps()) path += detour_seconds(std::span(ranks).subspan(s, p - s), slots - 1);
     longest = std::max(longest, path);
   }
   return longest;
@@ -205,9 +213,10 @@ Seconds uneven_stages_seconds(const PipelineShape& shape, std::span<const ChunkS
                               const Transfers& transfers) {
   MMOE_CHECK(!shape.is_v_shaped()) << "ZB-V has no fast path";
   const PathTimes times(shape, chunks, transfers);
-  if (shape.schedule != PipelineSchedule::kInterleaved)
-    return Seconds{shape.num_micro_batches > shape.pipeline ? longest_path_seconds(shape, times)
-                                                            : beat_seconds(shape, times)};
+  if (shape.schedule != PipelineSchedule::kInterleaved) {
+    const int64_t few = shape.splits_backward() ? 2 * shape.pipeline : shape.pipeline;
+    return Seconds{shape.num_micro_batches > few ? longest_path_seconds(shape, times) : beat_seconds(shape, times)};
+  }
   MMOE_CHECK(shape.group_size() == shape.pipeline && shape.num_micro_batches % shape.pipeline == 0)
       << "groups of another size than the pipeline: simulate";
   return Seconds{interleaved_seconds(shape, times)};
