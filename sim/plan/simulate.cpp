@@ -107,39 +107,11 @@ double probability_of(const Job& job, const FitInputs& inputs, int64_t horizon, 
 
 std::vector<Remedy> remedies(const Job& job, const Calibration& calibration, int64_t horizon,
                              double tokens_per_second) {
-  struct Change {
-    const char* name;
-    std::string flag;
-    Job job;
-  };
-  std::vector<Change> changes;
-  const auto with_recompute = [&](const char* name, const char* value, Recompute recompute) {
-    Job other = job;
-    other.training.recompute = std::move(recompute);
-    changes.push_back({name, std::string("--training.recompute ") + value, other});
-  };
-  if (!job.training.recompute.full) {
-    if (!job.training.recompute.has("moe")) with_recompute("recompute the experts", "'[\"moe\"]'", {false, {"moe"}});
-    with_recompute("recompute whole layers", "full", {true, {}});
-  }
-  for (int64_t size = job.training.micro_batch_size / 2; size >= 1; size /= 2) {
-    if (job.training.global_batch_size % (size * job.data_parallel_size()) != 0) continue;
-    Job other = job;
-    other.training.micro_batch_size = size;
-    changes.push_back({"smaller micro-batches", "--training.micro_batch_size " + std::to_string(size), other});
-  }
-  std::vector<Remedy> found;
-  for (const Change& change : changes) {
-    const FitInputs inputs = fit_inputs(change.job, calibration.framework_overhead());
-    const double probability = probability_of(change.job, inputs, horizon, calibration.peak_bytes_spread);
-    if (probability < kConfidence) continue;
-    const Throughput throughput = predict_throughput(change.job, calibration);
-    found.push_back(
-        {change.name, change.flag, probability, tokens_per_second - throughput.tokens_per_second_per_device});
-  }
-  std::sort(found.begin(), found.end(),
-            [](const Remedy& a, const Remedy& b) { return a.tokens_per_second_lost < b.tokens_per_second_lost; });
-  return found;
+  return find_remedies(job, tokens_per_second, kConfidence, [&](const Job& other) {
+    const FitInputs inputs = fit_inputs(other, calibration.framework_overhead());
+    return Outcome{probability_of(other, inputs, horizon, calibration.peak_bytes_spread),
+                   predict_throughput(other, calibration).tokens_per_second_per_device};
+  });
 }
 
 }  // namespace

@@ -8,19 +8,12 @@
 #include "sim/calibration/calibration.h"
 #include "sim/config/job.h"
 #include "sim/memory/step_memory.h"
+#include "sim/plan/remedies.h"
 #include "sim/throughput/throughput.h"
 
 namespace mmoe {
 
 enum class FitVerdict { kFits, kAtRisk, kDoesNotFit };
-
-// One change that makes a job fit that does not.
-struct Remedy {
-  std::string change;                 // "recompute everything"
-  std::string flag;                   // "--training.recompute full"
-  double probability = 0;             // of fitting after it
-  double tokens_per_second_lost = 0;  // per device
-};
 
 struct Fit {
   FitVerdict verdict = FitVerdict::kFits;

@@ -1,0 +1,77 @@
+#include "sim/plan/remedies.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "sim/config/enum_names.h"
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+struct Change {
+  std::string name, key, value;
+};
+
+std::vector<Change> changes(const Job& job) {
+  const ParallelismConfig& parallelism = job.parallelism;
+  const TrainingConfig& training = job.training;
+  const bool gpu = !job.hardware.spec.is_cpu, many = job.hardware.num_devices > 1;
+  std::vector<Change> list;
+  const auto add = [&](bool useful, std::string name, std::string key, std::string value) {
+    if (useful) list.push_back({std::move(name), std::move(key), std::move(value)});
+  };
+  const bool moe = job.model.num_moe_layers() > 0;
+  const Recompute& recompute = training.recompute;
+  add(training.attention_backend == AttentionBackend::kUnfused, "attention that keeps no scores",
+      "training.attention_backend", "flash");
+  add(many && recompute.modules.empty() && !recompute.full && moe, "recompute the experts' activation function",
+      "training.recompute", R"(["moe_activation"])");
+  add(moe && !recompute.has("moe"), "recompute the experts", "training.recompute", R"(["moe"])");
+  add(!recompute.full, "recompute whole layers", "training.recompute", "full");
+  for (int64_t size = training.micro_batch_size / 2; size >= 1; size /= 2) {
+    add(true, "smaller micro-batches", "training.micro_batch_size", std::to_string(size));
+  }
+  add(gpu && job.hardware.allocator == AllocatorKind::kDefault, "an allocator with expandable segments",
+      "hardware.allocator", "expandable_segments");
+  if (!many) return list;
+  add(!parallelism.sequence && parallelism.tensor > 1, "sequence parallelism", "parallelism.sequence", "true");
+  for (int64_t stage = parallelism.zero_stage + 1; stage <= 3; ++stage) {
+    add(true, "sharding by ZeRO stage " + std::to_string(stage), "parallelism.zero_stage", std::to_string(stage));
+  }
+  const auto degree = [&](const char* name, const char* key, int64_t value) {
+    for (const int64_t factor : {2, 4}) {
+      add(true, name + std::string(" ") + std::to_string(value * factor), key, std::to_string(value * factor));
+    }
+  };
+  degree("tensor parallel size", "parallelism.tensor", parallelism.tensor);
+  degree("pipeline of", "parallelism.pipeline", parallelism.pipeline);
+  degree("context parallel size", "parallelism.context", parallelism.context);
+  if (moe) degree("expert parallel size", "parallelism.expert", parallelism.expert);
+  add(training.offload == "none", "optimizer states on the host", "training.offload", "optimizer");
+  return list;
+}
+
+}  // namespace
+
+std::vector<Remedy> find_remedies(const Job& job, double tokens_per_second, double confidence,
+                                  const std::function<Outcome(const Job&)>& evaluate) {
+  const nlohmann::json resolved = to_json(job);
+  std::vector<Remedy> found;
+  for (const Change& change : changes(job)) {
+    try {
+      const Outcome outcome = evaluate(parse_job(resolved, job.where, "/", {{change.key, change.value}}));
+      if (outcome.probability < confidence) continue;
+      const bool quoted = change.value.find('"') != std::string::npos;
+      found.push_back({change.name, "--" + change.key + " " + (quoted ? "'" + change.value + "'" : change.value),
+                       outcome.probability, tokens_per_second - outcome.tokens_per_second_per_device});
+    } catch (const ConfigError&) {  // not a valid job: no remedy
+    }
+  }
+  std::stable_sort(found.begin(), found.end(), [](const Remedy& a, const Remedy& b) {
+    return a.tokens_per_second_lost < b.tokens_per_second_lost;
+  });
+  return found;
+}
+
+}  // namespace mmoe
