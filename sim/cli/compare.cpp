@@ -5,6 +5,7 @@
 
 #include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
+#include "sim/cli/plan_json.h"
 #include "sim/cli/plan_tables.h"
 #include "sim/cli/table.h"
 #include "sim/plan/simulate.h"
@@ -148,7 +149,7 @@ ExitCode compare_command(const std::vector<std::string>& arguments) {
   for (const std::string& path : paths) {
     Compared compared{.job = load_job(path, flags.overrides), .resolved = json::object(), .plan = {}};
     flatten(to_json(compared.job), "", compared.resolved);
-    compared.plan = to_json(simulate(compared.job, calibration_for(flags, compared.job)));
+    compared.plan = plan_json(flags, compared.job);
     jobs.push_back(std::move(compared));
   }
   if (flags.json()) {

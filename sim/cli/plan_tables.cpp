@@ -128,6 +128,7 @@ std::vector<std::pair<std::string, double>> memory_causes(const json& plan) {
     return causes;
   }
   add(stage["buffers"], "logits_bytes", "logits");
+  add(stage["buffers"], "layer_at_work_bytes", "layer at work");
   add(stage["buffers"], "workspace_bytes", "workspace");
   add(stage["buffers"], "tables_and_tokens_bytes", "tables and tokens");
   add(stage["buffers"], "framework_bytes", "framework");

@@ -4,6 +4,7 @@
 
 #include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
+#include "sim/cli/plan_json.h"
 #include "sim/cli/plan_tables.h"
 #include "sim/cli/sweep.h"
 
@@ -63,7 +64,7 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
     std::cout << to_json(job).dump(2) << '\n';
     return ExitCode::kDone;
   }
-  const nlohmann::json plan = to_json(simulate(job, calibration_for(flags, job)));
+  const nlohmann::json plan = plan_json(flags, job);
   if (flags.json()) {
     std::cout << plan.dump(2) << '\n';
   } else {

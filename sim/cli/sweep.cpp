@@ -1,6 +1,7 @@
 #include "sim/cli/sweep.h"
 
 #include "sim/cli/calibration_flag.h"
+#include "sim/cli/plan_json.h"
 #include "sim/config/job_key.h"
 #include "sim/plan/simulate.h"
 #include "sim/units/nearest.h"
@@ -74,7 +75,7 @@ std::vector<SweepPoint> run_sweep(const Flags& flags, const std::vector<SweepAxi
     overrides.insert(overrides.end(), point.overrides.begin(), point.overrides.end());
     try {
       const Job job = load_job(flags.get("job"), overrides);
-      point.plan = to_json(simulate(job, calibration_for(flags, job)));
+      point.plan = plan_json(flags, job);
     } catch (const ConfigError& error) {
       point.error = error.what();
     }

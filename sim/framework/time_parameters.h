@@ -2,18 +2,10 @@
 // How fast a framework runs on a device: the numbers that are fitted to measured runs.
 
 #include <array>
-#include <string_view>
+
+#include "sim/framework/number_definition.h"
 
 namespace mmoe {
-
-// A number with its name in framework files and the range that physics allows.
-template <class Struct>
-struct NumberDefinition {
-  std::string_view name;
-  double Struct::*value;
-  double low, high;
-  std::string_view meaning;
-};
 
 // Efficiencies are shares of datasheet peaks; times are seconds. Defaults: a Hopper GPU under Megatron-Core, before any
 // fit.

@@ -1,0 +1,18 @@
+#include "sim/cli/plan_json.h"
+
+#include "sim/cli/calibration_flag.h"
+#include "sim/plan/cluster_plan.h"
+
+namespace mmoe {
+
+nlohmann::json plan_json(const Flags& flags, const Job& job) {
+  if (!is_cluster_job(job)) return to_json(simulate(job, calibration_for(flags, job)));
+  const Framework framework =
+      load_framework(flags.has("calibration") ? flags.get("calibration") : job.training.framework, job.hardware.spec,
+                     flags.has("calibration") ? "--calibration" : job.where + ": training.framework");
+  ClusterPlan plan = simulate_cluster(job, framework);
+  add_remedies(plan);
+  return to_json(plan);
+}
+
+}  // namespace mmoe

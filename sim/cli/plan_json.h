@@ -1,0 +1,13 @@
+#pragma once
+// The simulator's answer as every command prints it.
+
+#include <nlohmann/json.hpp>
+
+#include "sim/cli/flags.h"
+
+namespace mmoe {
+
+// `mmoe simulate --json` of a job: by the cluster model, or on one device by the exact model of this project's trainer.
+nlohmann::json plan_json(const Flags& flags, const Job& job);
+
+}  // namespace mmoe

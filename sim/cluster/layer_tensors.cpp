@@ -1,0 +1,130 @@
+#include "sim/cluster/layer_tensors.h"
+
+namespace mmoe {
+namespace {
+
+constexpr double kElement = 2;  // bytes of an activation in bf16 and fp16; fp8 keeps bf16 activations beside its casts
+
+class TensorList {
+ public:
+  explicit TensorList(const Job& job) : recompute_(job.training.recompute) {}
+  void add(const char* name, double bytes, std::initializer_list<const char*> modules) {
+    if (bytes <= 0) return;
+    bool again = recompute_.full;
+    for (const char* module : modules) again |= recompute_.has(module);
+    tensors_.push_back({name, bytes, again});
+  }
+  std::vector<KeptTensor> take() { return std::move(tensors_); }
+
+ private:
+  const Recompute& recompute_;
+  std::vector<KeptTensor> tensors_;
+};
+
+bool dropless(const Job& job) { return job.training.moe.dispatch == DispatchKind::kDropless; }
+
+void add_attention(TensorList& list, const Job& job, const Framework& framework, const RankShapes& s, LayerKind) {
+  const ModelConfig& model = job.model;
+  const TrainingConfig& training = job.training;
+  const bool latent = model.attention == AttentionKind::kLatent;
+  const bool unfused = training.attention_backend == AttentionBackend::kUnfused;
+  const double output = kElement * s.tokens * s.attention_output_size;
+  if (latent) {
+    const auto rank_q = static_cast<double>(model.q_lora_rank), rank_kv = static_cast<double>(model.kv_lora_rank);
+    const auto rotated = static_cast<double>(model.qk_rope_head_dim);
+    list.add("latents", kElement * s.tokens * (2 * rank_q + 2 * rank_kv + rotated), {"attention"});
+    list.add("queries", kElement * s.tokens * s.query_size, {"attention"});
+    list.add("keys and values", kElement * s.tokens * (s.query_size + s.attention_output_size),
+             {"attention", "mla_up_projection"});
+  } else {
+    list.add("queries, keys, values", kElement * s.tokens * (s.query_size + 2 * s.kv_size), {"attention"});
+    if (model.qk_norm != QkNorm::kNone) {
+      list.add("normalised queries, keys", kElement * s.tokens * (s.query_size + s.kv_size), {"attention"});
+    }
+  }
+  if (unfused) {
+    // Softmax output and, with dropout, its mask and output (5 bytes an element); without a fused kernel fp32 too.
+    const double bytes = (training.attention_dropout > 0 ? 5 : 2) + (training.has_option("unfused_softmax") ? 2 : 0);
+    list.add("scores", bytes * s.heads * s.sequences * s.seq_len * s.seq_len, {"attention", "core_attention"});
+  } else {
+    list.add("softmax statistics", 4 * s.heads * s.tokens, {"attention", "core_attention"});
+  }
+  list.add("attention output", output, {"attention"});
+  double copies = framework.memory.attention_output_copies;
+  if (training.has_option("flash_attention")) copies = 1;
+  if (training.has_option("cudnn_attention")) copies = 0;
+  // All-to-all context parallelism keeps the output before and after the exchange.
+  if (job.parallelism.context > 1 && job.parallelism.context_kind == ContextKind::kAllToAll)
+    copies = std::max(copies, 1.0);
+  if (!unfused) list.add("attention output, copy", copies * output, {"attention", "core_attention"});
+}
+
+}  // namespace
+
+double expert_rows(const Job& job, const Framework& framework, const RankShapes& s, double k, double rows_factor) {
+  const double balanced = s.rows_per_k * k;
+  if (!dropless(job)) return balanced * job.training.moe.capacity_factor;
+  return balanced * rows_factor * (1 + framework.memory.hot_expert_excess / s.local_experts);
+}
+
+std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework, const RankShapes& s, LayerKind kind,
+                                      double k, double rows_factor) {
+  const ModelConfig& model = job.model;
+  const bool latent = model.attention == AttentionKind::kLatent;
+  const double hidden = kElement * s.split_tokens * s.hidden_size;
+  const double mask = job.training.hidden_dropout > 0 ? s.split_tokens * s.hidden_size : 0;
+  const auto up = static_cast<double>(model.up_projections());
+  TensorList list(job);
+  std::vector<KeptTensor> tensors = {{"layer input", hidden, false}};
+  list.add("attention input, normalised", hidden,
+           latent ? std::initializer_list<const char*>{"attention", "norm"}
+                  : std::initializer_list<const char*>{"attention"});
+  const double gathered = job.parallelism.sequence && job.parallelism.tensor > 1
+                              ? framework.memory.gathered_inputs / 2 * kElement * s.tokens * s.hidden_size
+                              : 0;
+  list.add("attention input, gathered", gathered, {"attention"});
+  add_attention(list, job, framework, s, kind);
+  list.add("dropout mask of attention", mask, {});
+  list.add("input of the feed-forward part", hidden, {});
+  if (kind == LayerKind::kDense) {
+    list.add("feed-forward input, normalised", hidden, {"mlp"});
+    list.add("feed-forward input, gathered", gathered, {"mlp"});
+    list.add("up projection", kElement * s.tokens * up * s.dense_hidden_size, {"mlp"});
+    list.add("activation", (1 + framework.memory.activation_copies) * kElement * s.tokens * s.dense_hidden_size,
+             {"mlp"});
+  } else {
+    list.add("feed-forward input, normalised", hidden, {"norm"});
+    const double rows = expert_rows(job, framework, s, k, rows_factor);
+    list.add("router", 8 * s.split_tokens * static_cast<double>(model.num_experts), {"moe"});
+    list.add("experts' input", kElement * rows * s.hidden_size, {"moe"});
+    list.add("experts' up projection", kElement * rows * up * s.expert_hidden_size, {"moe"});
+    // Without a gate the product with the routing weight is a tensor of its own.
+    list.add("experts' activation",
+             (model.activation == Activation::kSwiGlu ? 1 : 2) * kElement * rows * s.expert_hidden_size,
+             {"moe", "moe_activation"});
+    if (s.shared_expert_hidden_size > 0) {
+      const bool split = job.parallelism.sequence && job.parallelism.tensor > 1;
+      list.add("shared experts",
+               kElement * s.tokens * (up + 1) * s.shared_expert_hidden_size +
+                   (split ? kElement * s.tokens * s.hidden_size : 0),
+               {"moe", "shared_experts"});
+    }
+  }
+  list.add("dropout mask of the feed-forward part", mask, {});
+  for (KeptTensor& tensor : list.take()) tensors.push_back(tensor);
+  return tensors;
+}
+
+double kept_bytes(const std::vector<KeptTensor>& tensors) {
+  double sum = 0;
+  for (const KeptTensor& tensor : tensors) sum += tensor.recomputed ? 0 : tensor.bytes;
+  return sum;
+}
+
+double recomputed_bytes(const std::vector<KeptTensor>& tensors) {
+  double sum = 0;
+  for (const KeptTensor& tensor : tensors) sum += tensor.recomputed ? tensor.bytes : 0;
+  return sum;
+}
+
+}  // namespace mmoe

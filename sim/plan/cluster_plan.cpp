@@ -1,0 +1,199 @@
+#include "sim/plan/cluster_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "sim/config/enum_names.h"
+#include "sim/elastic/elastic_law.h"
+#include "sim/formulas/model_flops.h"
+#include "sim/formulas/parameter_counts.h"
+#include "sim/plan/fit_probability.h"
+#include "sim/plan/rank_memory_law.h"
+#include "sim/schedule/in_flight.h"
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+constexpr int64_t kDefaultHorizonSteps = 1000;
+constexpr double kConfidence = 0.99;
+constexpr double kNormal95 = 1.645;  // the normal law's 95 % quantile
+// Storage that a device's share of a checkpoint is written to, and what a restart takes: assumptions, stated with the
+// results. Source: Llama 3 report (arXiv:2407.21783), section 3.3.1: 2 TB/s for 16,384 GPUs.
+constexpr double kCheckpointBytesPerSecond = 2e12 / 16384;
+constexpr double kRestartSeconds = 600;
+
+std::optional<ElasticLaw> law_of(const Job& job) {
+  if (job.model.num_moe_layers() == 0 || job.elastic.sampling == Sampling::kTopP) return std::nullopt;
+  return ElasticLaw(job.elastic, static_cast<int>(job.model.num_moe_layers()));
+}
+
+// Chunks in flight of one rank at its highest: the first chunks are filled first, `pipeline` micro-batches each.
+std::vector<ElasticChunk> elastic_chunks(const Job& job, const std::vector<StageChunk>& held, int64_t rank) {
+  int64_t left = chunks_in_flight(pipeline_shape(job), rank).total();
+  std::vector<ElasticChunk> chunks;
+  for (std::size_t i = 0; i < held.size(); ++i) {
+    ElasticChunk chunk;
+    for (int64_t layer = held[i].first_layer; layer < held[i].first_layer + held[i].num_layers; ++layer) {
+      if (job.model.is_moe_layer(layer)) chunk.moe_layers.push_back(layer - job.model.num_dense_layers);
+    }
+    chunk.in_flight = i + 1 == held.size() ? left : std::min(left, job.parallelism.pipeline);
+    left -= chunk.in_flight;
+    chunks.push_back(std::move(chunk));
+  }
+  return chunks;
+}
+
+// One rank's peak as a function of the sum of k in flight: bytes = at_least + slope (sum - least_sum).
+struct RankLaw {
+  InFlightLaw in_flight;
+  double at_least = 0, slope = 0;
+  double reserved_factor = 1;  // reserved over allocated
+  double bytes(double sum) const { return at_least + slope * (sum - static_cast<double>(in_flight.sum.min())); }
+  ValueLaw one_window() const {
+    std::vector<std::pair<double, double>> outcomes;
+    for (int64_t sum = in_flight.sum.min(); sum <= in_flight.sum.max(); ++sum) {
+      outcomes.emplace_back(bytes(static_cast<double>(sum)), in_flight.sum.probability(sum));
+    }
+    return ValueLaw(std::move(outcomes));
+  }
+};
+
+double expert_rows_factor(const Job&) { return 1; }
+
+std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const PipelineStages& stages,
+                               const std::optional<ElasticLaw>& law, double rows_factor) {
+  const std::vector<RankMemory> least = cluster_memory(job, framework, job.elastic.k_min, rows_factor);
+  const std::vector<RankMemory> most = cluster_memory(job, framework, job.elastic.k_max, rows_factor);
+  std::vector<RankLaw> laws;
+  for (std::size_t rank = 0; rank < stages.size(); ++rank) {
+    RankLaw one;
+    one.reserved_factor = most[rank].peak_reserved / most[rank].peak_allocated;
+    one.at_least = most[rank].peak_allocated.value;
+    one.in_flight.sum = DiscreteLaw::certain(0);
+    if (law && job.elastic.k_max > job.elastic.k_min) {
+      const std::vector<ElasticChunk> chunks = elastic_chunks(job, stages[rank], static_cast<int64_t>(rank));
+      double layers = 0;
+      for (const ElasticChunk& chunk : chunks) {
+        layers += static_cast<double>(chunk.moe_layers.size()) * static_cast<double>(chunk.in_flight);
+      }
+      one.at_least = least[rank].peak_allocated.value;
+      if (layers > 0) {
+        const double range = layers * static_cast<double>(job.elastic.k_max - job.elastic.k_min);
+        one.slope = (most[rank].peak_allocated.value - one.at_least) / range;
+        one.in_flight = in_flight_law(*law, chunks, job.num_micro_batches());
+      }
+    }
+    laws.push_back(std::move(one));
+  }
+  return laws;
+}
+
+// The k that gives a rank's largest sum in flight: what the law allows, spread evenly over its layers.
+double largest_k(const Job& job, const RankLaw& law) {
+  const double range = static_cast<double>(job.elastic.k_max - job.elastic.k_min);
+  const auto width = static_cast<double>(law.in_flight.sum.max() - law.in_flight.sum.min());
+  const auto least = static_cast<double>(law.in_flight.sum.min());
+  if (range == 0 || least == 0) return job.elastic.k_max;
+  const double layers = least / job.elastic.k_min;
+  return job.elastic.k_min + width / layers;
+}
+
+}  // namespace
+
+bool is_cluster_job(const Job& job) {
+  return job.hardware.num_devices > 1 || job.training.framework != TrainingConfig().framework;
+}
+
+ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
+  if (!pipeline_shape(job).is_valid()) {
+    throw ConfigError(job.where + ": parallelism.schedule = " + name_of(job.parallelism.schedule) +
+                      " cannot run parallelism.virtual_pipeline = " + std::to_string(job.parallelism.virtual_pipeline) +
+                      " chunks of " + std::to_string(job.num_micro_batches()) +
+                      " micro-batches; use 1F1B, or interleaved with as many micro-batches as pipeline ranks or more");
+  }
+  ClusterPlan plan;
+  plan.job = job;
+  plan.framework = framework;
+  plan.rows_factor = expert_rows_factor(job);
+  const std::optional<ElasticLaw> law = law_of(job);
+  const PipelineStages stages = pipeline_stages(job, framework);
+
+  // Memory.
+  const std::vector<RankLaw> laws = rank_laws(job, framework, stages, law, plan.rows_factor);
+  double highest = -1;
+  for (std::size_t rank = 0; rank < laws.size(); ++rank) {
+    const RankMemory worst = cluster_memory(job, framework, largest_k(job, laws[rank]), plan.rows_factor)[rank];
+    const ValueLaw step = laws[rank].one_window().maximum(laws[rank].in_flight.windows_per_step);
+    plan.ranks.push_back({worst, step.summary()});
+    if (worst.peak_reserved.value <= highest) continue;
+    highest = worst.peak_reserved.value;
+    plan.limiting_rank = static_cast<int64_t>(rank);
+  }
+  const RankReport& limiting = plan.ranks[static_cast<std::size_t>(plan.limiting_rank)];
+  plan.peak_allocated = limiting.peak_allocated;
+  plan.sum_k =
+      law ? law->sum().summary() : DiscreteLaw::certain(job.elastic.k_max * job.model.num_moe_layers()).summary();
+  const double spread = framework.spread_of("peak_reserved_bytes");
+  const auto around = [](double value, double sigma) {
+    return Interval{value / std::exp(kNormal95 * sigma), value * std::exp(kNormal95 * sigma)};
+  };
+  plan.peak_interval = around(limiting.worst.peak_allocated.value, framework.spread_of("peak_allocated_bytes"));
+  plan.reserved_interval = around(limiting.worst.peak_reserved.value, spread);
+
+  // Time.
+  plan.time = cluster_time_law(job, framework, plan.rows_factor);
+  const double step = plan.time.step.mean();
+  plan.step_interval = around(step, framework.spread_of("step_seconds"));
+  const auto devices = static_cast<double>(job.hardware.num_devices);
+  const double tokens = static_cast<double>(job.training.global_batch_size) * static_cast<double>(job.training.seq_len);
+  plan.tokens_per_second_per_device = tokens / step / devices;
+  const double sum_k = law ? law->sum().mean() : static_cast<double>(job.elastic.k_max * job.model.num_moe_layers());
+  const Flops flops = model_step_flops(job.model, static_cast<double>(job.training.seq_len),
+                                       static_cast<double>(job.training.global_batch_size), sum_k);
+  plan.model_flops_per_device = FlopsPerSecond{flops.value / step / devices};
+  plan.model_flops_utilization =
+      plan.model_flops_per_device.value / peak_of(job.hardware.spec, job.training.precision).value;
+  if (job.training.tokens > 0) {
+    // A checkpoint holds the compute weights, master weights and two moments.
+    const double checkpoint = parameter_counts(job.model).total() * 14 / devices;
+    plan.run = estimate_run({job.training.tokens, tokens, Seconds{step}, job.hardware.num_devices,
+                             Seconds{checkpoint / kCheckpointBytesPerSecond}, Seconds{kRestartSeconds}},
+                            job.hardware.cluster_spec);
+  }
+
+  // Verdict. Ranks, windows and replicas count as independent: sums of independent draws are associated, so that the
+  // true probability of fitting is no smaller (Esary, Proschan, Walkup 1967).
+  Fit& fit = plan.fit;
+  fit.confidence = kConfidence;
+  fit.horizon_steps = plan.run ? static_cast<int64_t>(plan.run->num_steps) : kDefaultHorizonSteps;
+  fit.limit = job.hardware.usable_memory - Bytes{framework.memory.context_bytes};
+  const double replicas =
+      job.elastic.share == DrawSharing::kReplicas ? 1 : static_cast<double>(job.data_parallel_size());
+  std::vector<ValueLaw> windows;
+  for (const RankLaw& one : laws) windows.push_back(one.one_window().scaled(one.reserved_factor, 0));
+  const auto holds = [&](double limit) {
+    double probability = 1;
+    for (std::size_t rank = 0; rank < laws.size(); ++rank) {
+      const double count = laws[rank].in_flight.windows_per_step * replicas * static_cast<double>(fit.horizon_steps);
+      probability *= windows[rank].cdf_of_maximum(limit, count);
+    }
+    return probability;
+  };
+  fit.probability = fit_probability(holds, fit.limit.value, spread);
+  fit.verdict = fit.probability >= kConfidence       ? FitVerdict::kFits
+                : fit.probability >= 1 - kConfidence ? FitVerdict::kAtRisk
+                                                     : FitVerdict::kDoesNotFit;
+  return plan;
+}
+
+void add_remedies(ClusterPlan& plan) {
+  if (plan.fit.verdict == FitVerdict::kFits) return;
+  plan.fit.remedies = find_remedies(plan.job, plan.tokens_per_second_per_device, kConfidence, [&](const Job& job) {
+    const ClusterPlan other = simulate_cluster(job, plan.framework);
+    return Outcome{other.fit.probability, other.tokens_per_second_per_device};
+  });
+}
+
+}  // namespace mmoe

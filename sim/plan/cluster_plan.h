@@ -1,0 +1,49 @@
+#pragma once
+// The simulator's answer for a job on several devices.
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/cluster/memory_model.h"
+#include "sim/plan/cluster_time_law.h"
+#include "sim/plan/simulate.h"
+#include "sim/run/run_estimate.h"
+
+namespace mmoe {
+
+// One pipeline rank at the worst draw that the law allows, and the law of its peak over the draws.
+struct RankReport {
+  RankMemory worst;
+  Summary peak_allocated;  // bytes of a step
+};
+
+struct ClusterPlan {
+  Job job;
+  Framework framework;
+  Fit fit;
+  int64_t limiting_rank = 0;
+  std::vector<RankReport> ranks;
+  double rows_factor = 1;  // busiest expert-parallel rank's rows over balanced ones
+  Summary sum_k, peak_allocated;
+  Interval peak_interval, reserved_interval, step_interval;
+  ClusterTimeLaw time;
+  double tokens_per_second_per_device = 0, model_flops_utilization = 0;
+  FlopsPerSecond model_flops_per_device;
+  std::optional<RunEstimate> run;  // where training.tokens is given
+};
+
+// Whether a job is for the cluster model: several devices, or a framework other than this project's trainer.
+bool is_cluster_job(const Job& job);
+
+// Throws ConfigError for what the model does not cover.
+ClusterPlan simulate_cluster(const Job& job, const Framework& framework);
+
+// Finds what makes a job fit that does not.
+void add_remedies(ClusterPlan& plan);
+
+// The keys of design.md's `mmoe simulate`.
+nlohmann::json to_json(const ClusterPlan& plan);
+
+}  // namespace mmoe
