@@ -13,6 +13,7 @@ ExitCode compare_command(const std::vector<std::string>& arguments);
 ExitCode presets_command(const std::vector<std::string>& arguments);
 ExitCode plan_command(const std::vector<std::string>& arguments);
 ExitCode budget_command(const std::vector<std::string>& arguments);
+ExitCode validate_command(const std::vector<std::string>& arguments);
 ExitCode calibrate_command(const std::vector<std::string>& arguments);
 ExitCode loop_command(const std::vector<std::string>& arguments);
 ExitCode report_command(const std::vector<std::string>& arguments);

@@ -45,6 +45,7 @@ std::vector<Command> commands() {
       trainer_command("profile", "measures time and memory per layer, per k and per operation"),
       {"calibrate", "refits the model to profiles; error before and after", calibrate_command},
       trainer_command("allocate", "k per layer for a compute budget, verified on a split the search never saw"),
+      {"validate", "predicted against measured for a table of training runs", validate_command},
       {"loop", "simulates, trains, profiles, calibrates and chooses k per layer, on one job", loop_command},
       {"report", "one self-contained HTML page with figures from a run folder", report_command},
       trainer_command("data", "turns text into token files; inspects token files"),

@@ -79,9 +79,9 @@ std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework
   list.add("attention input, normalised", hidden,
            latent ? std::initializer_list<const char*>{"attention", "norm"}
                   : std::initializer_list<const char*>{"attention"});
-  const double gathered = job.parallelism.sequence && job.parallelism.tensor > 1
-                              ? framework.memory.gathered_inputs / 2 * kElement * s.tokens * s.hidden_size
-                              : 0;
+  const bool gathers = job.parallelism.sequence && job.parallelism.tensor > 1;
+  const double kept_gathered = job.training.has_option("keep_gathered_inputs") ? 2 : framework.memory.gathered_inputs;
+  const double gathered = gathers ? kept_gathered / 2 * kElement * s.tokens * s.hidden_size : 0;
   list.add("attention input, gathered", gathered, {"attention"});
   add_attention(list, job, framework, s, kind);
   list.add("dropout mask of attention", mask, {});

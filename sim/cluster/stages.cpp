@@ -9,9 +9,10 @@
 namespace mmoe {
 namespace {
 
-// Layers of each rank by cost: a block is placed, then the rank advances once the cost so far passes its share. A layer
-// costs 4 h^2 + 3 h f, the head V h, other blocks nothing. Source: nanotron, pipeline block partition.
-std::vector<int64_t> layers_by_cost(const ModelConfig& model, int64_t ranks, int64_t& head_rank) {
+// Layers of each rank by cost: a block is placed, then the rank advances once the cost so far reaches its share. A
+// layer costs 4 h^2 + 3 h f, the head V h, other blocks nothing; the head is on the last rank. Source: nanotron's
+// partition of pipeline blocks; that ties advance is read off measured runs.
+std::vector<int64_t> layers_by_cost(const ModelConfig& model, int64_t ranks) {
   const auto hidden = static_cast<double>(model.hidden_size);
   const double layer = 4 * hidden * hidden + 3 * hidden * static_cast<double>(model.dense_hidden_size);
   const double head = hidden * static_cast<double>(model.vocab_size);
@@ -19,16 +20,11 @@ std::vector<int64_t> layers_by_cost(const ModelConfig& model, int64_t ranks, int
   std::vector<int64_t> layers(ranks, 0);
   int64_t rank = 0;
   double cost = 0;
-  const auto advance = [&] {
-    if (rank + 1 < ranks && cost > total * static_cast<double>(rank + 1) / static_cast<double>(ranks)) ++rank;
-  };
   for (int64_t i = 0; i < model.num_layers; ++i) {
     ++layers[rank];
     cost += layer;
-    advance();
+    if (rank + 1 < ranks && cost >= total * static_cast<double>(rank + 1) / static_cast<double>(ranks)) ++rank;
   }
-  advance();  // the final norm costs nothing
-  head_rank = rank;
   return layers;
 }
 
@@ -73,9 +69,8 @@ PipelineStages pipeline_stages(const Job& job, const Framework& framework) {
   const int64_t p = parallelism.pipeline, v = parallelism.virtual_pipeline;
   PipelineStages stages(p, std::vector<StageChunk>(v));
   std::vector<int64_t> lengths = parallelism.stage_layers;
-  int64_t head_rank = p - 1;
   if (lengths.empty() && framework.stage_cut == StageCut::kCost && v == 1) {
-    lengths = layers_by_cost(job.model, p, head_rank);
+    lengths = layers_by_cost(job.model, p);
   }
   int64_t layer = 0;
   for (int64_t chunk = 0; chunk < p * v; ++chunk) {
@@ -85,7 +80,7 @@ PipelineStages pipeline_stages(const Job& job, const Framework& framework) {
     layer += held.num_layers;
   }
   stages.front().front().embedding = true;
-  stages[head_rank].back().head = true;
+  stages.back().back().head = true;
   return stages;
 }
 

@@ -1,0 +1,118 @@
+// mmoe validate --table FILE.csv: predicted against measured for a table of training runs.
+
+#include "sim/validation/validate.h"
+
+#include <fstream>
+#include <iostream>
+
+#include "sim/cli/commands.h"
+#include "sim/cli/table.h"
+
+namespace mmoe {
+namespace {
+
+void print_scores(const ValidationReport& fitted, const ValidationReport& raw, std::ostream& out) {
+  const auto raw_strata = summary_by_stratum(raw);
+  Table table{.header = {"stratum", "quantity", "runs", "mean", "median", "worst", "bias", "in interval", "raw mean"},
+              .rows = {}};
+  for (const auto& [stratum, scores] : summary_by_stratum(fitted)) {
+    for (const auto& [quantity, score] : scores) {
+      if (quantity == kFitsQuantity) {
+        table.add(
+            {stratum, quantity, std::to_string(score.count), percent(score.balanced_accuracy), "", "", "", "", ""});
+        continue;
+      }
+      table.add({stratum, quantity, std::to_string(score.count), percent(score.mean_absolute_error_fraction),
+                 percent(score.median_absolute_error_fraction), percent(score.max_absolute_error_fraction),
+                 percent(score.bias_fraction), percent(score.interval_coverage),
+                 percent(raw_strata.at(stratum).at(quantity).mean_absolute_error_fraction)});
+    }
+  }
+  print_table(table, out);
+  out << "Errors are absolute, of predicted over measured; of \"fits\" the balanced accuracy. Raw: the same with "
+         "values\n"
+         "that were fitted to nothing.\n";
+}
+
+void print_unmodelled(const ValidationReport& report, std::ostream& out) {
+  if (report.unmodelled.empty()) return;
+  std::map<std::string, std::vector<std::string>> by_reason;
+  for (const UnmodelledRow& row : report.unmodelled) by_reason[row.reason].push_back(row.id);
+  out << "\nNot modelled\n";
+  for (const auto& [reason, ids] : by_reason) {
+    out << "  " << reason << ": " << ids.size() << " (" << ids.front() << (ids.size() > 1 ? ", ..." : "") << ")\n";
+  }
+}
+
+Table rows_table(const ValidationReport& report) {
+  Table table{.header = {"id", "stratum", "quantity", "measured", "predicted", "low", "high"}, .rows = {}};
+  for (const ScoredRow& row : report.rows) {
+    table.add({row.id, row.stratum, row.quantity, significant(row.measured, 8), significant(row.predicted, 8),
+               significant(row.low, 8), significant(row.high, 8)});
+  }
+  return table;
+}
+
+// "step_seconds=0.05" against the score of that quantity over all rows.
+bool passes(const std::string& bound, const ValidationReport& report) {
+  const std::size_t equal = bound.find('=');
+  const std::string quantity = bound.substr(0, equal);
+  char* end = nullptr;
+  const std::string number = equal == std::string::npos ? "" : bound.substr(equal + 1);
+  const double limit = std::strtod(number.c_str(), &end);
+  const auto scores = summary(report);
+  if (number.empty() || *end != '\0' || !scores.contains(quantity)) {
+    std::vector<std::string> known;
+    for (const auto& [name, unused] : scores) known.push_back(name);
+    std::string names;
+    for (const std::string& name : known) names += (names.empty() ? "" : ", ") + name;
+    throw ConfigError("--bound " + bound + " must be QUANTITY=FRACTION; this table has " + names);
+  }
+  const QuantityScore& score = scores.at(quantity);
+  const bool good =
+      quantity == kFitsQuantity ? score.balanced_accuracy >= limit : score.mean_absolute_error_fraction <= limit;
+  if (!good) std::cerr << "bound passed: " << bound << '\n';
+  return good;
+}
+
+}  // namespace
+
+ExitCode validate_command(const std::vector<std::string>& arguments) {
+  CommandLine command;
+  command.name = "validate";
+  command.purpose = "compares predictions with a table of measured training runs";
+  command.example = "mmoe validate --table runs.csv --bound step_seconds=0.08";
+  command.options.add_options()("table", po::value<std::string>()->required()->value_name("FILE"),
+                                "CSV with the columns of profiles/measured/published")(
+      "calibration", po::value<std::string>()->value_name("FILE"), "framework file in place of the shipped ones")(
+      "bound", po::value<std::vector<std::string>>()->composing()->value_name("QUANTITY=FRACTION"),
+      "exit 3 where the mean absolute error is larger (of fits: the balanced accuracy smaller)")(
+      "csv", po::value<std::string>()->value_name("FILE"), "write every predicted row");
+  const Flags flags = parse(command, arguments);
+  if (flags.help_printed) return ExitCode::kDone;
+  const CsvTable table = CsvTable::load(flags.get("table"));
+  if (!table.has_column("id") || !table.has_column("framework")) {
+    throw ConfigError(flags.get("table") + ": line 1 names no columns id and framework; see profiles/measured");
+  }
+  const std::string framework = flags.has("calibration") ? flags.get("calibration") : "";
+  const ValidationReport report = validate_table(table, framework);
+  if (flags.has("csv")) {
+    std::ofstream file(flags.get("csv"));
+    print_csv(rows_table(report), file);
+    if (!file.flush()) throw ConfigError("--csv " + flags.get("csv") + ": cannot be written; does its folder exist?");
+  }
+  if (flags.json()) {
+    std::cout << to_json(report).dump(1) << '\n';
+  } else {
+    std::cout << table.where() << ": " << report.num_runs << " runs, " << percent(report.coverage()) << " modelled\n\n";
+    print_scores(report, validate_table(table, framework, Speed::kRaw), std::cout);
+    print_unmodelled(report, std::cout);
+  }
+  bool good = true;
+  if (flags.has("bound")) {
+    for (const std::string& bound : flags.get<std::vector<std::string>>("bound")) good = passes(bound, report) && good;
+  }
+  return good ? ExitCode::kDone : ExitCode::kAnswerIsNo;
+}
+
+}  // namespace mmoe
