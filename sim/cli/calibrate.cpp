@@ -2,10 +2,13 @@
 
 #include <cstdio>
 #include <iostream>
+#include <memory>
 
+#include "profiles/store/atomic_file.h"
 #include "sim/calibration/fit.h"
 #include "sim/cli/commands.h"
 #include "sim/cli/table.h"
+#include "sim/validation/fit_framework.h"
 
 namespace mmoe {
 namespace {
@@ -59,6 +62,63 @@ void print(const FitResult& result, std::ostream& out) {
   print_parameters(result.calibration, out);
 }
 
+std::vector<std::string> words(const Flags& flags, const char* flag) {
+  std::vector<std::string> list;
+  if (!flags.has(flag)) return list;
+  for (std::string text : flags.get<std::vector<std::string>>(flag)) {
+    for (std::size_t comma; (comma = text.find(',')) != std::string::npos; text.erase(0, comma + 1)) {
+      list.push_back(text.substr(0, comma));
+    }
+    list.push_back(text);
+  }
+  return list;
+}
+
+void print_score(const char* name, const QuantityScore& score, Table& table) {
+  if (score.count == 0) return;
+  table.add({name, std::to_string(score.count), percent(score.mean_absolute_error_fraction),
+             percent(score.median_absolute_error_fraction), percent(score.max_absolute_error_fraction),
+             percent(score.bias_fraction)});
+}
+
+// Fits a framework's speed to tables of measured runs.
+ExitCode fit_tables(const Flags& flags) {
+  std::vector<std::unique_ptr<CsvTable>> tables;
+  std::vector<const CsvTable*> pointers;
+  for (const std::string& path : flags.get<std::vector<std::string>>("table")) {
+    tables.emplace_back(new CsvTable(CsvTable::load(path)));
+    pointers.push_back(tables.back().get());
+  }
+  FrameworkFitOptions options;
+  options.frameworks = words(flags, "framework");
+  options.devices = words(flags, "device");
+  options.parameters = words(flags, "fit");
+  options.least_mfu = flags.get<double>("least-mfu");
+  if (options.parameters.empty()) throw ConfigError("calibrate: --table needs --fit, the parameters to fit");
+  const FrameworkFit fit = fit_framework(pointers, options);
+  const nlohmann::json json = to_json(fit);
+  write_file_atomically(flags.get("out"), json.dump(1) + "\n");
+  if (flags.json()) {
+    std::cout << json.dump(1) << '\n';
+    return ExitCode::kDone;
+  }
+  Table errors{.header = {"step time of", "rows", "mean", "median", "worst", "bias"}, .rows = {}};
+  print_score("rows before the fit", fit.before, errors);
+  print_score("rows that were fitted", fit.fitted, errors);
+  print_score("models that were held out", fit.held_out, errors);
+  print_table(errors, std::cout);
+  std::cout << '\n';
+  Table parameters{.header = {"parameter", "value", "before", "low", "high"}, .rows = {}};
+  for (const FittedParameter& p : fit.parameters) {
+    parameters.add({p.name, short_number(p.value, 4), short_number(p.initial, 4), short_number(p.low, 3),
+                    short_number(p.high, 3)});
+  }
+  print_table(parameters, std::cout);
+  std::cout << "\nSpread of held-out models " << short_number(fit.held_out_spread, 3) << ". Wrote " << flags.get("out")
+            << '\n';
+  return ExitCode::kDone;
+}
+
 }  // namespace
 
 ExitCode calibrate_command(const std::vector<std::string>& arguments) {
@@ -66,11 +126,23 @@ ExitCode calibrate_command(const std::vector<std::string>& arguments) {
   command.name = "calibrate";
   command.purpose = "refits the time and memory model to measured profiles";
   command.example = "mmoe calibrate --profile run/profile.json --out run/calibration.json";
-  command.options.add_options()("profile", po::value<std::vector<std::string>>()->required()->multitoken()->composing(),
+  using Strings = std::vector<std::string>;
+  command.options.add_options()("profile", po::value<Strings>()->multitoken()->composing(),
                                 "profiles that mmoe profile wrote, all of one device")(
+      "table", po::value<Strings>()->multitoken()->composing(),
+      "instead: tables of measured runs, to fit a framework's speed on a cluster")(
+      "framework", po::value<Strings>()->multitoken()->composing(), "with --table: rows of these frameworks alone")(
+      "device", po::value<Strings>()->multitoken()->composing(), "with --table: rows of these devices alone")(
+      "fit", po::value<Strings>()->multitoken()->composing(),
+      "with --table: parameters; a+b share a value, a@NAME is for one framework or device")(
+      "least-mfu", po::value<double>()->default_value(0), "with --table: leave out slower rows")(
       "out", po::value<std::string>()->required(), "calibration file to write");
   const Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
+  if (flags.has("table") == flags.has("profile")) {
+    throw ConfigError("calibrate: give either --profile FILE... or --table FILE...");
+  }
+  if (flags.has("table")) return fit_tables(flags);
 
   std::vector<ProfiledJobs> profiles;
   for (const std::string& path : flags.get<std::vector<std::string>>("profile")) {

@@ -69,6 +69,8 @@ LayerTimes::LayerTimes(const Job& job, const Framework& framework)
     : job_(job),
       time_(framework.time),
       shapes_(rank_shapes(job, framework)),
+      dense_weights_(layer_weights(job, framework, 0)),
+      moe_weights_(layer_weights(job, framework, job.model.num_layers - 1)),
       network_(make_network(job.hardware, framework.network)),
       bandwidth_(job.hardware.spec.memory_bandwidth.value * framework.time.memory_efficiency),
       bf16_peak_(peak_of(job.hardware.spec, job.training.precision == Precision::kFp32   ? Precision::kFp32
@@ -200,7 +202,7 @@ void LayerTimes::add_tensor_block(Work& work) const {
     const double gather = all_gather(network_, tensor_, bytes).value;
     const double scatter = reduce_scatter(network_, tensor_, bytes).value;
     forward = gather + scatter;
-    backward = 2 * gather + scatter;
+    backward = (job_.training.has_option("keep_gathered_inputs") ? 1 : 2) * gather + scatter;
   } else {
     forward = backward = all_reduce(network_, tensor_, bytes).value;
   }
@@ -253,11 +255,9 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
   }
   part(work.forward, TimeCause::kExpert) += 2 * exchange;
   part(work.backward, TimeCause::kExpert) += 2 * exchange;
-  part(work.forward, TimeCause::kElementwise) += time_.moe_layer_overhead / 3;
-  part(work.backward, TimeCause::kElementwise) += time_.moe_layer_overhead * 2 / 3;
 }
 
-LayerSeconds LayerTimes::finish(const Work& work, double host) const {
+LayerSeconds LayerTimes::finish(const Work& work, double idle, double host) const {
   LayerSeconds layer{work.forward, work.backward, work.weight_gradients};
   const Recompute& recompute = job_.training.recompute;
   double again = 0;
@@ -277,13 +277,21 @@ LayerSeconds LayerTimes::finish(const Work& work, double host) const {
   // What is recomputed takes the causes of the first time, in proportion.
   const double share = total(work.forward) > 0 ? time_.recompute_factor * again / total(work.forward) : 0;
   for (std::size_t i = 0; i < layer.backward.size(); ++i) layer.backward[i] += share * work.forward[i];
-  // Launches run ahead of the device; where the two are about as fast, the queue runs dry now and then: a p-norm.
-  const double device = layer.step_total();
-  if (host <= 0 || device <= 0) return layer;
-  const double joined = device * std::pow(1 + std::pow(host / device, time_.host_sharpness), 1 / time_.host_sharpness);
-  part(layer.forward, TimeCause::kHost) = (joined - device) * layer.forward_total() / device;
-  part(layer.backward, TimeCause::kHost) = joined - device - part(layer.forward, TimeCause::kHost);
+  part(layer.forward, TimeCause::kHost) += idle / 3;
+  part(layer.backward, TimeCause::kHost) += idle * 2 / 3;
+  layer.host = host;
   return layer;
+}
+
+// Every micro-batch's gradients are added to the buffer of the step.
+void LayerTimes::add_accumulation(Work& work, double weights) const {
+  const double shards = job_.parallelism.zero_stage >= 3 ? 0 : 1;
+  part(work.backward, TimeCause::kElementwise) += shards * time_.accumulation_bytes * weights / bandwidth_;
+}
+
+double LayerTimes::host_of_tensor_ranks() const {
+  if (tensor_.size <= 1) return 0;
+  return time_.host_per_tensor_rank * std::pow(static_cast<double>(tensor_.size - 1), time_.host_tensor_exponent);
 }
 
 LayerSeconds LayerTimes::dense_layer() const {
@@ -295,7 +303,8 @@ LayerSeconds LayerTimes::dense_layer() const {
   add_tensor_block(work);
   add_mlp(work, shapes_.dense_hidden_size);
   add_tensor_block(work);
-  return finish(work, time_.host_per_layer + time_.host_per_tensor_rank * static_cast<double>(tensor_.size - 1));
+  add_accumulation(work, dense_weights_.total());
+  return finish(work, time_.layer_overhead, time_.host_per_layer + host_of_tensor_ranks());
 }
 
 LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
@@ -311,8 +320,10 @@ LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
     add_tensor_block(work);
   }
   add_experts(work, k, rows_factor);
+  add_accumulation(work, moe_weights_.total());
   work.mlp = total(work.forward) - before;
-  return finish(work, time_.host_per_moe_layer + time_.host_per_tensor_rank * static_cast<double>(tensor_.size - 1));
+  return finish(work, time_.layer_overhead + time_.moe_layer_overhead,
+                time_.host_per_moe_layer + host_of_tensor_ranks());
 }
 
 LayerSeconds LayerTimes::embedding() const {
@@ -338,7 +349,8 @@ LayerSeconds LayerTimes::head() const {
   part(work.forward, TimeCause::kElementwise) = loss / 2;
   part(work.backward, TimeCause::kElementwise) = loss / 2;
   add_tensor_block(work);
-  return {work.forward, work.backward, work.weight_gradients};
+  add_accumulation(work, shapes_.vocabulary * shapes_.hidden_size);
+  return {work.forward, work.backward, work.weight_gradients, 0};
 }
 
 LayerSeconds LayerTimes::multi_token(double k) const {

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "sim/cluster/rank_shapes.h"
+#include "sim/cluster/stages.h"
 #include "sim/network/collectives.h"
 
 namespace mmoe {
@@ -29,6 +30,7 @@ double total(const SecondsByCause& seconds);
 struct LayerSeconds {
   SecondsByCause forward{}, backward{};
   double weight_gradients = 0;  // of backward: what zero-bubble schedules may postpone
+  double host = 0;              // that launching forward and backward takes
   double forward_total() const { return total(forward); }
   double backward_total() const { return total(backward); }
   double step_total() const { return forward_total() + backward_total(); }
@@ -60,11 +62,14 @@ class LayerTimes {
   void add_mlp(Work& work, double width) const;
   void add_tensor_block(Work& work) const;
   void add_experts(Work& work, double k, double rows_factor) const;
-  LayerSeconds finish(const Work& work, double host) const;
+  double host_of_tensor_ranks() const;
+  void add_accumulation(Work& work, double weights) const;
+  LayerSeconds finish(const Work& work, double idle, double host) const;
 
   const Job& job_;
   const TimeParameters& time_;
   RankShapes shapes_;
+  RankWeights dense_weights_, moe_weights_;
   Network network_;
   GroupPlacement tensor_, context_, expert_, expert_tensor_;
   double bandwidth_;  // bytes/s that elementwise kernels reach

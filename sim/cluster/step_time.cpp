@@ -10,21 +10,15 @@ constexpr double kWeightBytes = 2;  // as gathered: compute precision
 
 double gradient_bytes(const Job& job) { return job.training.gradient_precision == Precision::kFp32 ? 4 : 2; }
 
-void add(ChunkSeconds& sum, SecondsByCause& causes, const LayerSeconds& layer, double count) {
-  sum.forward += Seconds{count * layer.forward_total()};
-  sum.backward_weight += Seconds{count * layer.weight_gradients};
-  sum.backward_input += Seconds{count * (layer.backward_total() - layer.weight_gradients)};
-  for (std::size_t i = 0; i < causes.size(); ++i) causes[i] += count * (layer.forward[i] + layer.backward[i]);
-}
-
 // Weights of one class over their group: what one step transfers, by ZeRO stage (Rajbhandari et al. 2020,
 // arXiv:1910.02054, section 7).
-double data_transfer_seconds(const Job& job, const Network& network, const GroupPlacement& group, double weights) {
+double data_transfer_seconds(const Job& job, const TimeParameters& time, const Network& network,
+                             const GroupPlacement& group, double weights) {
   if (group.size <= 1 || weights <= 0) return 0;
   const Bytes gradients{gradient_bytes(job) * weights}, gathered{kWeightBytes * weights};
   if (job.parallelism.zero_stage == 0) return all_reduce(network, group, gradients).value;
-  const double gather = all_gather(network, group, gathered).value;
-  const double scatter = reduce_scatter(network, group, gradients).value;
+  const double gather = time.sharded_transfer_factor * all_gather(network, group, gathered).value;
+  const double scatter = time.sharded_transfer_factor * reduce_scatter(network, group, gradients).value;
   if (job.parallelism.zero_stage < 3) return gather + scatter;
   const auto micro_batches = static_cast<double>(job.num_micro_batches());
   return micro_batches * (2 * gather + scatter);
@@ -37,31 +31,54 @@ RankGroup limited(RankGroup group, int64_t size) {
 
 }  // namespace
 
+void ChunkWork::add(const LayerSeconds& layer, double count) {
+  device.forward += Seconds{count * layer.forward_total()};
+  device.backward_weight += Seconds{count * layer.weight_gradients};
+  device.backward_input += Seconds{count * (layer.backward_total() - layer.weight_gradients)};
+  host += count * layer.host;
+  for (std::size_t i = 0; i < by_cause.size(); ++i) by_cause[i] += count * (layer.forward[i] + layer.backward[i]);
+}
+
+ChunkSeconds joined(const ChunkWork& work, const TimeParameters& time) {
+  const double device = work.device.total().value;
+  if (work.host <= 0 || device <= 0) return work.device;
+  const double ratio = work.host / device;
+  // Far below the device's time the host adds nothing that a double could tell.
+  if (ratio < 0.1) return work.device;
+  const double factor = std::pow(1 + std::pow(ratio, time.host_sharpness), 1 / time.host_sharpness);
+  return {work.device.forward * factor, work.device.backward_input * factor, work.device.backward_weight * factor};
+}
+
+ChunkWork fixed_work(const Job& job, const Framework& framework, const LayerTimes& layers, const StageChunk& chunk) {
+  const ModelConfig& model = job.model;
+  ChunkWork work;
+  if (const int64_t dense = chunk.num_dense_layers(model)) work.add(layers.dense_layer(), static_cast<double>(dense));
+  if (chunk.embedding) work.add(layers.embedding(), 1);
+  if (chunk.head) {
+    work.add(layers.head(), 1);
+    if (model.num_mtp_layers > 0) {
+      work.add(layers.multi_token(static_cast<double>(job.elastic.k_max)), static_cast<double>(model.num_mtp_layers));
+    }
+  }
+  LayerSeconds idle;
+  idle.forward[static_cast<std::size_t>(TimeCause::kHost)] = framework.time.host_per_micro_batch / 2;
+  idle.backward = idle.forward;
+  work.add(idle, 1);
+  return work;
+}
+
 StageSeconds stage_seconds(const Job& job, const Framework& framework, const LayerTimes& layers,
                            const PipelineStages& stages, double k, double rows_factor) {
-  const ModelConfig& model = job.model;
-  const bool has_dense = model.num_moe_layers()<model.num_layers, has_moe = model.num_moe_layers()> 0;
-  const LayerSeconds dense = has_dense ? layers.dense_layer() : LayerSeconds{};
-  const LayerSeconds moe = has_moe ? layers.moe_layer(k, rows_factor) : LayerSeconds{};
+  const LayerSeconds moe = job.model.num_moe_layers() > 0 ? layers.moe_layer(k, rows_factor) : LayerSeconds{};
   StageSeconds result;
   for (const auto& rank : stages) {
     for (const StageChunk& chunk : rank) {
-      ChunkSeconds sum{};
-      SecondsByCause causes{};
-      add(sum, causes, dense, static_cast<double>(chunk.num_dense_layers(model)));
-      add(sum, causes, moe, static_cast<double>(chunk.num_moe_layers(model)));
-      if (chunk.embedding) add(sum, causes, layers.embedding(), 1);
-      if (chunk.head) {
-        add(sum, causes, layers.head(), 1);
-        if (model.num_mtp_layers > 0)
-          add(sum, causes, layers.multi_token(k), static_cast<double>(model.num_mtp_layers));
-      }
-      LayerSeconds host;
-      host.forward[static_cast<std::size_t>(TimeCause::kHost)] = framework.time.host_per_micro_batch / 2;
-      host.backward = host.forward;
-      add(sum, causes, host, 1);
-      result.chunks.push_back(sum);
-      result.by_cause.push_back(causes);
+      ChunkWork work = fixed_work(job, framework, layers, chunk);
+      work.add(moe, static_cast<double>(chunk.num_moe_layers(job.model)));
+      const ChunkSeconds seconds = joined(work, framework.time);
+      work.by_cause[static_cast<std::size_t>(TimeCause::kHost)] += (seconds.total() - work.device.total()).value;
+      result.chunks.push_back(seconds);
+      result.by_cause.push_back(work.by_cause);
     }
   }
   return result;
@@ -94,23 +111,28 @@ ClusterStepTime step_tail(const Job& job, const Framework& framework, const Laye
   const GroupPlacement expert_group = place(limited(groups.expert_data, parallelism.zero_group), domains);
   const double bandwidth = job.hardware.spec.memory_bandwidth.value * time.memory_efficiency;
   const bool sharded = parallelism.zero_stage >= 1;
-  double transfers = 0, optimizer = 0;
+  double transfers = 0, latency = 0, optimizer = 0;
   for (const auto& chunks : stages) {
     const RankWeights weights = rank_weights(job, framework, chunks);
-    transfers = std::max(transfers, data_transfer_seconds(job, layers.network(), dense_group, weights.dense) +
-                                        data_transfer_seconds(job, layers.network(), expert_group, weights.expert));
+    transfers =
+        std::max(transfers, data_transfer_seconds(job, time, layers.network(), dense_group, weights.dense) +
+                                data_transfer_seconds(job, time, layers.network(), expert_group, weights.expert));
+    if (dense_group.size > dense_group.members[0]) {
+      int64_t layers_held = 0;
+      for (const StageChunk& chunk : chunks) layers_held += chunk.num_layers;
+      latency =
+          std::max(latency, time.data_latency_per_layer * static_cast<double>(layers_held * (dense_group.size - 1)));
+    }
     const double owned = sharded ? weights.dense / static_cast<double>(dense_group.size) +
                                        weights.expert / static_cast<double>(expert_group.size)
                                  : weights.total();
-    const auto micro_batches = static_cast<double>(job.num_micro_batches());
-    optimizer =
-        std::max(optimizer, (owned * time.optimizer_bytes + micro_batches * weights.total() * time.accumulation_bytes) /
-                                bandwidth);
+    optimizer = std::max(optimizer, owned * time.optimizer_bytes / bandwidth);
   }
   ClusterStepTime tail;
   // With sharded weights every micro-batch offers time to hide behind, else the last backward pass does.
   const double hideable = parallelism.zero_stage == 3 ? pipeline_seconds : backward;
   const double exposed = job.training.overlap ? time.exposed_data : 1;
+  transfers += latency;
   tail.data_transfers = transfers - std::min((1 - exposed) * transfers, hideable);
   tail.optimizer = optimizer;
   tail.fixed = time.host_per_step;

@@ -9,6 +9,21 @@
 
 namespace mmoe {
 
+// One micro-batch through one chunk: what the device takes, and what launching it takes the host.
+struct ChunkWork {
+  ChunkSeconds device{};
+  double host = 0;
+  SecondsByCause by_cause{};  // of the device, forward and backward together
+  void add(const LayerSeconds& layer, double count);
+};
+
+// Launches run ahead of the device over a whole micro-batch; where the two are about as fast, the queue runs dry now
+// and then: a p-norm of both.
+ChunkSeconds joined(const ChunkWork& work, const TimeParameters& time);
+
+// Embedding, dense layers, head: what does not depend on k.
+ChunkWork fixed_work(const Job& job, const Framework& framework, const LayerTimes& layers, const StageChunk& chunk);
+
 // What one micro-batch takes on each chunk [rank * v + chunk], all MoE layers at k.
 struct StageSeconds {
   std::vector<ChunkSeconds> chunks;
@@ -22,7 +37,7 @@ struct ClusterStepTime {
   SecondsByCause micro_batches{};  // the slowest stage, all micro-batches
   double bubble = 0;               // waiting for other stages, sends between them
   double data_transfers = 0;       // gradients and sharded weights, what is not hidden
-  double optimizer = 0;            // and adding up gradients
+  double optimizer = 0;
   double stragglers = 0;
   double fixed = 0;
   double step() const { return total(micro_batches) + bubble + data_transfers + optimizer + stragglers + fixed; }

@@ -53,11 +53,12 @@ void read_framework(const std::string& framework, const DeviceSpec& device, cons
                     Framework& result) {
   const nlohmann::json json = framework_json(framework, where);
   JsonReader reader(json, framework, "", nullptr);
-  std::string base, cut = result.stage_cut == StageCut::kCost ? "cost" : "even";
+  std::string base;
   reader.read("based_on", base);
   if (!base.empty()) read_framework(base, device, framework + ": based_on", result);
   reader.read("name", result.name);
   reader.read("meaning", result.meaning);
+  std::string cut = result.stage_cut == StageCut::kCost ? "cost" : "even";
   reader.read("stage_cut", cut);
   if (cut != "even" && cut != "cost") reader.fail("stage_cut", "must be \"even\" or \"cost\"");
   result.stage_cut = cut == "cost" ? StageCut::kCost : StageCut::kEven;

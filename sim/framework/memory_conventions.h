@@ -9,23 +9,23 @@ namespace mmoe {
 
 // Bytes unless said otherwise. Defaults: Megatron-Core with Transformer Engine on Hopper.
 struct MemoryConventions {
-  double master_and_moments = 12;       // optimiser, each weight: fp32 copy and two moments
-  double extra_gradient_bytes = 0;      // of each weight, beside the gradients that micro-batches are added into
-  double logit_bytes = 6;               // of each logit at the loss: as computed, and the fp32 softmax
-  double fused_logit_bytes = 2;         // the same with a fused loss, in place
-  double attention_output_copies = 0;   // further outputs that core attention keeps: 1 with flash-attn, 0 with cuDNN
-  double activation_copies = 0;         // further tensors of the feed-forward width that are kept
-  double gathered_inputs = 0;           // inputs of column-parallel products that are kept gathered, a layer
-  double matrix_workspace = 33554432;   // of cuBLAS, for each of the threads of forward and backward
-  double engine_workspace = 33554432;   // of Transformer Engine
-  double grouped_workspaces = 4;        // more of these with grouped products, a number
-  double stand_in_gradients = 1;        // whether fused gradient accumulation keeps one gradient of each weight shape
-  double global_buffer = 1;             // whether gathered inputs and the like share one persistent buffer
-  double pipeline_leftovers = 1;        // received tensors that stay: this times (2 v + 1)
-  double hot_expert_excess = 0.1;       // rows of dropless routing above balance, over the experts of a rank
-  double expert_backward_buffers = 3;   // buffers of routed rows, hidden size wide, in a MoE layer's backward pass
-  double constant_bytes = 0;            // all else that does not depend on the job
-  double context_bytes = 1e9;           // outside of the allocator: context, NCCL
+  double master_and_moments = 12;      // optimiser, each weight: fp32 copy and two moments
+  double extra_gradient_bytes = 0;     // of each weight, beside the gradients that micro-batches are added into
+  double logit_bytes = 6;              // of each logit at the loss: as computed, and the fp32 softmax
+  double fused_logit_bytes = 2;        // the same with a fused loss, in place
+  double attention_output_copies = 0;  // further outputs that core attention keeps: 1 with flash-attn, 0 with cuDNN
+  double activation_copies = 0;        // further tensors of the feed-forward width that are kept
+  double gathered_inputs = 0;          // inputs of column-parallel products that are kept gathered, a layer
+  double matrix_workspace = 33554432;  // of cuBLAS, for each of the threads of forward and backward
+  double engine_workspace = 33554432;  // of Transformer Engine
+  double grouped_workspaces = 4;       // more of these with grouped products, a number
+  double stand_in_gradients = 1;       // whether fused gradient accumulation keeps one gradient of each weight shape
+  double global_buffer = 1;            // whether gathered inputs and the like share one persistent buffer
+  double pipeline_leftovers = 1;       // received tensors that stay: this times (2 v + 1)
+  double hot_expert_excess = 0.1;      // rows of dropless routing above balance, over the experts of a rank
+  double expert_backward_buffers = 3;  // buffers of routed rows, hidden size wide, in a MoE layer's backward pass
+  double constant_bytes = 0;           // all else that does not depend on the job
+  double context_bytes = 1e9;          // outside of the allocator: context, NCCL
 };
 
 inline constexpr std::array kMemoryConventionDefinitions = std::to_array<NumberDefinition<MemoryConventions>>({

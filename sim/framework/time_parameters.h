@@ -25,11 +25,12 @@ struct TimeParameters {
   double memory_efficiency = 0.85;
   double elementwise_factor = 1, elementwise_backward_factor = 1.8, expert_elementwise_factor = 1.5;
   double logit_bytes = 36;
-  double host_per_layer = 1e-3, host_per_tensor_rank = 0, host_per_moe_layer = 2e-3;
+  double host_per_layer = 1e-3, host_per_tensor_rank = 0, host_tensor_exponent = 1, host_per_moe_layer = 2e-3;
   double host_per_micro_batch = 0, host_per_step = 0.01, host_sharpness = 8;
-  double moe_layer_overhead = 0;
+  double layer_overhead = 0, moe_layer_overhead = 0;
   double exposed_tensor = 0.5, exposed_context = 0.3, exposed_expert = 0.8, exposed_data = 0.2;
   double exposed_pipeline = 1;
+  double sharded_transfer_factor = 1, data_latency_per_layer = 0;
   double recompute_factor = 1;
   double accumulation_bytes = 6, optimizer_bytes = 34;
   double straggler_per_doubling = 0.006;
@@ -64,18 +65,24 @@ inline constexpr std::array kTimeParameterDefinitions = std::to_array<NumberDefi
      "traffic of permuting and activating experts' rows over the least one"},
     {"logit_bytes", &TimeParameters::logit_bytes, 2, 80, "traffic of the loss for each logit, bytes"},
     {"host_per_layer", &TimeParameters::host_per_layer, 0, 2e-2, "host time of a dense layer, forward and backward, s"},
-    {"host_per_tensor_rank", &TimeParameters::host_per_tensor_rank, 0, 2e-3,
-     "more of it for each tensor-parallel rank but the first, s"},
+    {"host_per_tensor_rank", &TimeParameters::host_per_tensor_rank, 0, 2e-2,
+     "more of it with t tensor-parallel ranks: this times (t - 1) ^ host_tensor_exponent, s"},
+    {"host_tensor_exponent", &TimeParameters::host_tensor_exponent, 0, 1.2, "how that grows with the ranks"},
     {"host_per_moe_layer", &TimeParameters::host_per_moe_layer, 0, 5e-2, "host time of a MoE layer, s"},
     {"host_per_micro_batch", &TimeParameters::host_per_micro_batch, 0, 0.1, "host time of a micro-batch and stage, s"},
     {"host_per_step", &TimeParameters::host_per_step, 0, 2, "fixed time of a step, s"},
     {"host_sharpness", &TimeParameters::host_sharpness, 1, 32, "p of the norm that joins host and device time"},
-    {"moe_layer_overhead", &TimeParameters::moe_layer_overhead, 0, 1e-2, "fixed device time of a MoE layer, s"},
+    {"layer_overhead", &TimeParameters::layer_overhead, 0, 5e-3, "idle device time of every layer, s"},
+    {"moe_layer_overhead", &TimeParameters::moe_layer_overhead, 0, 1e-2, "more of it in a MoE layer, s"},
     {"exposed_tensor", &TimeParameters::exposed_tensor, 0, 1.5, "share of tensor-parallel transfers not hidden"},
     {"exposed_context", &TimeParameters::exposed_context, 0, 1.5, "share of context-parallel transfers not hidden"},
     {"exposed_expert", &TimeParameters::exposed_expert, 0, 2, "share of expert-parallel transfers not hidden"},
     {"exposed_data", &TimeParameters::exposed_data, 0, 1.5, "share of data-parallel transfers not hidden"},
     {"exposed_pipeline", &TimeParameters::exposed_pipeline, 0, 2, "share of sends between stages not hidden"},
+    {"sharded_transfer_factor", &TimeParameters::sharded_transfer_factor, 0.5, 5,
+     "time of reduce-scatters and all-gathers of ZeRO over that of single large ones"},
+    {"data_latency_per_layer", &TimeParameters::data_latency_per_layer, 0, 1e-3,
+     "latency of a layer's many small gradient transfers across nodes, for each further data-parallel rank, s"},
     {"recompute_factor", &TimeParameters::recompute_factor, 0, 1.5, "recomputed over first forward time"},
     {"accumulation_bytes", &TimeParameters::accumulation_bytes, 0, 24,
      "traffic of adding up gradients, bytes a weight and micro-batch"},

@@ -14,9 +14,9 @@ bool draws(const Job& job) {
          job.elastic.k_min < job.elastic.k_max;
 }
 
-// Seconds of each chunk: what does not depend on the draw, and for each MoE layer by k.
+// What a chunk takes that does not depend on the draw, and its MoE layers.
 struct ChunkTimes {
-  ChunkSeconds fixed;
+  ChunkWork fixed;
   int64_t first_moe_layer = 0, num_moe_layers = 0;
 };
 
@@ -26,6 +26,7 @@ struct PipelineTimes {
   std::vector<ChunkTimes> chunks;  // [rank * v + chunk]
   std::vector<LayerSeconds> by_k;  // [k - k_min]: one MoE layer
   int k_min = 1;
+  TimeParameters time;
 };
 
 PipelineTimes pipeline_times(const Job& job, const Framework& framework, const LayerTimes& layers,
@@ -35,23 +36,14 @@ PipelineTimes pipeline_times(const Job& job, const Framework& framework, const L
   times.transfers = stage_transfers(job, framework, layers);
   times.k_min = job.elastic.k_min;
   for (int k = job.elastic.k_min; k <= job.elastic.k_max; ++k) times.by_k.push_back(layers.moe_layer(k, rows_factor));
-  // Everything but the routed layers: all at the least k, less those layers.
-  const StageSeconds all = stage_seconds(job, framework, layers, stages, job.elastic.k_min, rows_factor);
-  const LayerSeconds& least = times.by_k.front();
-  std::size_t index = 0;
   for (const auto& rank : stages) {
     for (const StageChunk& chunk : rank) {
-      ChunkTimes chunk_times;
-      chunk_times.num_moe_layers = chunk.num_moe_layers(job.model);
-      chunk_times.first_moe_layer = std::max<int64_t>(0, chunk.first_layer - job.model.num_dense_layers);
-      const auto moe_layers = static_cast<double>(chunk_times.num_moe_layers);
-      chunk_times.fixed = all.chunks[index++];
-      chunk_times.fixed.forward -= Seconds{moe_layers * least.forward_total()};
-      chunk_times.fixed.backward_weight -= Seconds{moe_layers * least.weight_gradients};
-      chunk_times.fixed.backward_input -= Seconds{moe_layers * (least.backward_total() - least.weight_gradients)};
-      times.chunks.push_back(chunk_times);
+      times.chunks.push_back({fixed_work(job, framework, layers, chunk),
+                              std::max<int64_t>(0, chunk.first_layer - job.model.num_dense_layers),
+                              chunk.num_moe_layers(job.model)});
     }
   }
+  times.time = framework.time;
   return times;
 }
 
@@ -60,15 +52,13 @@ double pipeline_seconds(const PipelineTimes& times, const std::vector<std::vecto
   const int64_t v = times.passes.shape.virtual_pipeline;
   const std::vector<Seconds> seconds = pass_table(times.passes, [&](int64_t rank, const Pass& pass) {
     const ChunkTimes& chunk = times.chunks[static_cast<std::size_t>(rank * v + pass.chunk)];
-    ChunkSeconds sum = chunk.fixed;
+    ChunkWork work = chunk.fixed;
     const std::vector<int>& drawn = k[static_cast<std::size_t>(pass.micro_batch)];
     for (int64_t layer = 0; layer < chunk.num_moe_layers; ++layer) {
-      const LayerSeconds& moe = times.by_k[static_cast<std::size_t>(
-          drawn[static_cast<std::size_t>(chunk.first_moe_layer + layer)] - times.k_min)];
-      sum.forward += Seconds{moe.forward_total()};
-      sum.backward_weight += Seconds{moe.weight_gradients};
-      sum.backward_input += Seconds{moe.backward_total() - moe.weight_gradients};
+      const int chosen = drawn[static_cast<std::size_t>(chunk.first_moe_layer + layer)];
+      work.add(times.by_k[static_cast<std::size_t>(chosen - times.k_min)], 1);
     }
+    const ChunkSeconds sum = joined(work, times.time);
     switch (pass.kind) {
       case PassKind::kForward:
         return sum.forward;

@@ -76,8 +76,8 @@ std::string framework_of(const CsvRow& row, const std::string& device, double de
   if (contains(name, "nemo")) return "nemo";
   if (contains(name, "0.14")) return "megatron_core_0_14";
   if (contains(flags, "transformer-impl")) return "megatron_core";
-  if (contains(name, "fsdp") || contains(name, "zero-3")) return "torch_fsdp";
-  if (contains(name, "tp + ep") || contains(name, "mcore")) return "megatron_core_bench";
+  if (contains(name, "zero-3")) return "torch_fsdp";
+  if (contains(name, "fsdp") || contains(name, "tp + ep") || contains(name, "mcore")) return "megatron_core_bench";
   if (contains(name, "megatron-lm") && device.starts_with("a100")) return "megatron_lm";
   return "megatron_core";
 }
@@ -87,15 +87,17 @@ nlohmann::json published_architecture(const std::string& model) {
   std::string name = lower(model);
   std::replace(name.begin(), name.end(), ' ', '-');
   std::replace(name.begin(), name.end(), '_', '-');
-  static constexpr std::array<std::pair<const char*, const char*>, 9> kFamilies = {{{"deepseekv3", "deepseek-v3"},
-                                                                                    {"deepseek-v3", "deepseek-v3"},
-                                                                                    {"deepseekv2", "deepseek-v2"},
-                                                                                    {"deepseek-v2", "deepseek-v2"},
-                                                                                    {"grok", "grok-1"},
-                                                                                    {"nemotron-4", "nemotron-4-340b"},
-                                                                                    {"kimi-k2", "kimi-k2"},
-                                                                                    {"mixtral-8x22b", "mixtral-8x22b"},
-                                                                                    {"mixtral-8x7b", "mixtral-8x7b"}}};
+  static constexpr std::array<std::pair<const char*, const char*>, 11> kFamilies = {{{"deepseekv3", "deepseek-v3"},
+                                                                                     {"deepseek-v3", "deepseek-v3"},
+                                                                                     {"deepseekv2", "deepseek-v2"},
+                                                                                     {"deepseek-v2", "deepseek-v2"},
+                                                                                     {"grok", "grok-1"},
+                                                                                     {"gpt-3-175b", "gpt3-175b"},
+                                                                                     {"gpt3-175b", "gpt3-175b"},
+                                                                                     {"nemotron-4", "nemotron-4-340b"},
+                                                                                     {"kimi-k2", "kimi-k2"},
+                                                                                     {"mixtral-8x22b", "mixtral-8x22b"},
+                                                                                     {"mixtral-8x7b", "mixtral-8x7b"}}};
   for (const auto& [start, preset] : kFamilies) {
     if (!name.starts_with(start)) continue;
     return parse_json(preset_text("models", preset, "model"), preset)["model"];
@@ -167,7 +169,7 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   const int64_t experts = or_preset(row, "experts", preset, "num_experts").value_or(0);
   const int64_t seq_len = required(row.integer("seq"), "sequence length");
   const int64_t tensor = degree("tp"), pipeline = degree("pp"), context = degree("cp");
-  int64_t virtual_pipeline = degree("vpp");
+  const int64_t virtual_pipeline = degree("vpp");
   std::optional<int64_t> data = row.integer("dp");
   std::optional<int64_t> devices = row.integer("n_gpus");
   if (row.text("tp").empty()) throw Unmodelled("layout missing");
@@ -267,6 +269,15 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
     tied = megatron.tied_embeddings;
     options = training.value("options", nlohmann::json::array());
   }
+  if (framework == "megatron_core_bench") {
+    // Not said by the source: pipelines are taken as interleaved layer by layer, sharded rivals as fully recomputed.
+    if (row.text("vpp").empty() && pipeline > 1 && layers % pipeline == 0)
+      parallelism["virtual_pipeline"] = layers / pipeline;
+    if (contains(lower(row.text("framework")), "fsdp")) {
+      parallelism["zero_stage"] = 3;
+      training["recompute"] = "full";
+    }
+  }
   if (framework == "megatron_deepspeed_node") training["recompute"] = "none";  // its file says why
   if (framework.starts_with("megatron_deepspeed") || framework == "megatron_lm") {
     training["attention_backend"] = "unfused";
@@ -278,7 +289,6 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   if (framework.starts_with("nanotron")) {
     if (!contains(row.text("flags"), "after_pp_fix")) {
       options.push_back("keep_gathered_inputs");
-      if (pipeline > 1) throw Unmodelled("nanotron pipelines before the release with after_pp_fix are not valid");
     }
     run.first_rank_only = true;
     training["overlap"] = false;
@@ -303,6 +313,9 @@ void read_measurements(const CsvRow& row, MeasuredRun& run) {
     if (framework.starts_with("nanotron")) run.fits = status == "ok" && !contains(row.text("flags"), "oom_flag");
   }
   if (status == "OOM") return;
+  // Pipelines of nanotron before the release with after_pp_fix ran wrongly: what they measured does not count.
+  if (framework.starts_with("nanotron") && job.parallelism.pipeline > 1 && !contains(row.text("flags"), "after_pp_fix"))
+    return;
   if (const auto seconds = row.number("iter_time_s")) {
     run.step_seconds = *seconds;
   } else if (const auto rate = row.number("tokens_s_gpu")) {
@@ -341,10 +354,14 @@ RunOrReason measured_run(const CsvRow& row) {
   try {
     run.job = parse_job(job_json(row, run), "row " + run.id, "/");
     read_measurements(row, run);
-    if (run.job.training.framework == "nanotron" && row.text("status") == "Other")
+    if (run.job.training.framework.starts_with("nanotron") && row.text("status") == "Other")
       return {std::nullopt, "neither ran nor ran out of memory"};
     run.stratum = stratum_of(row, run.job);
     if (contains(row.text("source"), "2504.14960")) run.convention = FlopsConvention::kCausalAttention;
+    const std::string notes = lower(row.text("notes"));
+    if (contains(notes, "include recompute") || contains(notes, "incl. recompute") || contains(notes, "hfu")) {
+      run.convention = FlopsConvention::kWithRecomputation;
+    }
     if (!run.step_seconds && !run.mfu && !run.peak_allocated_bytes && !run.peak_reserved_bytes && !run.static_bytes &&
         !run.fits) {
       return {std::nullopt, "measures nothing that is predicted"};

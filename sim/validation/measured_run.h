@@ -9,8 +9,9 @@
 
 namespace mmoe {
 
-// Which FLOPs a source's MFU counts: those of the whole attention matrix (Megatron-LM), or of its causal half.
-enum class FlopsConvention { kWholeAttention, kCausalAttention };
+// Which FLOPs a source's MFU counts: those of the whole attention matrix (Megatron-LM), of its causal half, or of the
+// whole matrix with what is recomputed (Narayanan et al. 2021, arXiv:2104.04473).
+enum class FlopsConvention { kWholeAttention, kCausalAttention, kWithRecomputation };
 
 struct MeasuredRun {
   std::string id;

@@ -32,7 +32,10 @@ Flops reported_flops(const Job& job, FlopsConvention convention) {
   // The masked half of the attention matrix.
   const Flops causal = attention_flops(job.model, seq_len, batch);
   const double masked = seq_len * seq_len / causal_pairs(seq_len) - 1;
-  return flops + 3 * static_cast<double>(job.model.num_layers) * (causal * masked);
+  flops += 3 * static_cast<double>(job.model.num_layers) * (causal * masked);
+  if (convention != FlopsConvention::kWithRecomputation || !job.training.recompute.full) return flops;
+  // Every layer runs forward once more, the head does not.
+  return flops + (1.0 / 3) * flops + (-1) * head_flops(job.model, seq_len * batch);
 }
 
 RunPrediction predict_run(const MeasuredRun& run, const Framework& framework) {
