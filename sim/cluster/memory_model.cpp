@@ -149,6 +149,7 @@ RankStatic rank_static(const Job& job, const Framework& framework, const Pipelin
   if (parallelism.context > 1 && parallelism.context_kind == ContextKind::kRing) {
     buffers += 4 * kElement * s.kv_size * s.tokens;  // keys and values of two ranks
   }
+  if (job.data_parallel_size() > 1) buffers += memory.data_parallel_buffer * weights.total();
   if (memory.global_buffer > 0) {
     double shared = parallelism.sequence && parallelism.tensor > 1 ? kElement * s.tokens * s.hidden_size : 0;
     if (moe && training.moe.dispatcher == DispatcherKind::kAllGather) {
@@ -225,6 +226,13 @@ std::vector<RankMemory> cluster_memory(const Job& job, const Framework& framewor
       }
     }
     if (embedding && training.hidden_dropout > 0) activations += s.split_tokens * s.hidden_size * total_in_flight;
+    if (job.parallelism.sequence && job.parallelism.tensor > 1 &&
+        job.parallelism.tensor <= job.hardware.devices_per_node) {
+      double layers_in_flight = 0;
+      for (std::size_t i = 0; i < chunks.size(); ++i)
+        layers_in_flight += in_flight[i] * static_cast<double>(chunks[i].num_layers);
+      activations += memory.pending_gathers * kElement * s.tokens * s.hidden_size * layers_in_flight;
+    }
     result.activations = Bytes{activations * offloaded};
     if (training.has_option("attention_mask")) {
       result.activations += Bytes{s.sequences * s.seq_len * s.seq_len};
@@ -256,12 +264,13 @@ std::vector<RankMemory> cluster_memory(const Job& job, const Framework& framewor
         backward = memory.expert_backward_buffers * kElement * rows * s.hidden_size +
                    kElement * rows * (up + 1) * s.expert_hidden_size + hidden;
       } else {
-        backward = kElement * s.tokens * up * s.dense_hidden_size + hidden;
+        backward = memory.backward_work_factor * kElement * s.tokens * up * s.dense_hidden_size + hidden;
       }
       if (training.attention_backend == AttentionBackend::kUnfused)
         backward = std::max(backward, 2 * score_bytes(job, s) + hidden);
       const LayerBytes& last = last_is_moe ? moe : dense;
       backward += full ? last.whole : last.again;
+      if (embedding) backward += memory.embedding_gradient_bytes * s.vocabulary * s.hidden_size;
     }
     if (head && loss >= backward) {
       result.logits = Bytes{loss};

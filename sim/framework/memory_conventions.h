@@ -24,8 +24,12 @@ struct MemoryConventions {
   double pipeline_leftovers = 1;       // received tensors that stay: this times (2 v + 1)
   double hot_expert_excess = 0.1;      // rows of dropless routing above balance, over the experts of a rank
   double expert_backward_buffers = 3;  // buffers of routed rows, hidden size wide, in a MoE layer's backward pass
-  double constant_bytes = 0;           // all else that does not depend on the job
-  double context_bytes = 1e9;          // outside of the allocator: context, NCCL
+  double data_parallel_buffer = 0;  // further bytes of a weight with more than one data-parallel rank: buckets, gathers
+  double embedding_gradient_bytes = 0;  // of each weight of the embedding while its gradient is made
+  double backward_work_factor = 1;      // tensors of a dense layer's backward pass over the gradient of its activation
+  double pending_gathers = 0;           // gathered inputs a layer in flight that wait for transfers inside a node
+  double constant_bytes = 0;            // all else that does not depend on the job
+  double context_bytes = 1e9;           // outside of the allocator: context, NCCL
 };
 
 inline constexpr std::array kMemoryConventionDefinitions = std::to_array<NumberDefinition<MemoryConventions>>({
@@ -44,6 +48,10 @@ inline constexpr std::array kMemoryConventionDefinitions = std::to_array<NumberD
     {"pipeline_leftovers", &MemoryConventions::pipeline_leftovers, 0, 4, "received tensors that stay"},
     {"hot_expert_excess", &MemoryConventions::hot_expert_excess, 0, 1, "routed rows above balance"},
     {"expert_backward_buffers", &MemoryConventions::expert_backward_buffers, 0, 6, "row buffers of MoE backward"},
+    {"data_parallel_buffer", &MemoryConventions::data_parallel_buffer, 0, 6, "bytes of a weight in buckets or gathers"},
+    {"embedding_gradient_bytes", &MemoryConventions::embedding_gradient_bytes, 0, 10, "bytes of an embedding weight"},
+    {"backward_work_factor", &MemoryConventions::backward_work_factor, 0.5, 12, "tensors of a dense backward pass"},
+    {"pending_gathers", &MemoryConventions::pending_gathers, 0, 4, "gathered inputs that wait, a layer in flight"},
     {"constant_bytes", &MemoryConventions::constant_bytes, 0, 8e9, "what does not depend on the job"},
     {"context_bytes", &MemoryConventions::context_bytes, 0, 2e10, "device memory outside of the allocator"},
 });
