@@ -87,19 +87,6 @@ double over(const RankWeights& weights, bool sharded, const Shards& by) {
   return sharded ? weights.dense / by.dense + weights.expert / by.expert : weights.total();
 }
 
-// Micro-batches of each chunk in flight at the rank's highest: first chunks fill first, a pipeline's width of
-// micro-batches each.
-std::vector<double> in_flight_by_chunk(const Job& job, int64_t rank, std::size_t num_chunks) {
-  int64_t left = chunks_in_flight(pipeline_shape(job), rank).total();
-  std::vector<double> counts;
-  for (std::size_t i = 0; i < num_chunks; ++i) {
-    const int64_t here = i + 1 == num_chunks ? left : std::min(left, job.parallelism.pipeline);
-    left -= here;
-    counts.push_back(static_cast<double>(here));
-  }
-  return counts;
-}
-
 // A job whose layers are recomputed whole (`full`) or kept.
 Job with_full_recompute(const Job& job, bool full) {
   Job other = job;
@@ -109,179 +96,173 @@ Job with_full_recompute(const Job& job, bool full) {
 
 }  // namespace
 
-RankStatic rank_static(const Job& job, const Framework& framework, const PipelineStages& stages, int64_t rank) {
-  const MemoryConventions& memory = framework.memory;
+MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, double rows_factor)
+    : job_(job),
+      memory_(framework.memory),
+      s_(rank_shapes(job, framework)),
+      pieces_(weight_pieces(job, framework)),
+      hidden_(hidden_bytes(s_)),
+      scores_(score_bytes(job, s_)) {
+  const ModelConfig& model = job.model;
   const TrainingConfig& training = job.training;
-  const ParallelismConfig& parallelism = job.parallelism;
-  const RankShapes s = rank_shapes(job, framework);
-  const std::vector<StageChunk>& chunks = stages[static_cast<std::size_t>(rank)];
-  const RankWeights weights = rank_weights(job, framework, chunks);
-  const Shards by = shards(job);
+  const Job plain = with_full_recompute(job, false);
+  const auto layer_bytes = [&](LayerKind kind) {
+    const std::vector<KeptTensor> list = layer_tensors(job, framework, s_, kind, k, rows_factor);
+    return LayerBytes{kept_bytes(list), recomputed_bytes(list),
+                      kept_bytes(layer_tensors(plain, framework, s_, kind, k, rows_factor))};
+  };
+  const bool has_moe = model.num_moe_layers() > 0;
+  if (model.num_moe_layers() < model.num_layers) dense_ = layer_bytes(LayerKind::kDense);
+  if (has_moe) moe_ = layer_bytes(LayerKind::kMoe);
+  expert_rows_ = has_moe ? expert_rows(job, framework, s_, k, rows_factor) : 0;
+
   const bool fp16 = training.precision == Precision::kFp16;
-  RankStatic held;
-  held.weights =
-      Bytes{(training.precision == Precision::kFp32 ? 4 : kElement) * over(weights, parallelism.zero_stage >= 3, by)};
+  weight_bytes_ = training.precision == Precision::kFp32 ? 4 : kElement;
   // Micro-batches of fp16 runs are summed in fp16.
-  const double gradient = fp16 ? 2 : precision_bytes(training.gradient_precision);
-  held.gradients = Bytes{gradient * over(weights, parallelism.zero_stage >= 2, by) +
-                         memory.extra_gradient_bytes * over(weights, parallelism.zero_stage >= 2, by)};
-  double state = memory.master_and_moments;
-  if (training.optimizer_precision == Precision::kBf16) state /= 2;
-  if (training.precision == Precision::kFp32) state -= 4;  // weights are their own master
-  if (training.offload == "optimizer") state = 0;
-  held.optimizer = Bytes{state * over(weights, parallelism.zero_stage >= 1, by)};
+  gradient_bytes_ = (fp16 ? 2 : precision_bytes(training.gradient_precision)) + memory_.extra_gradient_bytes;
+  state_bytes_ = memory_.master_and_moments;
+  if (training.optimizer_precision == Precision::kBf16) state_bytes_ /= 2;
+  if (training.precision == Precision::kFp32) state_bytes_ -= 4;  // weights are their own master
+  if (training.offload == "optimizer") state_bytes_ = 0;
+  stand_ins_ = training.has_option("gradient_accumulation_fusion") && !fp16 ? memory_.stand_in_gradients : 0;
 
-  const bool moe = job.model.num_experts > 0;
-  double workspaces = 2 * (training.has_option("large_matrix_workspace") ? 33554432.0 : memory.matrix_workspace);
+  const bool any_experts = model.num_experts > 0;
+  workspaces_ = 2 * (training.has_option("large_matrix_workspace") ? 33554432.0 : memory_.matrix_workspace);
   if (uses_transformer_engine(job)) {
-    workspaces +=
-        memory.engine_workspace * (1 + (moe && training.has_option("grouped_gemm") ? memory.grouped_workspaces : 0));
+    const bool grouped = any_experts && training.has_option("grouped_gemm");
+    workspaces_ += memory_.engine_workspace * (1 + (grouped ? memory_.grouped_workspaces : 0));
     if (training.has_option("tensor_overlap")) {
-      workspaces += 2 * memory.engine_workspace + kUserBuffers * kElement * s.hidden_size * s.tokens;
+      workspaces_ += 2 * memory_.engine_workspace + kUserBuffers * kElement * s_.hidden_size * s_.tokens;
     }
   }
-  held.workspaces = Bytes{workspaces};
+  shared_buffer_ = job.parallelism.sequence && job.parallelism.tensor > 1 ? kElement * s_.tokens * s_.hidden_size : 0;
+  if (any_experts && training.moe.dispatcher == DispatcherKind::kAllGather) {
+    const auto ranks = static_cast<double>(job.parallelism.expert * job.parallelism.expert_tensor);
+    shared_buffer_ = std::max(shared_buffer_, hidden_ * ranks);
+  }
+  if (training.has_option("local_layers")) shared_buffer_ = std::max(shared_buffer_, scores_);
+  shared_buffer_ *= memory_.global_buffer;
 
-  double buffers = memory.constant_bytes;
-  if (memory.stand_in_gradients > 0 && training.has_option("gradient_accumulation_fusion") && !fp16) {
-    buffers += memory.stand_in_gradients * kElement * distinct_weights(job, s, chunks);
+  const double logits = s_.tokens * s_.vocabulary;
+  const bool fused = training.has_option("fused_cross_entropy");
+  loss_ = 2 * hidden_ + logits * (fused ? memory_.fused_logit_bytes : memory_.logit_bytes) + (fused ? 2 * hidden_ : 0);
+  if (model.num_mtp_layers > 0) {
+    const double layer = (has_moe ? moe_ : dense_).kept + 4 * hidden_;
+    loss_ += static_cast<double>(model.num_mtp_layers) * (layer + 4 * logits);
   }
+  if (training.has_option("deferred_embedding_gradients")) {
+    loss_ += 2 * kElement * logits + kElement * s_.vocabulary * s_.hidden_size;
+  }
+}
+
+RankStatic MemoryModel::held(const std::vector<StageChunk>& chunks, const RankWeights& weights) const {
+  const ParallelismConfig& parallelism = job_.parallelism;
+  const Shards by = shards(job_);
+  RankStatic held;
+  held.weights = Bytes{weight_bytes_ * over(weights, parallelism.zero_stage >= 3, by)};
+  held.gradients = Bytes{gradient_bytes_ * over(weights, parallelism.zero_stage >= 2, by)};
+  held.optimizer = Bytes{state_bytes_ * over(weights, parallelism.zero_stage >= 1, by)};
+  held.workspaces = Bytes{workspaces_};
+  double buffers = memory_.constant_bytes + shared_buffer_;
+  if (stand_ins_ > 0) buffers += stand_ins_ * kElement * distinct_weights(job_, s_, chunks);
   if (parallelism.context > 1 && parallelism.context_kind == ContextKind::kRing) {
-    buffers += 4 * kElement * s.kv_size * s.tokens;  // keys and values of two ranks
+    buffers += 4 * kElement * s_.kv_size * s_.tokens;  // keys and values of two ranks
   }
-  if (job.data_parallel_size() > 1) buffers += memory.data_parallel_buffer * weights.total();
-  if (memory.global_buffer > 0) {
-    double shared = parallelism.sequence && parallelism.tensor > 1 ? kElement * s.tokens * s.hidden_size : 0;
-    if (moe && training.moe.dispatcher == DispatcherKind::kAllGather) {
-      shared = std::max(shared, hidden_bytes(s) * static_cast<double>(parallelism.expert * parallelism.expert_tensor));
-    }
-    if (training.has_option("local_layers")) shared = std::max(shared, score_bytes(job, s));
-    buffers += memory.global_buffer * shared;
-  }
+  if (job_.data_parallel_size() > 1) buffers += memory_.data_parallel_buffer * weights.total();
   if (parallelism.pipeline > 1) {
-    buffers += memory.pipeline_leftovers * static_cast<double>(2 * parallelism.virtual_pipeline + 1) * hidden_bytes(s);
+    buffers += memory_.pipeline_leftovers * static_cast<double>(2 * parallelism.virtual_pipeline + 1) * hidden_;
   }
   held.buffers = Bytes{buffers};
   return held;
 }
 
-std::vector<RankMemory> cluster_memory(const Job& job, const Framework& framework, double k, double rows_factor) {
-  const ModelConfig& model = job.model;
-  const TrainingConfig& training = job.training;
-  const MemoryConventions& memory = framework.memory;
-  const RankShapes s = rank_shapes(job, framework);
-  const PipelineStages stages = pipeline_stages(job, framework);
-  const Shards by = shards(job);
-  const double hidden = hidden_bytes(s);
+RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank) const {
+  const ModelConfig& model = job_.model;
+  const TrainingConfig& training = job_.training;
+  const ParallelismConfig& parallelism = job_.parallelism;
   const bool full = training.recompute.full;
-  const Job kept_job = with_full_recompute(job, false);
-  const auto tensors = [&](const Job& of, LayerKind kind) {
-    return layer_tensors(of, framework, s, kind, k, rows_factor);
-  };
-  struct LayerBytes {
-    double kept = 0, again = 0, whole = 0;  // kept; made again by modules; kept where nothing is recomputed
-  };
-  const auto layer_bytes = [&](LayerKind kind) {
-    const std::vector<KeptTensor> list = tensors(job, kind);
-    const std::vector<KeptTensor> plain = tensors(kept_job, kind);
-    return LayerBytes{kept_bytes(list), recomputed_bytes(list), kept_bytes(plain)};
-  };
-  const bool has_dense = model.num_moe_layers()<model.num_layers, has_moe = model.num_moe_layers()> 0;
-  const LayerBytes dense = has_dense ? layer_bytes(LayerKind::kDense) : LayerBytes{};
-  const LayerBytes moe = has_moe ? layer_bytes(LayerKind::kMoe) : LayerBytes{};
-  const double offloaded = training.offload == "activations" ? 0 : 1;
-
-  std::vector<RankMemory> ranks;
-  for (int64_t rank = 0; rank < static_cast<int64_t>(stages.size()); ++rank) {
-    const std::vector<StageChunk>& chunks = stages[static_cast<std::size_t>(rank)];
-    const RankWeights weights = rank_weights(job, framework, chunks);
-    RankMemory result;
-    result.held = rank_static(job, framework, stages, rank);
-    result.static_bytes = result.held.total();
-    // fp16 runs hold fp32 copies of the gradients from the optimiser's step to the next one's first backward pass.
-    if (training.precision == Precision::kFp16 && training.offload != "optimizer") {
-      result.static_bytes += Bytes{4 * over(weights, job.parallelism.zero_stage >= 1, by)};
+  const RankWeights weights = rank_weights(job_, pieces_, chunks);
+  RankMemory result;
+  result.held = held(chunks, weights);
+  result.static_bytes = result.held.total();
+  // fp16 runs hold fp32 copies of the gradients from the optimiser's step to the next one's first backward pass.
+  if (training.precision == Precision::kFp16 && training.offload != "optimizer") {
+    result.static_bytes += Bytes{4 * over(weights, parallelism.zero_stage >= 1, shards(job_))};
+  }
+  // First chunks fill first, a pipeline's width of micro-batches each.
+  int64_t left = chunks_in_flight(pipeline_shape(job_), rank).total();
+  double activations = 0, total_in_flight = 0, layers_in_flight = 0;
+  bool head = false, embedding = false, last_is_moe = false, any_layer = false;
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    const StageChunk& chunk = chunks[i];
+    const int64_t here = i + 1 == chunks.size() ? left : std::min(left, parallelism.pipeline);
+    left -= here;
+    const auto in_flight = static_cast<double>(here);
+    const auto dense_layers = static_cast<double>(chunk.num_dense_layers(model));
+    const auto moe_layers = static_cast<double>(chunk.num_moe_layers(model));
+    double chunk_bytes = dense_layers * dense_.kept + moe_layers * moe_.kept;
+    if (full && training.recompute.num_layers > 0) {  // only the first ones of each chunk
+      const auto recomputed = static_cast<double>(training.recompute.num_layers);
+      const double of_dense = std::min(dense_layers, recomputed);
+      const double of_moe = std::min(moe_layers, recomputed - of_dense);
+      chunk_bytes +=
+          (dense_layers - of_dense) * (dense_.whole - dense_.kept) + (moe_layers - of_moe) * (moe_.whole - moe_.kept);
     }
-    const std::vector<double> in_flight = in_flight_by_chunk(job, rank, chunks.size());
-    double activations = 0, total_in_flight = 0;
-    bool head = false, embedding = false, last_is_moe = false, any_layer = false;
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-      const StageChunk& chunk = chunks[i];
-      auto dense_layers = static_cast<double>(chunk.num_dense_layers(model));
-      auto moe_layers = static_cast<double>(chunk.num_moe_layers(model));
-      double chunk_bytes = dense_layers * dense.kept + moe_layers * moe.kept;
-      if (full && training.recompute.num_layers > 0) {  // only the first ones of each chunk
-        const double of_dense = std::min(dense_layers, static_cast<double>(training.recompute.num_layers));
-        const double of_moe = std::min(moe_layers, static_cast<double>(training.recompute.num_layers) - of_dense);
-        chunk_bytes +=
-            (dense_layers - of_dense) * (dense.whole - dense.kept) + (moe_layers - of_moe) * (moe.whole - moe.kept);
-      }
-      activations += in_flight[i] * chunk_bytes;
-      total_in_flight += in_flight[i];
-      head |= chunk.head;
-      embedding |= chunk.embedding;
-      if (chunk.num_layers > 0) {
-        any_layer = true;
-        last_is_moe = chunk.num_moe_layers(model) > 0;
-      }
+    activations += in_flight * chunk_bytes;
+    total_in_flight += in_flight;
+    layers_in_flight += in_flight * static_cast<double>(chunk.num_layers);
+    head |= chunk.head;
+    embedding |= chunk.embedding;
+    if (chunk.num_layers > 0) {
+      any_layer = true;
+      last_is_moe = moe_layers > 0;
     }
-    if (embedding && training.hidden_dropout > 0) activations += s.split_tokens * s.hidden_size * total_in_flight;
-    if (job.parallelism.sequence && job.parallelism.tensor > 1 &&
-        job.parallelism.tensor <= job.hardware.devices_per_node) {
-      double layers_in_flight = 0;
-      for (std::size_t i = 0; i < chunks.size(); ++i)
-        layers_in_flight += in_flight[i] * static_cast<double>(chunks[i].num_layers);
-      activations += memory.pending_gathers * kElement * s.tokens * s.hidden_size * layers_in_flight;
-    }
-    result.activations = Bytes{activations * offloaded};
-    if (training.has_option("attention_mask")) {
-      result.activations += Bytes{s.sequences * s.seq_len * s.seq_len};
-    }
-    if (job.parallelism.zero_stage >= 3) {  // gathered: tables, the layer at work and the next one
-      const RankWeights layer = layer_weights(job, framework, model.num_layers - 1);
-      const double table = embedding || head ? s.vocabulary * s.hidden_size : 0;
-      result.activations += Bytes{kElement * (table + 2 * layer.total())};
-    }
-    // Two moments compete: the loss, and the backward pass of the stage's last layer.
-    double loss = 0;
-    if (head) {
-      const double logits = s.tokens * s.vocabulary;
-      const bool fused = training.has_option("fused_cross_entropy");
-      loss = 2 * hidden + logits * (fused ? memory.fused_logit_bytes : memory.logit_bytes) + (fused ? 2 * hidden : 0);
-      if (model.num_mtp_layers > 0) {
-        const double layer = (has_moe ? moe : dense).kept + 4 * hidden;
-        loss += static_cast<double>(model.num_mtp_layers) * (layer + 4 * logits);
-      }
-      if (training.has_option("deferred_embedding_gradients")) {
-        loss += 2 * kElement * logits + kElement * s.vocabulary * s.hidden_size;
-      }
-    }
-    double backward = 0;
-    if (any_layer) {
-      const auto up = static_cast<double>(model.up_projections());
-      if (last_is_moe) {
-        const double rows = expert_rows(job, framework, s, k, rows_factor);
-        backward = memory.expert_backward_buffers * kElement * rows * s.hidden_size +
-                   kElement * rows * (up + 1) * s.expert_hidden_size + hidden;
-      } else {
-        backward = memory.backward_work_factor * kElement * s.tokens * up * s.dense_hidden_size + hidden;
-      }
-      if (training.attention_backend == AttentionBackend::kUnfused)
-        backward = std::max(backward, 2 * score_bytes(job, s) + hidden);
-      const LayerBytes& last = last_is_moe ? moe : dense;
-      backward += full ? last.whole : last.again;
-      if (embedding) backward += memory.embedding_gradient_bytes * s.vocabulary * s.hidden_size;
-    }
-    if (head && loss >= backward) {
-      result.logits = Bytes{loss};
-      result.moment = "loss head";
+  }
+  if (embedding && training.hidden_dropout > 0) activations += s_.split_tokens * s_.hidden_size * total_in_flight;
+  if (memory_.pending_gathers > 0 && parallelism.sequence && parallelism.tensor > 1 &&
+      parallelism.tensor <= job_.hardware.devices_per_node) {
+    activations += memory_.pending_gathers * kElement * s_.tokens * s_.hidden_size * layers_in_flight;
+  }
+  if (training.offload == "activations") activations = 0;
+  if (training.has_option("attention_mask")) activations += s_.sequences * s_.seq_len * s_.seq_len;
+  if (parallelism.zero_stage >= 3) {  // gathered: tables, the layer at work and the next one
+    activations += kElement * ((embedding || head ? pieces_.table : 0) + 2 * pieces_.last_layer.total());
+  }
+  result.activations = Bytes{activations};
+  // Two moments compete: the loss, and the backward pass of the stage's last layer.
+  double backward = 0;
+  if (any_layer) {
+    const auto up = static_cast<double>(model.up_projections());
+    if (last_is_moe) {
+      backward = memory_.expert_backward_buffers * kElement * expert_rows_ * s_.hidden_size +
+                 kElement * expert_rows_ * (up + 1) * s_.expert_hidden_size + hidden_;
     } else {
-      result.transient = Bytes{backward};
-      result.moment = last_is_moe ? "backward of a MoE layer" : "backward of a dense layer";
+      backward = memory_.backward_work_factor * kElement * s_.tokens * up * s_.dense_hidden_size + hidden_;
     }
-    result.peak_allocated = result.held.total() + result.activations + result.logits + result.transient;
-    result.peak_reserved = result.peak_allocated;
-    ranks.push_back(std::move(result));
+    // Gradients of the probabilities and of the scores.
+    if (scores_ > 0) backward = std::max(backward, 2 * scores_ + hidden_);
+    const LayerBytes& last = last_is_moe ? moe_ : dense_;
+    backward += full ? last.whole : last.again;
+    if (embedding) backward += memory_.embedding_gradient_bytes * pieces_.table;
+  }
+  if (head && loss_ >= backward) {
+    result.logits = Bytes{loss_};
+    result.moment = "loss head";
+  } else {
+    result.transient = Bytes{backward};
+    result.moment = last_is_moe ? "backward of a MoE layer" : "backward of a dense layer";
+  }
+  result.peak_allocated = result.held.total() + result.activations + result.logits + result.transient;
+  result.peak_reserved = result.peak_allocated;
+  return result;
+}
+
+std::vector<RankMemory> cluster_memory(const Job& job, const Framework& framework, double k, double rows_factor) {
+  const MemoryModel model(job, framework, k, rows_factor);
+  const PipelineStages stages = pipeline_stages(job, framework);
+  std::vector<RankMemory> ranks;
+  for (std::size_t rank = 0; rank < stages.size(); ++rank) {
+    ranks.push_back(model.rank(stages[rank], static_cast<int64_t>(rank)));
   }
   return ranks;
 }

@@ -28,10 +28,35 @@ struct RankMemory {
   Bytes peak_allocated, peak_reserved;
 };
 
-RankStatic rank_static(const Job& job, const Framework& framework, const PipelineStages& stages, int64_t rank);
+// The memory of jobs that share all but their pipeline, their schedule and their sharding: what depends on nothing else
+// is worked out once.
+class MemoryModel {
+ public:
+  // Every MoE layer of every micro-batch at k. `rows_factor`: rows of the busiest expert-parallel rank over balanced
+  // ones. Both arguments must outlive the model; `job` may change pipeline, virtual_pipeline, schedule, zero_stage and
+  // zero_group between calls.
+  MemoryModel(const Job& job, const Framework& framework, double k, double rows_factor = 1);
 
-// All pipeline ranks, every MoE layer of every micro-batch at k. `rows_factor`: rows of the busiest expert-parallel
-// rank over balanced ones.
+  RankMemory rank(const std::vector<StageChunk>& chunks, int64_t rank) const;
+
+ private:
+  struct LayerBytes {
+    double kept = 0, again = 0, whole = 0;  // kept; made again by modules; kept where nothing is recomputed
+  };
+  RankStatic held(const std::vector<StageChunk>& chunks, const RankWeights& weights) const;
+
+  const Job& job_;
+  const MemoryConventions& memory_;
+  RankShapes s_;
+  WeightPieces pieces_;
+  LayerBytes dense_, moe_;
+  double hidden_, scores_, expert_rows_;
+  double workspaces_, shared_buffer_;
+  double weight_bytes_, gradient_bytes_, state_bytes_, stand_ins_;
+  double loss_;  // bytes of the loss head
+};
+
+// All pipeline ranks of a job.
 std::vector<RankMemory> cluster_memory(const Job& job, const Framework& framework, double k, double rows_factor = 1);
 
 }  // namespace mmoe

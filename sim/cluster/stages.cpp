@@ -100,39 +100,49 @@ RankWeights layer_weights(const Job& job, const Framework& framework, int64_t la
   return weights;
 }
 
-RankWeights rank_weights(const Job& job, const Framework& framework, const std::vector<StageChunk>& chunks) {
+WeightPieces weight_pieces(const Job& job, const Framework& framework) {
   const ModelConfig& model = job.model;
   const RankShapes s = rank_shapes(job, framework);
-  const double table = s.vocabulary * s.hidden_size;
-  RankWeights weights;
-  const RankWeights dense = layer_weights(job, framework, 0);
-  const RankWeights last = layer_weights(job, framework, model.num_layers - 1);
-  bool embedding = false, head = false;
-  for (const StageChunk& chunk : chunks) {
-    const auto moe_layers = static_cast<double>(chunk.num_moe_layers(model));
-    const auto dense_layers = static_cast<double>(chunk.num_dense_layers(model));
-    weights.dense += dense_layers * dense.dense + moe_layers * last.dense;
-    weights.expert += moe_layers * last.expert;
-    embedding |= chunk.embedding;
-    head |= chunk.head;
+  WeightPieces pieces;
+  pieces.last_layer = layer_weights(job, framework, model.num_layers - 1);
+  pieces.dense_layer = layer_weights(job, framework, 0);
+  pieces.moe_layer = pieces.last_layer;
+  pieces.table = s.vocabulary * s.hidden_size;
+  if (model.position == PositionKind::kLearned) {
+    pieces.positions = static_cast<double>(model.max_position_embeddings) * s.hidden_size;
   }
-  if (embedding) {
-    weights.dense += table;
-    if (model.position == PositionKind::kLearned) {
-      weights.dense += static_cast<double>(model.max_position_embeddings) * s.hidden_size;
-    }
-  }
-  if (!head) return weights;
-  weights.dense += norm_size(model, s.hidden_size);
-  if (!embedding || !model.tie_embeddings) weights.dense += table;
+  pieces.final_norm = norm_size(model, s.hidden_size);
   if (model.num_mtp_layers > 0) {
     const auto depths = static_cast<double>(model.num_mtp_layers);
     const double projection = 2 * s.hidden_size * s.hidden_size / static_cast<double>(job.parallelism.tensor);
-    weights.dense += depths * (last.dense + projection + 3 * norm_size(model, s.hidden_size));
-    weights.expert += depths * last.expert;
-    if (!embedding) weights.dense += table;  // a copy of the embedding for the further tokens
+    pieces.multi_token = {depths * (pieces.last_layer.dense + projection + 3 * pieces.final_norm),
+                          depths * pieces.last_layer.expert};
   }
+  return pieces;
+}
+
+RankWeights rank_weights(const Job& job, const WeightPieces& pieces, const std::vector<StageChunk>& chunks) {
+  RankWeights weights;
+  bool embedding = false, head = false;
+  for (const StageChunk& chunk : chunks) {
+    const auto moe_layers = static_cast<double>(chunk.num_moe_layers(job.model));
+    const auto dense_layers = static_cast<double>(chunk.num_dense_layers(job.model));
+    weights.dense += dense_layers * pieces.dense_layer.dense + moe_layers * pieces.moe_layer.dense;
+    weights.expert += moe_layers * pieces.moe_layer.expert;
+    embedding |= chunk.embedding;
+    head |= chunk.head;
+  }
+  if (embedding) weights.dense += pieces.table + pieces.positions;
+  if (!head) return weights;
+  weights.dense += pieces.final_norm;
+  if (!embedding || !job.model.tie_embeddings) weights.dense += pieces.table;
+  weights += pieces.multi_token;
+  if (job.model.num_mtp_layers > 0 && !embedding) weights.dense += pieces.table;  // a copy for the further tokens
   return weights;
+}
+
+RankWeights rank_weights(const Job& job, const Framework& framework, const std::vector<StageChunk>& chunks) {
+  return rank_weights(job, weight_pieces(job, framework), chunks);
 }
 
 }  // namespace mmoe

@@ -34,6 +34,17 @@ struct RankWeights {
   }
 };
 
+// Weights on one rank of everything that a pipeline stage may hold.
+struct WeightPieces {
+  RankWeights dense_layer, moe_layer, last_layer;
+  double table = 0;      // embedding or head
+  double positions = 0;  // learned
+  double final_norm = 0;
+  RankWeights multi_token;  // all depths, without a copy of the embedding
+};
+WeightPieces weight_pieces(const Job& job, const Framework& framework);
+RankWeights rank_weights(const Job& job, const WeightPieces& pieces, const std::vector<StageChunk>& chunks);
+
 // One layer's weights on one rank; a layer of multi-token prediction is like the last one.
 RankWeights layer_weights(const Job& job, const Framework& framework, int64_t layer);
 

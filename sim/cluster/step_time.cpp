@@ -49,74 +49,91 @@ ChunkSeconds joined(const ChunkWork& work, const TimeParameters& time) {
   return {work.device.forward * factor, work.device.backward_input * factor, work.device.backward_weight * factor};
 }
 
-ChunkWork fixed_work(const Job& job, const Framework& framework, const LayerTimes& layers, const StageChunk& chunk) {
-  const ModelConfig& model = job.model;
-  ChunkWork work;
-  if (const int64_t dense = chunk.num_dense_layers(model)) work.add(layers.dense_layer(), static_cast<double>(dense));
-  if (chunk.embedding) work.add(layers.embedding(), 1);
-  if (chunk.head) {
-    work.add(layers.head(), 1);
-    if (model.num_mtp_layers > 0) {
-      work.add(layers.multi_token(static_cast<double>(job.elastic.k_max)), static_cast<double>(model.num_mtp_layers));
-    }
-  }
-  LayerSeconds idle;
-  idle.forward[static_cast<std::size_t>(TimeCause::kHost)] = framework.time.host_per_micro_batch / 2;
-  idle.backward = idle.forward;
-  work.add(idle, 1);
-  return work;
-}
-
-StageSeconds stage_seconds(const Job& job, const Framework& framework, const LayerTimes& layers,
-                           const PipelineStages& stages, double k, double rows_factor) {
-  const LayerSeconds moe = job.model.num_moe_layers() > 0 ? layers.moe_layer(k, rows_factor) : LayerSeconds{};
-  StageSeconds result;
-  for (const auto& rank : stages) {
-    for (const StageChunk& chunk : rank) {
-      ChunkWork work = fixed_work(job, framework, layers, chunk);
-      work.add(moe, static_cast<double>(chunk.num_moe_layers(job.model)));
-      const ChunkSeconds seconds = joined(work, framework.time);
-      work.by_cause[static_cast<std::size_t>(TimeCause::kHost)] += (seconds.total() - work.device.total()).value;
-      result.chunks.push_back(seconds);
-      result.by_cause.push_back(work.by_cause);
-    }
-  }
-  return result;
-}
-
 PipelineShape pipeline_shape(const Job& job) {
   return {job.parallelism.schedule, job.parallelism.pipeline, job.parallelism.virtual_pipeline,
           job.num_micro_batches()};
 }
 
-Transfers stage_transfers(const Job& job, const Framework& framework, const LayerTimes& layers) {
+StepModel::StepModel(const Job& job, const Framework& framework, double k, double rows_factor)
+    : job_(job),
+      framework_(framework),
+      rows_factor_(rows_factor),
+      layers_(job, framework),
+      pieces_(weight_pieces(job, framework)),
+      embedding_(layers_.embedding()),
+      head_(layers_.head()) {
+  if (job.model.num_moe_layers() < job.model.num_layers) dense_ = layers_.dense_layer();
+  if (job.model.num_moe_layers() > 0) moe_ = moe_layer(k);
+  if (job.model.num_mtp_layers > 0) multi_token_ = layers_.multi_token(static_cast<double>(job.elastic.k_max));
+}
+
+ChunkWork StepModel::fixed_work(const StageChunk& chunk) const {
+  ChunkWork work;
+  if (const int64_t dense = chunk.num_dense_layers(job_.model)) work.add(dense_, static_cast<double>(dense));
+  if (chunk.embedding) work.add(embedding_, 1);
+  if (chunk.head) {
+    work.add(head_, 1);
+    if (job_.model.num_mtp_layers > 0) work.add(multi_token_, static_cast<double>(job_.model.num_mtp_layers));
+  }
+  LayerSeconds idle;
+  idle.forward[static_cast<std::size_t>(TimeCause::kHost)] = framework_.time.host_per_micro_batch / 2;
+  idle.backward = idle.forward;
+  work.add(idle, 1);
+  return work;
+}
+
+ChunkWork StepModel::work(const StageChunk& chunk) const {
+  ChunkWork work = fixed_work(chunk);
+  if (const int64_t moe = chunk.num_moe_layers(job_.model)) work.add(moe_, static_cast<double>(moe));
+  return work;
+}
+
+StageSeconds StepModel::stages(const PipelineStages& stages) const {
+  StageSeconds result;
+  for (const auto& rank : stages) {
+    for (const StageChunk& chunk : rank) {
+      ChunkWork one = work(chunk);
+      const ChunkSeconds seconds = joined(one, framework_.time);
+      one.by_cause[static_cast<std::size_t>(TimeCause::kHost)] += (seconds.total() - one.device.total()).value;
+      result.chunks.push_back(seconds);
+      result.by_cause.push_back(one.by_cause);
+    }
+  }
+  return result;
+}
+
+Seconds StepModel::transfer() const {
+  if (job_.parallelism.pipeline <= 1) return Seconds{0};
+  const RankGroups groups = rank_groups(job_.parallelism, job_.hardware.num_devices);
+  const GroupPlacement pipeline = place(groups.pipeline, layers_.network().domains);
+  const Bytes bytes{2 * layers_.shapes().split_tokens * layers_.shapes().hidden_size};
+  return send(layers_.network(), pipeline, bytes) * framework_.time.exposed_pipeline;
+}
+
+Transfers StepModel::transfers() const {
   Transfers transfers;
-  if (job.parallelism.pipeline <= 1) return transfers;
-  const RankGroups groups = rank_groups(job.parallelism, job.hardware.num_devices);
-  const GroupPlacement pipeline = place(groups.pipeline, layers.network().domains);
-  const Bytes bytes{2 * layers.shapes().split_tokens * layers.shapes().hidden_size};
-  const Seconds seconds = send(layers.network(), pipeline, bytes) * framework.time.exposed_pipeline;
+  if (job_.parallelism.pipeline <= 1) return transfers;
   transfers.mode = TransferMode::kBlocking;
-  transfers.seconds.assign(static_cast<std::size_t>(job.parallelism.pipeline), seconds);
+  transfers.seconds.assign(static_cast<std::size_t>(job_.parallelism.pipeline), transfer());
   return transfers;
 }
 
-ClusterStepTime step_tail(const Job& job, const Framework& framework, const LayerTimes& layers,
-                          const PipelineStages& stages, double pipeline_seconds, double backward) {
-  const TimeParameters& time = framework.time;
+ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_seconds, double backward) const {
+  const Job& job = job_;
+  const TimeParameters& time = framework_.time;
   const ParallelismConfig& parallelism = job.parallelism;
   const RankGroups groups = rank_groups(parallelism, job.hardware.num_devices);
-  const FabricDomains& domains = layers.network().domains;
+  const FabricDomains& domains = layers_.network().domains;
   const GroupPlacement dense_group = place(limited(groups.data_context, parallelism.zero_group), domains);
   const GroupPlacement expert_group = place(limited(groups.expert_data, parallelism.zero_group), domains);
   const double bandwidth = job.hardware.spec.memory_bandwidth.value * time.memory_efficiency;
   const bool sharded = parallelism.zero_stage >= 1;
   double transfers = 0, latency = 0, optimizer = 0;
   for (const auto& chunks : stages) {
-    const RankWeights weights = rank_weights(job, framework, chunks);
+    const RankWeights weights = rank_weights(job, pieces_, chunks);
     transfers =
-        std::max(transfers, data_transfer_seconds(job, time, layers.network(), dense_group, weights.dense) +
-                                data_transfer_seconds(job, time, layers.network(), expert_group, weights.expert));
+        std::max(transfers, data_transfer_seconds(job, time, layers_.network(), dense_group, weights.dense) +
+                                data_transfer_seconds(job, time, layers_.network(), expert_group, weights.expert));
     if (dense_group.size > dense_group.members[0]) {
       int64_t layers_held = 0;
       for (const StageChunk& chunk : chunks) layers_held += chunk.num_layers;
@@ -143,12 +160,11 @@ ClusterStepTime step_tail(const Job& job, const Framework& framework, const Laye
   return tail;
 }
 
-ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, double k, double rows_factor) {
-  const LayerTimes layers(job, framework);
-  const PipelineStages stages = pipeline_stages(job, framework);
-  const StageSeconds seconds = stage_seconds(job, framework, layers, stages, k, rows_factor);
+ClusterStepTime StepModel::step(const PipelineStages& stages) const {
+  const Job& job = job_;
+  const StageSeconds seconds = this->stages(stages);
   const PipelineShape shape = pipeline_shape(job);
-  const double pipeline = uneven_stages_seconds(shape, seconds.chunks, stage_transfers(job, framework, layers)).value;
+  const double pipeline = uneven_stages_seconds(shape, seconds.chunks, transfers()).value;
   // The slowest rank.
   const auto v = static_cast<std::size_t>(job.parallelism.virtual_pipeline);
   std::size_t slowest = 0;
@@ -164,7 +180,7 @@ ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, do
     backward = back;
     slowest = rank;
   }
-  ClusterStepTime step = step_tail(job, framework, layers, stages, pipeline, backward);
+  ClusterStepTime step = tail(stages, pipeline, backward);
   const auto micro_batches = static_cast<double>(job.num_micro_batches());
   for (std::size_t chunk = slowest * v; chunk < (slowest + 1) * v; ++chunk) {
     for (std::size_t i = 0; i < step.micro_batches.size(); ++i) {
@@ -173,6 +189,10 @@ ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, do
   }
   step.bubble = pipeline - total(step.micro_batches);
   return step;
+}
+
+ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, double k, double rows_factor) {
+  return StepModel(job, framework, k, rows_factor).step(pipeline_stages(job, framework));
 }
 
 }  // namespace mmoe

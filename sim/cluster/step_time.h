@@ -21,16 +21,11 @@ struct ChunkWork {
 // and then: a p-norm of both.
 ChunkSeconds joined(const ChunkWork& work, const TimeParameters& time);
 
-// Embedding, dense layers, head: what does not depend on k.
-ChunkWork fixed_work(const Job& job, const Framework& framework, const LayerTimes& layers, const StageChunk& chunk);
-
 // What one micro-batch takes on each chunk [rank * v + chunk], all MoE layers at k.
 struct StageSeconds {
   std::vector<ChunkSeconds> chunks;
   std::vector<SecondsByCause> by_cause;  // the same times, forward and backward together
 };
-StageSeconds stage_seconds(const Job& job, const Framework& framework, const LayerTimes& layers,
-                           const PipelineStages& stages, double k, double rows_factor);
 
 // Parts of a step; they add up to it.
 struct ClusterStepTime {
@@ -45,15 +40,40 @@ struct ClusterStepTime {
 
 PipelineShape pipeline_shape(const Job& job);
 
-// Sends between neighbouring stages, one way.
-Transfers stage_transfers(const Job& job, const Framework& framework, const LayerTimes& layers);
+// The times of jobs that share all but their pipeline, their schedule and their sharding: layers are timed once. Both
+// arguments must outlive the model; `job` may change pipeline, virtual_pipeline, schedule, zero_stage and zero_group
+// between calls.
+class StepModel {
+ public:
+  // All MoE layers at k where a call names no other.
+  StepModel(const Job& job, const Framework& framework, double k, double rows_factor = 1);
+
+  // Embedding, dense layers, head: what does not depend on the draws.
+  ChunkWork fixed_work(const StageChunk& chunk) const;
+  LayerSeconds moe_layer(double k) const { return layers_.moe_layer(k, rows_factor_); }
+  ChunkWork work(const StageChunk& chunk) const;
+  StageSeconds stages(const PipelineStages& stages) const;
+
+  // Sends between neighbouring stages, one way.
+  Transfers transfers() const;
+  Seconds transfer() const;
+
+  // What follows the pipeline, once a step: the worst rank's transfers and optimiser, and what every step adds.
+  // `backward` is what transfers can hide behind.
+  ClusterStepTime tail(const PipelineStages& stages, double pipeline_seconds, double backward) const;
+
+  ClusterStepTime step(const PipelineStages& stages) const;
+
+ private:
+  const Job& job_;
+  const Framework& framework_;
+  double rows_factor_;
+  LayerTimes layers_;
+  WeightPieces pieces_;
+  LayerSeconds dense_, moe_, embedding_, head_, multi_token_;
+};
 
 // The step with the same k in all MoE layers of all micro-batches.
 ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, double k, double rows_factor = 1);
-
-// What follows the pipeline, once a step: the worst rank's transfers and optimiser, and what every step adds.
-// `backward` is what transfers can hide behind.
-ClusterStepTime step_tail(const Job& job, const Framework& framework, const LayerTimes& layers,
-                          const PipelineStages& stages, double pipeline_seconds, double backward);
 
 }  // namespace mmoe

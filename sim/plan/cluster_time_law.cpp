@@ -29,16 +29,16 @@ struct PipelineTimes {
   TimeParameters time;
 };
 
-PipelineTimes pipeline_times(const Job& job, const Framework& framework, const LayerTimes& layers,
-                             const PipelineStages& stages, double rows_factor) {
+PipelineTimes pipeline_times(const Job& job, const Framework& framework, const StepModel& model,
+                             const PipelineStages& stages) {
   PipelineTimes times;
   times.passes = pipeline_passes(pipeline_shape(job));
-  times.transfers = stage_transfers(job, framework, layers);
+  times.transfers = model.transfers();
   times.k_min = job.elastic.k_min;
-  for (int k = job.elastic.k_min; k <= job.elastic.k_max; ++k) times.by_k.push_back(layers.moe_layer(k, rows_factor));
+  for (int k = job.elastic.k_min; k <= job.elastic.k_max; ++k) times.by_k.push_back(model.moe_layer(k));
   for (const auto& rank : stages) {
     for (const StageChunk& chunk : rank) {
-      times.chunks.push_back({fixed_work(job, framework, layers, chunk),
+      times.chunks.push_back({model.fixed_work(chunk),
                               std::max<int64_t>(0, chunk.first_layer - job.model.num_dense_layers),
                               chunk.num_moe_layers(job.model)});
     }
@@ -88,9 +88,9 @@ ClusterTimeLaw cluster_time_law(const Job& job, const Framework& framework, doub
     law.step = ValueLaw({{law.typical.step(), 1.0}});
     return law;
   }
-  const LayerTimes layers(job, framework);
+  const StepModel model(job, framework, mean_k(job), rows_factor);
   const PipelineStages stages = pipeline_stages(job, framework);
-  const PipelineTimes times = pipeline_times(job, framework, layers, stages, rows_factor);
+  const PipelineTimes times = pipeline_times(job, framework, model, stages);
   const KSampler sampler(job.elastic, static_cast<int>(job.model.num_moe_layers()));
   const int64_t micro_batches = job.num_micro_batches();
   std::vector<std::pair<double, double>> outcomes;
