@@ -42,7 +42,7 @@ struct Flags {
   }
   bool json() const { return get<bool>("json"); }
   // The job that --job names, with the overrides.
-  Job job() const { return load_job(get("job"), overrides); }
+  Job job(Layout layout = Layout::kFixed) const { return load_job(get("job"), overrides, layout); }
 };
 
 // Parses the words after the command's name. With --help prints the help to `out` and returns; a missing required

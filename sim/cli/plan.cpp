@@ -3,6 +3,8 @@
 
 #include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
+#include "sim/cli/plan_layouts.h"
+#include "sim/plan/cluster_plan.h"
 #include "sim/search/plan_search.h"
 
 namespace mmoe {
@@ -42,13 +44,14 @@ nlohmann::json candidate_json(const PlanCandidate& candidate) {
 ExitCode plan_command(const std::vector<std::string>& arguments) {
   CommandLine command;
   command.name = "plan";
-  command.purpose = "searches micro-batch, recomputation and activation budget for a job; what the job gives stays";
+  command.purpose = "searches layout, micro-batch, recomputation and activation budget; what the job gives stays";
   command.example = "mmoe plan --job job.json --top 5 --objective tokens_per_s";
   command.add_job();
   add_calibration(command);
   command.options.add_options()("top", po::value<int>()->default_value(10), "candidates to show")(
       "objective", po::value<std::string>()->default_value("tokens_per_s"),
-      "days, cost or tokens_per_s: on one device all three rank alike")(
+      "days, cost or tokens_per_s: with the number of devices given, all three rank alike")(
+      "out", po::value<std::string>()->value_name("FILE"), "write the best candidate as a job file")(
       "confidence", po::value<double>()->default_value(0.99), "least probability of fitting over the run")(
       "search-budget", po::bool_switch(), "where a candidate does not fit, tune an activation budget");
   const Flags flags = parse(command, arguments);
@@ -59,7 +62,9 @@ ExitCode plan_command(const std::vector<std::string>& arguments) {
   }
   const double confidence = flags.get<double>("confidence");
   if (!(confidence > 0 && confidence < 1)) throw ConfigError("--confidence must lie between 0 and 1, e.g. 0.99");
-  const Job job = flags.job();
+  const Job job = flags.job(Layout::kOpen);
+  if (is_cluster_job(job)) return plan_layouts(flags, job);
+  check_layout(job);
   const bool with_budget = flags.get<bool>("search-budget") || job.elastic.budget_is_auto;
   const Calibration calibration = calibration_for(flags, job);
   const PlanSearchResult result =

@@ -115,16 +115,14 @@ std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework
   return tensors;
 }
 
-double kept_bytes(const std::vector<KeptTensor>& tensors) {
-  double sum = 0;
-  for (const KeptTensor& tensor : tensors) sum += tensor.recomputed ? 0 : tensor.bytes;
-  return sum;
-}
-
-double recomputed_bytes(const std::vector<KeptTensor>& tensors) {
-  double sum = 0;
-  for (const KeptTensor& tensor : tensors) sum += tensor.recomputed ? tensor.bytes : 0;
-  return sum;
+LayerBytes layer_bytes(const Job& job, const Framework& framework, const RankShapes& s, LayerKind kind, double k,
+                       double rows_factor) {
+  LayerBytes bytes;
+  for (const KeptTensor& tensor : layer_tensors(job, framework, s, kind, k, rows_factor)) {
+    bytes.whole += tensor.bytes;
+    (tensor.recomputed ? bytes.again : bytes.kept) += tensor.bytes;
+  }
+  return bytes;
 }
 
 }  // namespace mmoe

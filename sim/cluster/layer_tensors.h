@@ -38,7 +38,11 @@ double expert_rows(const Job& job, const Framework& framework, const RankShapes&
 std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework, const RankShapes& shapes,
                                       LayerKind kind, double k, double rows_factor);
 
-double kept_bytes(const std::vector<KeptTensor>& tensors);
-double recomputed_bytes(const std::vector<KeptTensor>& tensors);
+// Bytes of the same tensors: kept; made again; kept where nothing is recomputed.
+struct LayerBytes {
+  double kept = 0, again = 0, whole = 0;
+};
+LayerBytes layer_bytes(const Job& job, const Framework& framework, const RankShapes& shapes, LayerKind kind, double k,
+                       double rows_factor);
 
 }  // namespace mmoe

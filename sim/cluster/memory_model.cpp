@@ -87,13 +87,6 @@ double over(const RankWeights& weights, bool sharded, const Shards& by) {
   return sharded ? weights.dense / by.dense + weights.expert / by.expert : weights.total();
 }
 
-// A job whose layers are recomputed whole (`full`) or kept.
-Job with_full_recompute(const Job& job, bool full) {
-  Job other = job;
-  other.training.recompute.full = full;
-  return other;
-}
-
 }  // namespace
 
 MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, double rows_factor)
@@ -105,15 +98,11 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
       scores_(score_bytes(job, s_)) {
   const ModelConfig& model = job.model;
   const TrainingConfig& training = job.training;
-  const Job plain = with_full_recompute(job, false);
-  const auto layer_bytes = [&](LayerKind kind) {
-    const std::vector<KeptTensor> list = layer_tensors(job, framework, s_, kind, k, rows_factor);
-    return LayerBytes{kept_bytes(list), recomputed_bytes(list),
-                      kept_bytes(layer_tensors(plain, framework, s_, kind, k, rows_factor))};
-  };
   const bool has_moe = model.num_moe_layers() > 0;
-  if (model.num_moe_layers() < model.num_layers) dense_ = layer_bytes(LayerKind::kDense);
-  if (has_moe) moe_ = layer_bytes(LayerKind::kMoe);
+  if (model.num_moe_layers() < model.num_layers) {
+    dense_ = layer_bytes(job, framework, s_, LayerKind::kDense, k, rows_factor);
+  }
+  if (has_moe) moe_ = layer_bytes(job, framework, s_, LayerKind::kMoe, k, rows_factor);
   expert_rows_ = has_moe ? expert_rows(job, framework, s_, k, rows_factor) : 0;
 
   const bool fp16 = training.precision == Precision::kFp16;

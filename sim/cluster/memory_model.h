@@ -40,9 +40,6 @@ class MemoryModel {
   RankMemory rank(const std::vector<StageChunk>& chunks, int64_t rank) const;
 
  private:
-  struct LayerBytes {
-    double kept = 0, again = 0, whole = 0;  // kept; made again by modules; kept where nothing is recomputed
-  };
   RankStatic held(const std::vector<StageChunk>& chunks, const RankWeights& weights) const;
 
   const Job& job_;

@@ -19,9 +19,10 @@ double data_transfer_seconds(const Job& job, const TimeParameters& time, const N
   if (job.parallelism.zero_stage == 0) return all_reduce(network, group, gradients).value;
   const double gather = time.sharded_transfer_factor * all_gather(network, group, gathered).value;
   const double scatter = time.sharded_transfer_factor * reduce_scatter(network, group, gradients).value;
-  if (job.parallelism.zero_stage < 3) return gather + scatter;
+  if (job.parallelism.zero_stage == 1) return gather + scatter;
+  // Sharded gradients are reduced after every micro-batch, sharded weights gathered before both of its passes.
   const auto micro_batches = static_cast<double>(job.num_micro_batches());
-  return micro_batches * (2 * gather + scatter);
+  return job.parallelism.zero_stage == 2 ? gather + micro_batches * scatter : micro_batches * (2 * gather + scatter);
 }
 
 RankGroup limited(RankGroup group, int64_t size) {
@@ -146,8 +147,8 @@ ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_se
     optimizer = std::max(optimizer, owned * time.optimizer_bytes / bandwidth);
   }
   ClusterStepTime tail;
-  // With sharded weights every micro-batch offers time to hide behind, else the last backward pass does.
-  const double hideable = parallelism.zero_stage == 3 ? pipeline_seconds : backward;
+  // With sharded gradients every micro-batch offers time to hide behind, else the last backward pass does.
+  const double hideable = parallelism.zero_stage >= 2 ? pipeline_seconds : backward;
   const double exposed = job.training.overlap ? time.exposed_data : 1;
   transfers += latency;
   tail.data_transfers = transfers - std::min((1 - exposed) * transfers, hideable);

@@ -15,32 +15,36 @@ namespace fs = std::filesystem;
 void check(const Job& job) {
   job.model.validate(job.where);
   job.hardware.validate(job.where);
-  job.parallelism.validate(job.model, job.hardware, job.where);
 }
 
 }  // namespace
+
+void check_layout(const Job& job) {
+  job.parallelism.validate(job.model, job.hardware, job.where);
+  job.training.validate(job.model, job.hardware, job.parallelism, job.where);
+}
 
 std::string resolve_path(const std::string& path, const std::string& folder) {
   if (path.empty()) return path;
   return fs::absolute(fs::path(folder.empty() ? "." : folder) / path).lexically_normal().string();
 }
 
-Job load_job(const std::string& path, const Overrides& overrides) {
+Job load_job(const std::string& path, const Overrides& overrides, Layout layout) {
   std::error_code error;
   if (path.find('/') == std::string::npos && !fs::exists(path, error)) {
     if (const auto text = embedded_file("presets/jobs/" + path + ".json")) {
-      return parse_job(parse_json(*text, path), path, ".", overrides);
+      return parse_job(parse_json(*text, path), path, ".", overrides, layout);
     }
     if (!path.ends_with(".json")) {
       throw ConfigError(path + " is neither a file nor a ready job; ready jobs are " +
                         join(embedded_names("presets/jobs")) + " (mmoe presets)");
     }
   }
-  return parse_job(read_json_file(path), path, fs::path(path).parent_path().string(), overrides);
+  return parse_job(read_json_file(path), path, fs::path(path).parent_path().string(), overrides, layout);
 }
 
 Job parse_job(const nlohmann::json& json, const std::string& where, const std::string& folder,
-              const Overrides& overrides) {
+              const Overrides& overrides, Layout layout) {
   nlohmann::json edited = json;
   apply_overrides(edited, overrides);
   KeyLog log;
@@ -59,10 +63,11 @@ Job parse_job(const nlohmann::json& json, const std::string& where, const std::s
   root.require("training", "give at least {\"seq_len\": 4096}");
   job.training = read_training(root, folder);
   check(job);
+  if (layout == Layout::kFixed) job.parallelism.validate(job.model, job.hardware, where);
   if (job.training.global_batch_size == 0) {
-    job.training.global_batch_size = job.training.micro_batch_size * job.data_parallel_size();
+    job.training.global_batch_size = job.training.micro_batch_size * std::max<int64_t>(1, job.data_parallel_size());
   }
-  job.training.validate(job.model, job.hardware, job.parallelism, where);
+  if (layout == Layout::kFixed) job.training.validate(job.model, job.hardware, job.parallelism, where);
   job.elastic = read_elastic(root, job.model, job.parallelism);
   job.elastic.validate(job.model, where);
   if (job.elastic.budget) check_window(*job.elastic.budget, job);

@@ -51,12 +51,18 @@ struct Job {
   int64_t num_micro_batches() const { return training.num_micro_batches(data_parallel_size()); }
 };
 
+// Whether the layout must be a possible one, or is left to a search.
+enum class Layout { kFixed, kOpen };
+
+// Throws ConfigError for layouts and batches that do not go together.
+void check_layout(const Job& job);
+
 // Reads, completes and checks a job. Paths in it are relative to the file. Throws ConfigError.
-Job load_job(const std::string& path, const Overrides& overrides = {});
+Job load_job(const std::string& path, const Overrides& overrides = {}, Layout layout = Layout::kFixed);
 
 // The same from JSON in memory; `where` names it in messages, `folder` resolves its relative paths.
 Job parse_job(const nlohmann::json& json, const std::string& where, const std::string& folder,
-              const Overrides& overrides = {});
+              const Overrides& overrides = {}, Layout layout = Layout::kFixed);
 
 // The resolved job as a job file: every key written, "model" inline, paths absolute. parse_job reads it back to an
 // equal job.

@@ -1,0 +1,297 @@
+#include "sim/search/layout_search.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <optional>
+#include <thread>
+
+#include "sim/cluster/memory_model.h"
+#include "sim/cluster/step_time.h"
+#include "sim/config/pipeline_layout.h"
+#include "sim/elastic/elastic_law.h"
+#include "sim/search/layout_space.h"
+
+namespace mmoe {
+namespace {
+
+// Quantile of the standard normal law, by bisection: no more than a few calls a search.
+double normal_quantile(double probability) {
+  double low = -10, high = 10;
+  for (int i = 0; i < 80; ++i) {
+    const double middle = (low + high) / 2;
+    (0.5 * std::erfc(-middle / std::sqrt(2.0)) < probability ? low : high) = middle;
+  }
+  return low;
+}
+
+// Mean k of the law, and the largest mean k over the layers that it allows.
+struct ExpertsOfLaw {
+  double mean = 0, largest = 0;
+};
+ExpertsOfLaw experts_of_law(const Job& job) {
+  const auto layers = static_cast<double>(job.model.num_moe_layers());
+  if (layers == 0) return {};
+  const bool drawn = job.elastic.sampling != Sampling::kTopP && job.elastic.k_min < job.elastic.k_max;
+  if (!drawn) return {static_cast<double>(job.elastic.k_max), static_cast<double>(job.elastic.k_max)};
+  const ElasticLaw law(job.elastic, static_cast<int>(job.model.num_moe_layers()));
+  return {law.sum().mean() / layers, static_cast<double>(law.sum().max()) / layers};
+}
+
+// Stages of one (pipeline, virtual_pipeline), and the ranks that can hold its peak: of equal neighbours the first holds
+// most micro-batches.
+struct StagePlan {
+  int64_t pipeline = 1, virtual_pipeline = 1;
+  PipelineStages stages;
+  std::vector<int64_t> distinct_ranks;
+  PipelineStages distinct;  // their chunks
+};
+
+bool equal_content(const ModelConfig& model, const std::vector<StageChunk>& a, const std::vector<StageChunk>& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i].num_layers != b[i].num_layers || a[i].embedding != b[i].embedding || a[i].head != b[i].head ||
+        a[i].num_moe_layers(model) != b[i].num_moe_layers(model)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+StagePlan stage_plan(const Job& job, const Framework& framework) {
+  StagePlan plan{job.parallelism.pipeline, job.parallelism.virtual_pipeline, pipeline_stages(job, framework), {}, {}};
+  for (std::size_t rank = 0; rank < plan.stages.size(); ++rank) {
+    if (rank > 0 && equal_content(job.model, plan.stages[rank], plan.stages[rank - 1])) continue;
+    plan.distinct_ranks.push_back(static_cast<int64_t>(rank));
+    plan.distinct.push_back(plan.stages[rank]);
+  }
+  return plan;
+}
+
+// What one thread finds.
+struct Found {
+  std::vector<LayoutCandidate> best;   // up to `top`, fastest first
+  std::vector<LayoutCandidate> front;  // by rising time
+  int64_t evaluated = 0;
+  std::map<std::string, Rejection> rejected;
+};
+
+void add_best(std::vector<LayoutCandidate>& best, const LayoutCandidate& candidate, std::size_t top) {
+  if (best.size() == top && candidate.step_seconds >= best.back().step_seconds) return;
+  const auto place = std::upper_bound(best.begin(), best.end(), candidate,
+                                      [](const auto& a, const auto& b) { return a.step_seconds < b.step_seconds; });
+  best.insert(place, candidate);
+  if (best.size() > top) best.pop_back();
+}
+
+void add_front(std::vector<LayoutCandidate>& front, const LayoutCandidate& candidate) {
+  const auto place = std::lower_bound(front.begin(), front.end(), candidate,
+                                      [](const auto& a, const auto& b) { return a.step_seconds < b.step_seconds; });
+  if (place != front.begin() && std::prev(place)->peak_bytes <= candidate.peak_bytes) return;
+  if (place != front.end() && place->step_seconds == candidate.step_seconds &&
+      place->peak_bytes <= candidate.peak_bytes)
+    return;
+  auto end = place;
+  while (end != front.end() && end->peak_bytes >= candidate.peak_bytes) ++end;
+  front.insert(front.erase(place, end), candidate);
+}
+
+class ShapeSearch {
+ public:
+  ShapeSearch(const Job& job, const Framework& framework, const LayoutSpace& space, const ExpertsOfLaw& experts,
+              const std::vector<StagePlan>& plans, double limit, std::size_t top)
+      : job_(job), framework_(framework), space_(space), experts_(experts), plans_(plans), limit_(limit), top_(top) {}
+
+  void run(const LayoutShape& shape, Found& found) {
+    space_.apply(shape, job_);
+    const StepModel step(job_, framework_, experts_.mean);
+    const MemoryModel memory(job_, framework_, experts_.largest);
+    for (const StagePlan& plan : plans_) {
+      job_.parallelism.pipeline = plan.pipeline;
+      job_.parallelism.virtual_pipeline = plan.virtual_pipeline;
+      if (const char* reason = space_.why_not(job_)) {
+        ++found.rejected[reason].count;
+        continue;
+      }
+      chunks_.clear();
+      for (const auto& rank : plan.stages) {
+        for (const StageChunk& chunk : rank) {
+          // Neighbours are mostly alike.
+          const bool again = !chunks_.empty() && alike(chunk);
+          if (!again) {
+            last_ = chunk;
+            chunks_.push_back(joined(step.work(chunk), framework_.time));
+          } else {
+            chunks_.push_back(chunks_.back());
+          }
+        }
+      }
+      for (const PipelineSchedule schedule : space_.schedules(plan.virtual_pipeline)) {
+        job_.parallelism.schedule = schedule;
+        if (!pipeline_shape(job_).is_valid()) {
+          ++found.rejected["too few micro-batches for the interleaved schedule, or no whole groups of them"].count;
+          continue;
+        }
+        for (const int64_t zero : space_.zero_stages) {
+          job_.parallelism.zero_stage = zero;
+          evaluate(plan, step, memory, found);
+        }
+      }
+    }
+  }
+
+ private:
+  bool alike(const StageChunk& chunk) const {
+    return last_.num_layers == chunk.num_layers && last_.embedding == chunk.embedding && last_.head == chunk.head &&
+           last_.num_moe_layers(job_.model) == chunk.num_moe_layers(job_.model);
+  }
+
+  void evaluate(const StagePlan& plan, const StepModel& step, const MemoryModel& memory, Found& found) {
+    ++found.evaluated;
+    double peak = 0;
+    for (std::size_t i = 0; i < plan.distinct.size(); ++i) {
+      peak = std::max(peak, memory.rank(plan.distinct[i], plan.distinct_ranks[i]).peak_reserved.value);
+    }
+    if (peak > limit_) {
+      Rejection& rejection = found.rejected["does not fit"];
+      const double excess = peak - limit_;
+      rejection.least_excess_bytes = rejection.count == 0 ? excess : std::min(rejection.least_excess_bytes, excess);
+      ++rejection.count;
+      return;
+    }
+    const PipelineShape shape = pipeline_shape(job_);
+    transfers_.mode = TransferMode::kBlocking;
+    transfers_.seconds.assign(plan.pipeline > 1 ? static_cast<std::size_t>(plan.pipeline) : 0, step.transfer());
+    double backward = 0, slowest = 0;
+    const auto v = static_cast<std::size_t>(plan.virtual_pipeline);
+    for (std::size_t rank = 0; rank < plan.stages.size(); ++rank) {
+      double sum = 0, back = 0;
+      for (std::size_t chunk = rank * v; chunk < (rank + 1) * v; ++chunk) {
+        sum += chunks_[chunk].total().value;
+        back += chunks_[chunk].backward().value;
+      }
+      if (sum > slowest) {
+        slowest = sum;
+        backward = back;
+      }
+    }
+    // No step is shorter than this; what can no longer be among the best is not worked out.
+    const double least = least_step_seconds(shape, chunks_, transfers_).value;
+    LayoutCandidate candidate{job_.parallelism,
+                              job_.training.micro_batch_size,
+                              job_.training.recompute,
+                              job_.training.moe.dispatcher,
+                              least + overhead(plan, step, least, backward),
+                              peak};
+    const bool exact = plan.pipeline == 1;
+    if (!exact) {
+      const bool hopeless = found.best.size() == top_ && candidate.step_seconds >= found.best.back().step_seconds &&
+                            behind_front(found.front, candidate);
+      if (hopeless) return;
+      const double pipeline = uneven_stages_seconds(shape, chunks_, transfers_).value;
+      candidate.step_seconds = pipeline + overhead(plan, step, pipeline, backward);
+    }
+    add_best(found.best, candidate, top_);
+    add_front(found.front, candidate);
+  }
+
+  double overhead(const StagePlan& plan, const StepModel& step, double pipeline, double backward) const {
+    const ClusterStepTime tail = step.tail(plan.distinct, pipeline, backward);
+    return tail.data_transfers + tail.optimizer + tail.stragglers + tail.fixed;
+  }
+
+  static bool behind_front(const std::vector<LayoutCandidate>& front, const LayoutCandidate& candidate) {
+    const auto place = std::upper_bound(front.begin(), front.end(), candidate,
+                                        [](const auto& a, const auto& b) { return a.step_seconds < b.step_seconds; });
+    return place != front.begin() && std::prev(place)->peak_bytes <= candidate.peak_bytes;
+  }
+
+  Job job_;
+  const Framework& framework_;
+  const LayoutSpace& space_;
+  ExpertsOfLaw experts_;
+  const std::vector<StagePlan>& plans_;
+  double limit_;
+  std::size_t top_;
+  std::vector<ChunkSeconds> chunks_;
+  StageChunk last_;
+  Transfers transfers_;
+};
+
+}  // namespace
+
+Job with_layout(const Job& job, const LayoutCandidate& candidate) {
+  Job result = job;
+  result.parallelism = candidate.parallelism;
+  result.training.micro_batch_size = candidate.micro_batch_size;
+  result.training.recompute = candidate.recompute;
+  result.training.moe.dispatcher = candidate.dispatcher;
+  if (!job.elastic.budget || job.given.contains("elastic.budget.groups")) return result;
+  // One group a pipeline rank, each with its share of the bound.
+  Budget& budget = *result.elastic.budget;
+  const int64_t bound = std::accumulate(budget.sum_k.begin(), budget.sum_k.end(), int64_t{0});
+  budget.groups.clear();
+  budget.sum_k.clear();
+  budget.layers.clear();
+  bool consecutive = true;
+  for (const auto& layers : moe_layers_by_pipeline_rank(job.model, result.parallelism)) {
+    if (layers.empty()) continue;
+    const auto count = static_cast<int64_t>(layers.size());
+    budget.groups.push_back(count);
+    budget.layers.push_back(layers);
+    budget.sum_k.push_back(
+        std::clamp(bound * count / job.model.num_moe_layers(), count * job.elastic.k_min, count * job.elastic.k_max));
+    consecutive &= layers.back() - layers.front() + 1 == count;
+  }
+  if (consecutive) budget.layers.clear();
+  return result;
+}
+
+LayoutSearchResult search_layouts(const Job& job, const Framework& framework, const LayoutSearchOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  const LayoutSpace space(job);
+  const ExpertsOfLaw experts = experts_of_law(job);
+  std::vector<StagePlan> plans;
+  Job staged = job;
+  for (const int64_t pipeline : space.pipelines) {
+    for (const int64_t chunks : space.virtual_pipelines(pipeline)) {
+      staged.parallelism.pipeline = pipeline;
+      staged.parallelism.virtual_pipeline = chunks;
+      plans.push_back(stage_plan(staged, framework));
+    }
+  }
+  const double spread = framework.spread_of("peak_reserved_bytes");
+  const double limit = (job.hardware.usable_memory.value - framework.memory.context_bytes) /
+                       std::exp(spread * normal_quantile(options.confidence));
+  const std::vector<LayoutShape> shapes = space.shapes();
+  const auto top = static_cast<std::size_t>(std::max<int64_t>(options.top, 1));
+  const int num_threads = std::max(1, options.num_threads);
+  std::vector<Found> found(static_cast<std::size_t>(num_threads));
+  std::atomic<std::size_t> next = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (Found& mine : found) {
+      threads.emplace_back([&] {
+        ShapeSearch search(job, framework, space, experts, plans, limit, top);
+        for (std::size_t i = next++; i < shapes.size(); i = next++) search.run(shapes[i], mine);
+      });
+    }
+  }
+  LayoutSearchResult result;
+  for (const Found& mine : found) {
+    result.evaluated += mine.evaluated;
+    for (const LayoutCandidate& candidate : mine.best) add_best(result.candidates, candidate, top);
+    for (const LayoutCandidate& candidate : mine.front) add_front(result.front, candidate);
+    for (const auto& [reason, rejection] : mine.rejected) {
+      Rejection& sum = result.rejected[reason];
+      sum.least_excess_bytes = sum.count == 0 ? rejection.least_excess_bytes
+                                              : std::min(sum.least_excess_bytes, rejection.least_excess_bytes);
+      sum.count += rejection.count;
+    }
+  }
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+}  // namespace mmoe
