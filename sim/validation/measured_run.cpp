@@ -71,7 +71,13 @@ std::string framework_of(const CsvRow& row, const std::string& device, double de
   }
   if (contains(name, "megatron-deepspeed")) return devices <= 8 ? "megatron_deepspeed_node" : "megatron_deepspeed";
   if (contains(name, "llm-foundry")) return "llm_foundry";
-  if (contains(name, "bridge")) return "megatron_bridge";
+  if (contains(name, "bridge")) {
+    // Releases from 26.06 on launch MoE layers with less host time on Blackwell.
+    int year = 0, month = 0;
+    const bool known = std::sscanf(row.text("table").c_str(), "%d.%d", &year, &month) == 2;
+    const bool newer = known && year * 100 + month >= 2606 && !device.starts_with("h100");
+    return newer ? "megatron_bridge_26_06" : "megatron_bridge";
+  }
   if (contains(name, "automodel") || contains(name, "torchtitan")) return "torch_fsdp";
   if (contains(name, "nemo")) return "nemo";
   if (contains(name, "0.14")) return "megatron_core_0_14";
