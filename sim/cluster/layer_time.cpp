@@ -221,8 +221,9 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
   const double rows_per_expert = rows / s.local_experts;
   add_product(work, {rows_per_expert, up * s.expert_hidden_size, s.hidden_size, s.local_experts}, true);
   add_product(work, {rows_per_expert, s.hidden_size, s.expert_hidden_size, s.local_experts}, true);
-  const double elements = kPermuteRows * rows * s.hidden_size + rows * (up + 1) * s.expert_hidden_size;
-  work.add_elementwise(time_.expert_elementwise_factor * kElement * elements / bandwidth_,
+  const double per_element = time_.expert_elementwise_factor * kElement / bandwidth_;
+  work.activation = per_element * rows * (up + 1) * s.expert_hidden_size;
+  work.add_elementwise(per_element * kPermuteRows * rows * s.hidden_size + work.activation,
                        time_.elementwise_backward_factor);
   // Dispatch and combine, forward and backward.
   double exchange = 0;
@@ -285,8 +286,7 @@ LayerSeconds LayerTimes::finish(const Work& work, double idle, double host) cons
 
 // Every micro-batch's gradients are added to the buffer of the step.
 void LayerTimes::add_accumulation(Work& work, double weights) const {
-  const double shards = job_.parallelism.zero_stage >= 3 ? 0 : 1;
-  part(work.backward, TimeCause::kElementwise) += shards * time_.accumulation_bytes * weights / bandwidth_;
+  part(work.backward, TimeCause::kElementwise) += time_.accumulation_bytes * weights / bandwidth_;
 }
 
 double LayerTimes::host_of_tensor_ranks() const {

@@ -15,16 +15,18 @@ DiscreteLaw sum_over(const ElasticLaw& law, const std::vector<int64_t>& layers) 
     for (int i = 0; i < choices; ++i) costs[static_cast<std::size_t>(layer)][static_cast<std::size_t>(i)] = i;
   }
   const auto count = static_cast<int64_t>(layers.size());
-  const int64_t cells = count * (choices - 1) + 1;
-  if (cells == 1) return DiscreteLaw::certain(count * law.k_min());
-  const GridLaw grid = law.additive_law(costs, cells);
-  std::vector<double> weights(static_cast<std::size_t>(cells), 0.0);
+  const int64_t range = count * (choices - 1);
+  if (range == 0) return DiscreteLaw::certain(count * law.k_min());
+  const GridLaw grid = law.additive_law(costs, range);  // one cell for each integer
+  const int64_t least = std::llround(grid.least), largest = std::llround(grid.largest);
+  std::vector<double> weights(static_cast<std::size_t>(largest - least + 1), 0.0);
   for (std::size_t i = 0; i < grid.cells.probabilities().size(); ++i) {
     const double value = grid.origin + grid.spacing * static_cast<double>(grid.cells.min() + static_cast<int64_t>(i));
-    weights[static_cast<std::size_t>(std::clamp<int64_t>(std::llround(value), 0, cells - 1))] +=
+    weights[static_cast<std::size_t>(
+        std::clamp(std::llround(value), static_cast<long long>(least), static_cast<long long>(largest)) - least)] +=
         grid.cells.probabilities()[i];
   }
-  return DiscreteLaw(count * law.k_min(), std::move(weights));
+  return DiscreteLaw(count * law.k_min() + least, std::move(weights));
 }
 
 }  // namespace

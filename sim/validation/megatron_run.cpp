@@ -118,7 +118,8 @@ std::string read_megatron_flags(MegatronRun& run) {
   run.model["linear_bias"] = !flags.has("disable-bias-linear") && !bench;
   const bool learned = flags.get("position-embedding-type", "learned_absolute") == "learned_absolute" && !bench;
   run.model["position"] = learned ? "learned" : "rotary";
-  run.model["max_position_embeddings"] = static_cast<int64_t>(flags.number("max-position-embeddings", 0));
+  run.model["max_position_embeddings"] =
+      static_cast<int64_t>(flags.number("max-position-embeddings", run.row.number("seq").value_or(0)));
   if (flags.has("qk-layernorm")) run.model["qk_norm"] = "per_head";
   if (const double width = flags.number("kv-channels", 0); width > 0)
     run.model["head_dim"] = static_cast<int64_t>(width);

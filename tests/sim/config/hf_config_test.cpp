@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "sim/config/job.h"
+#include "sim/formulas/parameter_counts.h"
 #include "sim/units/errors.h"
 #include "tests/sim/config/example_job.h"
 
@@ -133,6 +134,31 @@ TEST(HfConfig, DeepSeekWithoutLatentAttention) {
   EXPECT_EQ(m.shared_expert_hidden_size, 2816);
 }
 
+// The keys and values of DeepSeek-V3's own config.json; 671 B parameters without its further-token layer
+// (arXiv:2412.19437).
+TEST(HfConfig, DeepSeekV3HasLatentAttentionAndFurtherTokens) {
+  const ModelConfig m = parse(nlohmann::json::parse(R"({"model_type": "deepseek_v3", "hidden_size": 7168,
+    "num_hidden_layers": 61, "num_attention_heads": 128, "num_key_value_heads": 128, "vocab_size": 129280,
+    "intermediate_size": 18432, "first_k_dense_replace": 3, "n_routed_experts": 256, "num_experts_per_tok": 8,
+    "moe_intermediate_size": 2048, "n_shared_experts": 1, "norm_topk_prob": true, "scoring_func": "sigmoid",
+    "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+    "num_nextn_predict_layers": 1, "hidden_act": "silu", "tie_word_embeddings": false})"));
+  EXPECT_EQ(m.attention, AttentionKind::kLatent);
+  EXPECT_EQ(m.head_dim, 192);
+  EXPECT_EQ(m.v_head_dim, 128);
+  EXPECT_EQ(m.num_mtp_layers, 1);
+  const ParameterCounts counts = parameter_counts(m);
+  EXPECT_NEAR((counts.total() - counts.multi_token) / 1e9, 671, 0.5);  // printed to 1 B
+}
+
+// GPT-2: 124 M parameters, biases, layer norms, learned positions, tied embeddings.
+TEST(HfConfig, Gpt2HasItsPublishedSize) {
+  const ModelConfig m = parse(nlohmann::json::parse(R"({"model_type": "gpt2", "n_embd": 768, "n_layer": 12,
+    "n_head": 12, "n_positions": 1024, "vocab_size": 50257, "activation_function": "gelu_new"})"));
+  EXPECT_EQ(m.position, PositionKind::kLearned);
+  EXPECT_EQ(parameter_counts(m).total(), 124439808);
+}
+
 struct Refusal {
   const char* name;
   nlohmann::json json;
@@ -156,14 +182,11 @@ TEST_P(HfRefusal, NamesTheKey) {
 }
 
 std::vector<Refusal> refusals() {
-  return {{"unknown_architecture", llama(), "model_type", "gpt2", "llama, mixtral"},
-          {"latent_attention", deepseek(), "kv_lora_rank", 512, "latent attention"},
-          {"sigmoid_router", deepseek(), "scoring_func", "sigmoid", "softmax"},
+  return {{"unknown_architecture", llama(), "model_type", "bloom", "mixtral"},
           {"alternating_frequency", deepseek(), "moe_layer_freq", 2, "dense layers"},
-          {"multi_token", deepseek(), "num_nextn_predict_layers", 1, "multi-token"},
           {"alternating_step", qwen3_moe(), "decoder_sparse_step", 2, "only dense layers at the start"},
           {"dense_in_the_middle", qwen3_moe(), "mlp_only_layers", {5}, "only dense layers at the start"},
-          {"activation", llama(), "hidden_act", "gelu", "silu"},
+          {"activation", llama(), "hidden_act", "tanh", "silu"},
           {"sliding_window", llama(), "sliding_window", 4096, "causal"},
           {"wrong_type", llama(), "hidden_size", "big", "whole number"}};
 }

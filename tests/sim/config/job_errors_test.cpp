@@ -137,7 +137,7 @@ const Mistake kMistakes[] = {
      {{"parallelism.tensor", "2"}, {"parallelism.sequence", "true"}, {"training.seq_len", "255"}},
      {"training.seq_len = 255", "sequence"}},
     {"unknown_module", {{"training.recompute", R"(["attn"])"}}, {"training.recompute", "attn", "attention, moe"}},
-    {"offload", {{"training.offload", R"("optimizer")"}}, {"training.offload = \"optimizer\"", "none"}},
+    {"offload", {{"training.offload", R"("weights")"}}, {"training.offload = \"weights\"", "none"}},
     {"precision_the_device_lacks",
      {{"hardware.device", R"("a100-sxm-80gb")"}, {"training.precision", R"("fp8")"}},
      {"training.precision = \"fp8\"", "a100-sxm-80gb"}},

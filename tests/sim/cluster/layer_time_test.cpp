@@ -1,0 +1,68 @@
+#include "sim/cluster/layer_time.h"
+
+#include <gtest/gtest.h>
+
+#include "sim/formulas/model_flops.h"
+#include "tests/sim/cluster/example_cluster_job.h"
+
+namespace mmoe {
+namespace {
+
+// A framework that runs at the peak and does nothing but matrix products and attention.
+Framework ideal(const Job& job) {
+  Framework framework = framework_of(job);
+  TimeParameters t;
+  t.gemm_efficiency = t.grouped_gemm_efficiency = t.attention_efficiency = t.attention_backward_efficiency = 1;
+  t.gemm_bytes_share = t.elementwise_factor = t.expert_elementwise_factor = t.accumulation_bytes = 0;
+  t.attention_half_seq_len = t.host_per_layer = t.host_per_moe_layer = t.logit_bytes = 0;
+  t.exposed_tensor = t.exposed_expert = 0;
+  framework.time = t;
+  framework.memory.hot_expert_excess = 0;
+  return framework;
+}
+
+double at(const SecondsByCause& seconds, TimeCause cause) { return seconds[static_cast<std::size_t>(cause)]; }
+
+// Forward FLOPs of the layers' products, all tensor ranks together, equal the closed forms.
+TEST(LayerTimes, FlopsEqualTheClosedForms) {
+  const Job job = example_cluster_job();
+  const Framework framework = ideal(job);
+  const LayerTimes layers(job, framework);
+  const double peak = job.hardware.spec.peak_bf16.value, tokens = 2048, tensor = 2;
+  const LayerSeconds dense = layers.dense_layer(), moe = layers.moe_layer(2);
+  const double attention_products = (qkv_flops(job.model, tokens) + attention_output_flops(job.model, tokens)).value;
+  EXPECT_NEAR(at(dense.forward, TimeCause::kProducts) * peak * tensor,
+              attention_products + mlp_flops(job.model, tokens, 4096).value, 1e-9 * attention_products);
+  EXPECT_NEAR(at(moe.forward, TimeCause::kExperts) * peak * tensor, experts_flops(job.model, tokens * 2).value,
+              1e-9 * attention_products);
+  EXPECT_NEAR(at(dense.forward, TimeCause::kAttention) * peak * tensor, attention_flops(job.model, tokens, 1).value,
+              1e-9 * attention_products);
+  EXPECT_NEAR(at(dense.backward, TimeCause::kProducts), 2 * at(dense.forward, TimeCause::kProducts), 1e-12);
+}
+
+TEST(LayerTimes, MoreExpertsTakeLonger) {
+  const Job job = example_cluster_job();
+  const Framework framework = framework_of(job);
+  const LayerTimes layers(job, framework);
+  for (int k = 1; k < 8; ++k) EXPECT_LT(layers.moe_layer(k).step_total(), layers.moe_layer(k + 1).step_total());
+  EXPECT_LT(layers.moe_layer(2).step_total(), layers.moe_layer(2, 1.5).step_total());
+}
+
+TEST(LayerTimes, RecomputationIsNeverFaster) {
+  const Job plain = example_cluster_job();
+  const Framework framework = framework_of(plain);
+  const double before = LayerTimes(plain, framework).moe_layer(2).step_total();
+  double last = before;
+  for (const char* recompute : {R"(["moe_activation"])", R"(["moe"])", "full"}) {
+    const Job job = example_cluster_job({{"training.recompute", recompute}});
+    const double now = LayerTimes(job, framework).moe_layer(2).step_total();
+    EXPECT_GT(now, before) << recompute;
+    last = now;
+  }
+  // Everything once more: the forward pass is added.
+  EXPECT_NEAR(last - before,
+              framework.time.recompute_factor * LayerTimes(plain, framework).moe_layer(2).forward_total(), 1e-12);
+}
+
+}  // namespace
+}  // namespace mmoe

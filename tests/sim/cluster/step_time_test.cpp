@@ -1,0 +1,99 @@
+#include "sim/cluster/step_time.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/sim/cluster/example_cluster_job.h"
+
+namespace mmoe {
+namespace {
+
+double step(const Overrides& overrides) {
+  const Job job = example_cluster_job(overrides);
+  return cluster_step_time(job, framework_of(job), 2).step();
+}
+
+TEST(ClusterStepTime, PartsAreNotNegative) {
+  const Job job = example_cluster_job();
+  const ClusterStepTime time = cluster_step_time(job, framework_of(job), 2);
+  for (const double part : {time.bubble, time.data_transfers, time.optimizer, time.stragglers, time.fixed}) {
+    EXPECT_GE(part, 0);
+  }
+  EXPECT_GT(total(time.micro_batches), 0);
+}
+
+TEST(ClusterStepTime, ASlowerNetworkIsNeverFaster) {
+  Job job = example_cluster_job();
+  const Framework framework = framework_of(job);
+  const double before = cluster_step_time(job, framework, 2).step();
+  for (FabricLevel& level : job.hardware.fabric) level.bandwidth = BytesPerSecond{level.bandwidth.value / 4};
+  EXPECT_GT(cluster_step_time(job, framework, 2).step(), before);
+}
+
+TEST(ClusterStepTime, HidingTransfersIsNeverSlower) {
+  EXPECT_LE(step({{"training.overlap", "true"}}), step({{"training.overlap", "false"}}));
+}
+
+// A host that needs h per stage joins the device's time d as (h^p + d^p)^(1/p).
+TEST(ClusterStepTime, HostAndDeviceJoinInAPNorm) {
+  ChunkWork work;
+  work.device = {Seconds{1}, Seconds{1}, Seconds{1}};
+  TimeParameters time;
+  time.host_sharpness = 2;
+  work.host = 4;
+  EXPECT_NEAR(joined(work, time).total().value, 5, 1e-12);
+  work.host = 0;
+  EXPECT_EQ(joined(work, time).total().value, 3);
+}
+
+// Korthikanti et al. 2022 (arXiv:2205.05198), table 5: measured on A100s, printed to 0.01 s. The values of megatron_lm
+// were set with these rows in sight: the bound, 12 %, is that of the worst of them, not a claim about others.
+struct Row {
+  const char* name;
+  int64_t layers, hidden, heads, pipeline, chunks, micro_batch, global_batch;
+  bool present;  // sequence parallelism and selective recomputation, else full recomputation
+  double seconds;
+};
+constexpr Row kRows[] = {{"gpt_22b_full", 48, 6144, 64, 1, 1, 4, 4, false, 1.42},
+                         {"gpt_22b_present", 48, 6144, 64, 1, 1, 4, 4, true, 1.10},
+                         {"gpt_175b_full", 96, 12288, 96, 8, 3, 1, 64, false, 18.13},
+                         {"gpt_175b_present", 96, 12288, 96, 8, 3, 1, 64, true, 13.75},
+                         {"gpt_530b_full", 105, 20480, 128, 35, 3, 1, 280, false, 49.05},
+                         {"gpt_530b_present", 105, 20480, 128, 35, 3, 1, 280, true, 37.83},
+                         {"gpt_1t_full", 128, 25600, 160, 64, 1, 1, 512, false, 94.42},
+                         {"gpt_1t_present", 128, 25600, 160, 64, 1, 1, 512, true, 71.49}};
+class KorthikantiTable5 : public testing::TestWithParam<Row> {};
+
+TEST_P(KorthikantiTable5, StepTime) {
+  const Row& row = GetParam();
+  const Job job = parse_job(
+      {{"model",
+        {{"hidden_size", row.hidden},
+         {"num_layers", row.layers},
+         {"num_heads", row.heads},
+         {"vocab_size", 51200},
+         {"dense_hidden_size", 4 * row.hidden},
+         {"activation", "gelu"},
+         {"norm", "layer"},
+         {"linear_bias", true},
+         {"position", "learned"},
+         {"max_position_embeddings", 2048},
+         {"tie_embeddings", true}}},
+       {"hardware", {{"device", "a100-sxm-80gb"}, {"num_devices", 8 * row.pipeline}}},
+       {"parallelism",
+        {{"tensor", 8}, {"pipeline", row.pipeline}, {"virtual_pipeline", row.chunks}, {"sequence", row.present}}},
+       {"training",
+        {{"framework", "megatron_lm"},
+         {"seq_len", 2048},
+         {"micro_batch_size", row.micro_batch},
+         {"global_batch_size", row.global_batch},
+         {"attention_backend", "unfused"},
+         {"overlap", false},
+         {"recompute", row.present ? nlohmann::json{"core_attention"} : nlohmann::json("full")}}}},
+      row.name, "/");
+  EXPECT_NEAR(cluster_step_time(job, framework_of(job), 0).step() / row.seconds, 1, 0.12);
+}
+INSTANTIATE_TEST_SUITE_P(, KorthikantiTable5, testing::ValuesIn(kRows),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+}  // namespace
+}  // namespace mmoe

@@ -1,0 +1,57 @@
+#include "sim/framework/framework.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "profiles/presets/embedded.h"
+#include "sim/config/device_file.h"
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+std::string write(const std::string& name, const std::string& text) {
+  const std::string path = testing::TempDir() + "/" + name;
+  std::ofstream(path) << text;
+  return path;
+}
+
+TEST(Framework, EveryPresetLoadsOnEveryDevice) {
+  for (const std::string& name : embedded_names("presets/frameworks")) {
+    for (const std::string& device : embedded_names("hardware")) {
+      EXPECT_EQ(load_framework(name, load_device(device, ""), "test").name, name);
+    }
+  }
+}
+
+TEST(Framework, FilesBuildOnOthersAndDevicesOverride) {
+  const std::string path =
+      write("own.json", R"({"name": "own", "based_on": "nanotron", "time": {"gemm_efficiency": 0.5},
+    "devices": {"h100-sxm-80gb": {"time": {"gemm_efficiency": 0.4}}}})");
+  const Framework h100 = load_framework(path, load_device("h100-sxm-80gb", ""), "test");
+  const Framework a100 = load_framework(path, load_device("a100-sxm-80gb", ""), "test");
+  EXPECT_EQ(h100.time.gemm_efficiency, 0.4);
+  EXPECT_EQ(a100.time.gemm_efficiency, 0.5);
+  EXPECT_EQ(h100.stage_cut, StageCut::kCost);  // of nanotron
+}
+
+TEST(Framework, MistakesNameFileAndKey) {
+  const DeviceSpec device = load_device("h100-sxm-80gb", "");
+  const auto message = [&](const std::string& text) {
+    try {
+      load_framework(write("wrong.json", text), device, "test");
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_NE(message(R"({"time": {"gemm_efficency": 0.5}})").find("time.gemm_efficency"), std::string::npos);
+  EXPECT_NE(message(R"({"time": {"gemm_efficiency": 1.5}})").find("time.gemm_efficiency"), std::string::npos);
+  EXPECT_NE(message(R"({"stage_cut": "odd"})").find("stage_cut"), std::string::npos);
+  EXPECT_THROW(load_framework("megatron_cor", device, "test"), ConfigError);
+}
+
+}  // namespace
+}  // namespace mmoe

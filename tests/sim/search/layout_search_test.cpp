@@ -1,0 +1,104 @@
+#include "sim/search/layout_search.h"
+
+#include <gtest/gtest.h>
+
+#include "sim/plan/cluster_plan.h"
+#include "sim/search/layout_space.h"
+#include "sim/units/errors.h"
+#include "tests/sim/cluster/example_cluster_job.h"
+
+namespace mmoe {
+namespace {
+
+Job open_job(const char* elastic = R"({"k_min": 2, "k_max": 2, "sampling": "fixed"})") {
+  nlohmann::json json = example_cluster_json();
+  json.erase("parallelism");
+  json["training"].erase("micro_batch_size");
+  json["elastic"] = nlohmann::json::parse(elastic);
+  return parse_job(json, "job.json", "/", {}, Layout::kOpen);
+}
+
+// Every layout, one by one, by the public functions and without any bound: the same number, the same best one.
+TEST(LayoutSearch, EqualsBruteForce) {
+  const Job job = open_job();
+  const Framework framework = framework_of(job);
+  const LayoutSearchResult result = search_layouts(job, framework, {.top = 3, .confidence = 0.5, .num_threads = 1});
+  const LayoutSpace space(job);
+  const double limit = job.hardware.usable_memory.value - framework.memory.context_bytes;
+  int64_t evaluated = 0;
+  double best = 1e18;
+  for (const LayoutShape& shape : space.shapes()) {
+    for (const int64_t pipeline : space.pipelines) {
+      for (const int64_t chunks : space.virtual_pipelines(pipeline)) {
+        for (const PipelineSchedule schedule : space.schedules(chunks)) {
+          for (const int64_t zero : space.zero_stages) {
+            Job tried = job;
+            space.apply(shape, tried);
+            tried.parallelism.pipeline = pipeline;
+            tried.parallelism.virtual_pipeline = chunks;
+            tried.parallelism.schedule = schedule;
+            tried.parallelism.zero_stage = zero;
+            if (space.why_not(tried) != nullptr || !pipeline_shape(tried).is_valid()) continue;
+            ++evaluated;
+            double peak = 0;
+            for (const RankMemory& rank : cluster_memory(tried, framework, 2))
+              peak = std::max(peak, rank.peak_reserved.value);
+            if (peak <= limit) best = std::min(best, cluster_step_time(tried, framework, 2).step());
+          }
+        }
+      }
+    }
+  }
+  EXPECT_EQ(result.evaluated, evaluated);
+  ASSERT_EQ(result.candidates.size(), 3);
+  EXPECT_NEAR(result.candidates[0].step_seconds / best, 1, 1e-9);
+}
+
+TEST(LayoutSearch, CandidatesAreValidJobsAndAgreeWithTheFullSimulation) {
+  const Job job = open_job();
+  const Framework framework = framework_of(job);
+  for (const LayoutCandidate& candidate : search_layouts(job, framework, {.top = 40}).candidates) {
+    const Job chosen = with_layout(job, candidate);
+    EXPECT_NO_THROW(parse_job(to_json(chosen), "candidate", "/"));
+    const ClusterPlan plan = simulate_cluster(chosen, framework);
+    double peak = 0;
+    for (const RankReport& rank : plan.ranks) peak = std::max(peak, rank.worst.peak_reserved.value);
+    EXPECT_NEAR(candidate.step_seconds / plan.time.step.mean(), 1, 0.01);
+    EXPECT_NEAR(candidate.peak_bytes / peak, 1, 0.01);
+  }
+}
+
+TEST(LayoutSearch, TheFrontHasNoLayoutThatAnotherBeats) {
+  const Job job = open_job();
+  const LayoutSearchResult result = search_layouts(job, framework_of(job));
+  ASSERT_GT(result.front.size(), 1);
+  for (std::size_t i = 1; i < result.front.size(); ++i) {
+    EXPECT_GE(result.front[i].step_seconds, result.front[i - 1].step_seconds);
+    EXPECT_LT(result.front[i].peak_bytes, result.front[i - 1].peak_bytes);
+  }
+  EXPECT_NEAR(result.front[0].step_seconds, result.candidates[0].step_seconds, 1e-12);
+}
+
+// The bound over the model stays when the number of pipeline ranks changes: nothing is gained by training fewer
+// experts.
+TEST(LayoutSearch, ABudgetIsSharedOutOverTheRanks) {
+  const Job job = open_job(R"({"k_min": 1, "k_max": 6, "budget": {"kind": "at_most", "sum_k": 18}})");
+  LayoutCandidate candidate;
+  candidate.parallelism = job.parallelism;
+  candidate.parallelism.pipeline = 2;
+  const Job chosen = with_layout(job, candidate);
+  EXPECT_EQ(chosen.elastic.budget->groups, (std::vector<int64_t>{2, 4}));  // two of the first four layers are dense
+  EXPECT_EQ(chosen.elastic.budget->sum_k, (std::vector<int64_t>{6, 12}));
+}
+
+TEST(LayoutSearch, SaysHowFarTheClosestIsFromFitting) {
+  Job job = open_job();
+  job.hardware.usable_memory = gib(1.2);
+  const LayoutSearchResult result = search_layouts(job, framework_of(job));
+  EXPECT_TRUE(result.candidates.empty());
+  EXPECT_EQ(result.rejected.at("does not fit").count, result.evaluated);
+  EXPECT_GT(result.rejected.at("does not fit").least_excess_bytes, 0);
+}
+
+}  // namespace
+}  // namespace mmoe

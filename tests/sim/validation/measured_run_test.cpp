@@ -1,0 +1,100 @@
+#include "sim/validation/measured_run.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/sim/validation/published_rows.h"
+
+namespace mmoe {
+namespace {
+
+RunOrReason run_of(std::map<std::string, std::string> row) {
+  return measured_run(CsvTable::parse(published_table({std::move(row)}), "t.csv").rows().front());
+}
+
+TEST(MeasuredRun, ColumnsBecomeAJob) {
+  const RunOrReason result = run_of(nemo_row());
+  ASSERT_TRUE(result.run) << result.reason;
+  const Job& job = result.run->job;
+  EXPECT_EQ(job.hardware.device, "h100-sxm-80gb");
+  EXPECT_EQ(job.parallelism.virtual_pipeline, 5);
+  EXPECT_EQ(job.data_parallel_size(), 4);
+  EXPECT_EQ(job.training.framework, "nemo");
+  EXPECT_EQ(result.run->step_seconds, 10);
+  EXPECT_EQ(result.run->stratum, "nemo dense several nodes");
+}
+
+TEST(MeasuredRun, TimesComeFromTokensAndRemarksAreLeftOut) {
+  auto row = nemo_row();
+  row.erase("iter_time_s");
+  row["tokens_s_gpu"] = "1000";
+  row["global_batch"] = "128 (secondary)";
+  const RunOrReason result = run_of(row);
+  ASSERT_TRUE(result.run) << result.reason;
+  EXPECT_DOUBLE_EQ(*result.run->step_seconds, 128.0 * 8192 / (1000 * 64));
+}
+
+// The name of a row says nothing that its columns do not.
+TEST(MeasuredRun, IdAndModelNameHaveNoSay) {
+  auto row = nemo_row();
+  const Job before = run_of(row).run->job;
+  row["id"] = "another";
+  row["model"] = "Something else";
+  EXPECT_EQ(to_json(run_of(row).run->job), to_json(before));
+}
+
+TEST(MeasuredRun, WhatCannotBeModelledHasAReason) {
+  const auto reason = [](const char* column, const char* value) {
+    auto row = nemo_row();
+    row[column] = value;
+    const RunOrReason result = run_of(row);
+    EXPECT_FALSE(result.run);
+    return result.reason;
+  };
+  EXPECT_NE(reason("hidden", "").find("sizes"), std::string::npos);
+  EXPECT_NE(reason("hardware", "TPU v5p").find("TPU v5p"), std::string::npos);
+  EXPECT_NE(reason("global_batch", "").find("batch"), std::string::npos);
+  EXPECT_NE(reason("notes", "LoRA fine-tuning").find("fine-tuning"), std::string::npos);
+  EXPECT_NE(reason("tp", "").find("layout"), std::string::npos);
+  EXPECT_NE(reason("tp", "3").find("layout"), std::string::npos);
+}
+
+TEST(MeasuredRun, MegatronFlagsAreRead) {
+  auto row = nemo_row();
+  row.insert({{"dp", "4"}});
+  row["framework"] = "Megatron-LM";
+  row["vpp"] = "1";
+  row["pp"] = "4";
+  row["hardware"] = "dgx_a100";
+  row["flags"] =
+      "transformer-impl=local;swiglu;disable-bias-linear;untie-embeddings-and-output-weights;position-embedding-type="
+      "rope;hidden-dropout=0.0";
+  row["sharding"] = "use-distributed-optimizer";
+  const RunOrReason result = run_of(row);
+  ASSERT_TRUE(result.run) << result.reason;
+  const Job& job = result.run->job;
+  EXPECT_TRUE(job.training.has_option("local_layers"));
+  EXPECT_EQ(job.training.attention_backend, AttentionBackend::kUnfused);
+  EXPECT_EQ(job.parallelism.zero_stage, 1);
+  EXPECT_FALSE(job.model.tie_embeddings);
+  EXPECT_EQ(job.model.vocab_size % (128 * 4), 0);
+  EXPECT_EQ(job.training.attention_dropout, 0.1);
+}
+
+TEST(MeasuredRun, LayoutStringsAreExpanded) {
+  auto row = nemo_row();
+  row["framework"] = "Megatron-LM";
+  row["dp"] = "8";
+  row["pp"] = "2";
+  row["vpp"] = "1";
+  row["layers"] = "8";
+  row["pp_layout"] = "Et*2|(tt|)*2ttmL";
+  row["flags"] = "transformer-impl=transformer_engine;swiglu";
+  row["global_batch"] = "256";
+  const RunOrReason result = run_of(row);
+  ASSERT_TRUE(result.run) << result.reason;
+  EXPECT_EQ(result.run->job.parallelism.virtual_pipeline, 2);
+  EXPECT_EQ(result.run->job.parallelism.stage_layers, (std::vector<int64_t>{2, 2, 2, 2}));
+}
+
+}  // namespace
+}  // namespace mmoe
