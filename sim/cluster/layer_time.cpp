@@ -217,6 +217,8 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
               {s.tokens / static_cast<double>(job_.parallelism.tensor), static_cast<double>(job_.model.num_experts),
                s.hidden_size, 1},
               false);
+  const MoeTrainingConfig& moe = job_.training.moe;
+  if (moe.dispatch != DispatchKind::kDropless) rows_factor = moe.capacity_factor;
   const double rows = s.rows_per_k * k * rows_factor;
   const double rows_per_expert = rows / s.local_experts;
   add_product(work, {rows_per_expert, up * s.expert_hidden_size, s.hidden_size, s.local_experts}, true);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 
+#include "sim/cluster/expert_load.h"
 #include "sim/config/enum_names.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/formulas/model_flops.h"
@@ -60,8 +61,6 @@ struct RankLaw {
   }
 };
 
-double expert_rows_factor(const Job&) { return 1; }
-
 std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const PipelineStages& stages,
                                const std::optional<ElasticLaw>& law, double rows_factor) {
   const std::vector<RankMemory> least = cluster_memory(job, framework, job.elastic.k_min, rows_factor);
@@ -116,7 +115,7 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   ClusterPlan plan;
   plan.job = job;
   plan.framework = framework;
-  plan.rows_factor = expert_rows_factor(job);
+  plan.rows_factor = expert_load_factor(job);
   const std::optional<ElasticLaw> law = law_of(job);
   const PipelineStages stages = pipeline_stages(job, framework);
 

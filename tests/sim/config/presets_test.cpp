@@ -7,6 +7,7 @@
 #include "sim/config/job.h"
 #include "sim/config/json_text.h"
 #include "sim/config/model_preset.h"
+#include "sim/formulas/parameter_counts.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -66,17 +67,25 @@ class ModelPreset : public testing::TestWithParam<ModelSize> {};
 TEST_P(ModelPreset, HasItsParameters) {
   const ModelConfig m = load_model_preset(GetParam().name, "test");
   m.validate("test");
-  const double h = static_cast<double>(m.hidden_size);
-  const double attention = h * static_cast<double>(2 * m.query_size() + 2 * m.kv_size());
-  const double experts = static_cast<double>(m.num_experts) * (3 * h * static_cast<double>(m.expert_hidden_size) + h);
-  const double embeddings = (m.tie_embeddings ? 1 : 2) * h * static_cast<double>(m.vocab_size);
-  const double parameters =
-      static_cast<double>(m.num_layers) * (attention + experts) + embeddings;  // norms: under 1e-4
-  EXPECT_NEAR(parameters / 1e9, GetParam().billions, GetParam().rounding + 1e-4 * GetParam().billions);
+  const ParameterCounts counts = parameter_counts(m);
+  EXPECT_NEAR((counts.total() - counts.multi_token) / 1e9, GetParam().billions, GetParam().rounding);
 }
-constexpr ModelSize kSizes[] = {{"mixtral-8x7b", 46.7, 0.05},  {"mixtral-8x22b", 140.6, 0.05},
-                                {"qwen3-30b-a3b", 30.5, 0.05}, {"qwen3-235b-a22b", 235, 0.5},
-                                {"olmoe-1b-7b", 6.9, 0.05},    {"m-moe-20b", 20.2, 0.05}};
+constexpr ModelSize kSizes[] = {{"mixtral-8x7b", 46.7, 0.05},
+                                {"mixtral-8x22b", 140.6, 0.05},
+                                {"qwen3-30b-a3b", 30.5, 0.05},
+                                {"qwen3-235b-a22b", 235, 0.5},
+                                {"olmoe-1b-7b", 6.9, 0.05},
+                                {"m-moe-20b", 20.2, 0.05},
+                                {"deepseek-v3", 671, 0.5},
+                                {"deepseek-v2", 236, 0.5},
+                                {"deepseek-v2-lite", 15.7, 0.05},
+                                {"kimi-k2", 1026, 1},
+                                {"grok-1", 314, 4},
+                                {"nemotron-4-340b", 341, 0.5},
+                                {"llama3-8b", 8.03, 0.005},
+                                {"llama3-70b", 70.6, 0.05},
+                                {"llama3-405b", 405.9, 0.1},
+                                {"gpt3-175b", 175, 0.5}};
 INSTANTIATE_TEST_SUITE_P(, ModelPreset, testing::ValuesIn(kSizes), [](const auto& row) {
   std::string name = row.param.name;
   std::replace(name.begin(), name.end(), '-', '_');

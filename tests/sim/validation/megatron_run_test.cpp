@@ -9,12 +9,9 @@ namespace {
 
 // The flags begin with "transformer-impl", which tells a run of continuous integration.
 std::map<std::string, std::string> ci_row(const std::string& flags, const std::string& hardware) {
-  auto row = nemo_row();
-  row["framework"] = "Megatron-LM";
-  row["hardware"] = hardware;
-  row["vpp"] = "1";
-  row["dp"] = "4";
-  row["flags"] = flags;
+  std::map<std::string, std::string> row = {
+      {"framework", "Megatron-LM"}, {"hardware", hardware}, {"vpp", "1"}, {"dp", "4"}, {"flags", flags}};
+  row.merge(nemo_row());  // keeps what is there
   return row;
 }
 

@@ -1,0 +1,32 @@
+#pragma once
+// How unevenly tokens spread over experts: the busiest expert-parallel rank decides time and memory.
+
+#include <cstdint>
+#include <vector>
+
+#include "sim/config/job.h"
+
+namespace mmoe {
+
+// Shares of the routed rows by expert; they add up to 1.
+//   zipf s:      the i-th most wanted expert has a share proportional to i^-s
+//   dirichlet a: drawn from a symmetric Dirichlet law of concentration a
+// Which expert is wanted most has nothing to do with where it lies, so places are drawn too.
+std::vector<double> zipf_shares(int64_t num_experts, double exponent);
+
+// Expected rows of the busiest of num_ranks equal groups of experts, over balanced ones, where `shares` lie in random
+// places: the mean of `num_draws` draws from `seed`, and its standard error.
+struct LoadFactor {
+  double mean = 1, standard_error = 0;
+};
+LoadFactor busiest_rank(const std::vector<double>& shares, int64_t num_ranks, int64_t num_draws = 1000,
+                        uint64_t seed = 0);
+LoadFactor busiest_rank_dirichlet(int64_t num_experts, double concentration, int64_t num_ranks,
+                                  int64_t num_draws = 1000, uint64_t seed = 0);
+
+// Of a job's load (training.moe.load). Balanced loads give 1: what routing adds to balance by chance is part of the
+// framework's own constants. A measured load is a JSON file with one number an expert, in their order. Where tokens are
+// dropped or padded every rank works on its capacity, and the factor is 1. Throws ConfigError.
+double expert_load_factor(const Job& job);
+
+}  // namespace mmoe
