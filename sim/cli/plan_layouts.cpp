@@ -56,6 +56,7 @@ std::vector<std::string> row(std::size_t rank, const Simulated& simulated) {
           text(p.zero_stage),
           text(plan.job.training.micro_batch_size),
           recompute_text(plan.job.training.recompute),
+          plan.job.model.num_experts > 0 ? name_of(plan.job.training.moe.dispatcher) : "-",
           in_gib(reserved),
           percent(plan.fit.probability),
           significant(plan.time.step.mean(), 4),
@@ -114,7 +115,7 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
               << '\n';
   } else {
     Table table{.header = {"rank", "tensor", "context", "pipeline", "virtual", "data", "expert", "exp.tensor", "zero",
-                           "micro", "recompute", "GiB", "fits", "step s", "tokens/s", "MFU", "front"},
+                           "micro", "recompute", "dispatch", "GiB", "fits", "step s", "tokens/s", "MFU", "front"},
                 .rows = {}};
     for (std::size_t i = 0; i < shown.size(); ++i) table.add(row(i + 1, shown[i]));
     print_table(table, std::cout);

@@ -65,8 +65,11 @@ struct ModelSize {
 class ModelPreset : public testing::TestWithParam<ModelSize> {};
 
 TEST_P(ModelPreset, HasItsParameters) {
-  const ModelConfig m = load_model_preset(GetParam().name, "test");
-  m.validate("test");
+  const ModelConfig m =
+      parse_job(
+          {{"model", GetParam().name}, {"hardware", {{"device", "h100-sxm-80gb"}}}, {"training", {{"seq_len", 1024}}}},
+          "test", "/")
+          .model;
   const ParameterCounts counts = parameter_counts(m);
   EXPECT_NEAR((counts.total() - counts.multi_token) / 1e9, GetParam().billions, GetParam().rounding);
 }
