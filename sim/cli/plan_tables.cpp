@@ -155,6 +155,17 @@ void print_plan(const json& plan, const Job& job, std::ostream& out) {
   print_laws(plan, out);
   print_run(plan, out);
   print_remedies(plan, out);
+  const json& evidence = plan["evidence"];
+  if (evidence.contains("nearest") && !evidence["nearest"].empty()) {
+    out << "\nNearest measured runs:";
+    for (const json& run : evidence["nearest"]) {
+      out << "\n  " << run["id"].get<std::string>() << " (" << run["framework"].get<std::string>() << ", "
+          << run["device"].get<std::string>() << "): " << run["quantity"].get<std::string>() << " was predicted "
+          << significant(100 * run["error_fraction"].get<double>(), 2) << " % off";
+    }
+    for (const json& what : evidence["outside"]) out << "\n  outside: " << what.get<std::string>();
+    out << '\n';
+  }
   out << "\nCalibration: " << plan["evidence"].value("calibration", "") << ". [..] are 90 % intervals.\n";
 }
 

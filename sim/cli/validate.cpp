@@ -45,10 +45,22 @@ void print_unmodelled(const ValidationReport& report, std::ostream& out) {
 }
 
 Table rows_table(const ValidationReport& report) {
-  Table table{.header = {"id", "stratum", "quantity", "measured", "predicted", "low", "high"}, .rows = {}};
+  Table table{.header = {"id", "stratum", "quantity", "measured", "predicted", "low", "high", "error_fraction"},
+              .rows = {}};
+  if (!report.rows.empty()) {
+    for (const auto& [key, unused] : report.rows.front().job) table.header.push_back(key);
+  }
   for (const ScoredRow& row : report.rows) {
-    table.add({row.id, row.stratum, row.quantity, significant(row.measured, 8), significant(row.predicted, 8),
-               significant(row.low, 8), significant(row.high, 8)});
+    std::vector<std::string> cells = {row.id,
+                                      row.stratum,
+                                      row.quantity,
+                                      significant(row.measured, 8),
+                                      significant(row.predicted, 8),
+                                      significant(row.low, 8),
+                                      significant(row.high, 8),
+                                      row.quantity == kFitsQuantity ? "" : significant(row.error_fraction(), 3)};
+    for (const auto& [key, value] : row.job) cells.push_back(value);
+    table.add(cells);
   }
   return table;
 }

@@ -115,6 +115,8 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   ClusterPlan plan;
   plan.job = job;
   plan.framework = framework;
+  plan.evidence = evidence_for(job);
+  const double widening = plan.evidence.widening;
   plan.rows_factor = expert_load_factor(job);
   const std::optional<ElasticLaw> law = law_of(job);
   const PipelineStages stages = pipeline_stages(job, framework);
@@ -134,17 +136,18 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   plan.peak_allocated = limiting.peak_allocated;
   plan.sum_k =
       law ? law->sum().summary() : DiscreteLaw::certain(job.elastic.k_max * job.model.num_moe_layers()).summary();
-  const double spread = framework.spread_of("peak_reserved_bytes");
+  const double spread = widening * framework.spread_of("peak_reserved_bytes");
   const auto around = [](double value, double sigma) {
     return Interval{value / std::exp(kNormal95 * sigma), value * std::exp(kNormal95 * sigma)};
   };
-  plan.peak_interval = around(limiting.worst.peak_allocated.value, framework.spread_of("peak_allocated_bytes"));
+  plan.peak_interval =
+      around(limiting.worst.peak_allocated.value, widening * framework.spread_of("peak_allocated_bytes"));
   plan.reserved_interval = around(limiting.worst.peak_reserved.value, spread);
 
   // Time.
   plan.time = cluster_time_law(job, framework, plan.rows_factor);
   const double step = plan.time.step.mean();
-  plan.step_interval = around(step, framework.spread_of("step_seconds"));
+  plan.step_interval = around(step, widening * framework.spread_of("step_seconds"));
   const auto devices = static_cast<double>(job.hardware.num_devices);
   const double tokens = static_cast<double>(job.training.global_batch_size) * static_cast<double>(job.training.seq_len);
   plan.tokens_per_second_per_device = tokens / step / devices;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sim/cluster/memory_model.h"
+#include "sim/evidence/evidence.h"
 #include "sim/plan/cluster_time_law.h"
 #include "sim/plan/simulate.h"
 #include "sim/run/run_estimate.h"
@@ -31,6 +32,7 @@ struct ClusterPlan {
   ClusterTimeLaw time;
   double tokens_per_second_per_device = 0, model_flops_utilization = 0;
   FlopsPerSecond model_flops_per_device;
+  Evidence evidence;
   std::optional<RunEstimate> run;  // where training.tokens is given
 };
 

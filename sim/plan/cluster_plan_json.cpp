@@ -118,12 +118,23 @@ nlohmann::json to_json(const ClusterPlan& plan) {
   const auto fitted = plan.framework.fitted_to.find("time");
   const std::string source = fitted == plan.framework.fitted_to.end() || fitted->second.empty()
                                  ? "not fitted to measurements: typical values"
-                                 : "fitted to " + fitted->second;
+                                 : "from " + fitted->second;
+  nlohmann::json nearest = nlohmann::json::array();
+  for (const MeasuredNeighbour& run : plan.evidence.nearest) {
+    nearest.push_back({{"id", run.id},
+                       {"framework", run.framework},
+                       {"device", run.device},
+                       {"quantity", run.quantity},
+                       {"error_fraction", run.error_fraction},
+                       {"distance", run.distance}});
+  }
   return {{"fits", plan.fit.verdict == FitVerdict::kFits},
           {"fit", fit_json(plan)},
           {"evidence",
            {{"calibration", plan.framework.name + " on " + plan.job.hardware.device + ", " + source},
-            {"nearest", nlohmann::json::array()}}},
+            {"nearest", nearest},
+            {"outside", plan.evidence.outside},
+            {"interval_widening", plan.evidence.widening}}},
           {"memory", memory_json(plan)},
           {"throughput", throughput_json(plan)},
           {"elastic",

@@ -4,6 +4,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mmoe {
@@ -14,6 +15,7 @@ struct ScoredRow {
   double measured = 0, predicted = 0;
   double low = 0, high = 0;  // 90 % interval of the prediction
   std::string stratum;
+  std::vector<std::pair<std::string, std::string>> job = {};  // its main keys, for tables
   double error_fraction() const { return predicted / measured - 1; }
 };
 

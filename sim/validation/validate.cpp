@@ -5,6 +5,7 @@
 
 #include "sim/cluster/memory_model.h"
 #include "sim/cluster/step_time.h"
+#include "sim/config/enum_names.h"
 #include "sim/formulas/model_flops.h"
 #include "sim/plan/fit_probability.h"
 #include "sim/units/errors.h"
@@ -14,11 +15,22 @@ namespace {
 
 constexpr double kNormal95 = 1.645;
 
+std::vector<std::pair<std::string, std::string>> job_columns(const Job& job) {
+  const auto text = [](int64_t value) { return std::to_string(value); };
+  return {{"framework", job.training.framework},           {"device", job.hardware.device},
+          {"num_devices", text(job.hardware.num_devices)}, {"hidden_size", text(job.model.hidden_size)},
+          {"num_layers", text(job.model.num_layers)},      {"num_experts", text(job.model.num_experts)},
+          {"seq_len", text(job.training.seq_len)},         {"precision", name_of(job.training.precision)},
+          {"tensor", text(job.parallelism.tensor)},        {"pipeline", text(job.parallelism.pipeline)},
+          {"expert", text(job.parallelism.expert)},        {"context", text(job.parallelism.context)}};
+}
+
 void add_row(ValidationReport& report, const MeasuredRun& run, const Framework& framework, const char* quantity,
              const std::optional<double>& measured, double predicted) {
   if (!measured || *measured <= 0) return;
   const double factor = std::exp(kNormal95 * framework.spread_of(quantity));
-  report.rows.push_back({run.id, quantity, *measured, predicted, predicted / factor, predicted * factor, run.stratum});
+  report.rows.push_back({run.id, quantity, *measured, predicted, predicted / factor, predicted * factor, run.stratum,
+                         job_columns(run.job)});
 }
 
 }  // namespace
@@ -85,8 +97,8 @@ ValidationReport validate_table(const CsvTable& table, const std::string& framew
       add_row(report, run, framework, "peak_reserved_bytes", run.peak_reserved_bytes, predicted.peak_reserved_bytes);
       add_row(report, run, framework, "static_bytes", run.static_bytes, predicted.static_bytes);
       if (run.fits) {
-        report.rows.push_back(
-            {run.id, kFitsQuantity, *run.fits ? 1.0 : 0.0, predicted.fit_probability, 0, 1, run.stratum});
+        report.rows.push_back({run.id, kFitsQuantity, *run.fits ? 1.0 : 0.0, predicted.fit_probability, 0, 1,
+                               run.stratum, job_columns(run.job)});
       }
     } catch (const ConfigError& error) {
       report.unmodelled.push_back({run.id, error.what()});
