@@ -2,11 +2,14 @@
 
 #include "sim/plan/simulate.h"
 
+#include "profiles/store/atomic_file.h"
 #include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
 #include "sim/cli/plan_json.h"
 #include "sim/cli/plan_tables.h"
 #include "sim/cli/sweep.h"
+#include "sim/plan/cluster_plan.h"
+#include "sim/plan/schedule_trace.h"
 
 namespace mmoe {
 namespace {
@@ -39,6 +42,13 @@ ExitCode sweep(const Flags& flags) {
   return ExitCode::kDone;
 }
 
+void write_trace(const Flags& flags, const Job& job) {
+  if (!is_cluster_job(job)) throw ConfigError("--trace is for jobs on several devices: one device has no schedule");
+  const Framework framework =
+      load_framework(job.training.framework, job.hardware.spec, job.where + ": training.framework");
+  write_file_atomically(flags.get("trace"), schedule_trace(job, framework).dump() + "\n");
+}
+
 }  // namespace
 
 ExitCode simulate_command(const std::vector<std::string>& arguments) {
@@ -51,6 +61,8 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
   command.options.add_options()("sweep", po::value<std::vector<std::string>>()->composing()->value_name("KEY=A,B,C"),
                                 "a table over values of one key; given again: over all combinations")(
       "csv", po::bool_switch(), "print the table of --sweep as CSV, in bytes and seconds")(
+      "trace", po::value<std::string>()->value_name("FILE"),
+      "write the predicted schedule for chrome://tracing or Perfetto (several devices)")(
       "print-config", po::bool_switch(), "print the job as it was understood, as a job file, and stop");
   const Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
@@ -65,6 +77,7 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
     return ExitCode::kDone;
   }
   const nlohmann::json plan = plan_json(flags, job);
+  if (flags.has("trace")) write_trace(flags, job);
   if (flags.json()) {
     std::cout << plan.dump(2) << '\n';
   } else {

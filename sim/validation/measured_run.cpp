@@ -81,7 +81,7 @@ std::string framework_of(const CsvRow& row, const std::string& device, double de
   if (contains(name, "automodel") || contains(name, "torchtitan")) return "torch_fsdp";
   if (contains(name, "nemo")) return "nemo";
   if (contains(name, "0.14")) return "megatron_core_0_14";
-  if (contains(flags, "transformer-impl")) return "megatron_core";
+  if (contains(flags, "transformer-impl")) return "megatron_core_ci";
   if (contains(name, "zero-3")) return "torch_fsdp";
   if (contains(name, "fsdp") || contains(name, "tp + ep") || contains(name, "mcore")) return "megatron_core_bench";
   if (contains(name, "megatron-lm") && device.starts_with("a100")) return "megatron_lm";
@@ -268,7 +268,7 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   if (contains(routing, "cf=1") || contains(routing, "token-drop")) training["moe"] = {{"dispatch", "capacity"}};
   nlohmann::json options = nlohmann::json::array();
   bool tied = contains(row.text("flags"), "tied_embeddings");
-  if (framework == "megatron_core_0_14" || framework == "megatron_core") {
+  if (framework == "megatron_core_0_14" || framework == "megatron_core" || framework == "megatron_core_ci") {
     MegatronRun megatron{row, framework, model, parallelism, training, run};
     const std::string reason = read_megatron_flags(megatron);
     if (!reason.empty()) throw Unmodelled(reason);
