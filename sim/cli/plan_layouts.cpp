@@ -72,16 +72,18 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
       load_framework(flags.has("calibration") ? flags.get("calibration") : job.training.framework, job.hardware.spec,
                      flags.has("calibration") ? "--calibration" : job.where + ": training.framework");
   LayoutSearchOptions options;
-  options.top = std::max(1, flags.get<int>("top"));
+  const auto top = static_cast<std::size_t>(std::max(1, flags.get<int>("top")));
+  options.top = 2 * static_cast<int64_t>(top);  // some may fail the full simulation
   options.confidence = flags.get<double>("confidence");
   const LayoutSearchResult result = search_layouts(job, framework, options);
   std::vector<Simulated> shown;
   for (const LayoutCandidate& candidate : result.candidates) {
+    if (shown.size() == top) break;
     Simulated simulated{candidate, simulate_cluster(with_layout(job, candidate), framework), false};
     simulated.on_front = std::any_of(result.front.begin(), result.front.end(), [&](const LayoutCandidate& other) {
       return other.step_seconds == candidate.step_seconds && other.peak_bytes == candidate.peak_bytes;
     });
-    shown.push_back(std::move(simulated));
+    if (simulated.plan.fit.probability >= options.confidence) shown.push_back(std::move(simulated));
   }
   std::stable_sort(shown.begin(), shown.end(), [](const Simulated& a, const Simulated& b) {
     return a.plan.time.step.mean() < b.plan.time.step.mean();

@@ -296,13 +296,19 @@ double LayerTimes::host_of_tensor_ranks() const {
   return time_.host_per_tensor_rank * std::pow(static_cast<double>(tensor_.size - 1), time_.host_tensor_exponent);
 }
 
-LayerSeconds LayerTimes::dense_layer() const {
+// Norms, residuals and attention: what dense and MoE layers have in common.
+LayerTimes::Work LayerTimes::attention_half() const {
   Work work;
   work.norm =
       time_.elementwise_factor * kNormAndResidual * kElement * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
   work.add_elementwise(work.norm, time_.elementwise_backward_factor);
   add_attention_block(work);
   add_tensor_block(work);
+  return work;
+}
+
+LayerSeconds LayerTimes::dense_layer() const {
+  Work work = attention_half();
   add_mlp(work, shapes_.dense_hidden_size);
   add_tensor_block(work);
   add_accumulation(work, dense_weights_.total());
@@ -310,12 +316,7 @@ LayerSeconds LayerTimes::dense_layer() const {
 }
 
 LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
-  Work work;
-  work.norm =
-      time_.elementwise_factor * kNormAndResidual * kElement * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
-  work.add_elementwise(work.norm, time_.elementwise_backward_factor);
-  add_attention_block(work);
-  add_tensor_block(work);
+  Work work = attention_half();
   const double before = total(work.forward);
   if (shapes_.shared_expert_hidden_size > 0) {
     add_mlp(work, shapes_.shared_expert_hidden_size);

@@ -58,6 +58,7 @@ class LayerTimes {
   struct Work;
   double product_seconds(const Product& product, Precision precision, bool grouped) const;
   void add_product(Work& work, const Product& product, bool grouped, double efficiency = 1) const;
+  Work attention_half() const;
   void add_attention_block(Work& work) const;
   void add_mlp(Work& work, double width) const;
   void add_tensor_block(Work& work) const;

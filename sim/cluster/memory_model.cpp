@@ -242,7 +242,9 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
     result.moment = last_is_moe ? "backward of a MoE layer" : "backward of a dense layer";
   }
   result.peak_allocated = result.held.total() + result.activations + result.logits + result.transient;
-  result.peak_reserved = result.peak_allocated;
+  // Short-lived tensors that are not modelled one by one leave holes; expandable segments give them back.
+  const bool holes = job_.hardware.allocator == AllocatorKind::kDefault;
+  result.peak_reserved = result.peak_allocated * (1 + (holes ? memory_.reserved_excess : 0));
   return result;
 }
 

@@ -1,10 +1,13 @@
 #include "sim/framework/framework.h"
 
+#include <algorithm>
 #include <array>
 
 #include "sim/config/device_file.h"
 #include "sim/config/json_reader.h"
 #include "sim/config/model_preset.h"
+#include "sim/units/errors.h"
+#include "sim/units/nearest.h"
 
 namespace mmoe {
 namespace {
@@ -85,6 +88,16 @@ void read_framework(const std::string& framework, const DeviceSpec& device, cons
 double Framework::spread_of(const std::string& quantity) const {
   const auto found = spread.find(quantity);
   return found == spread.end() ? kUnknownSpread : found->second;
+}
+
+void Framework::check_options(const std::vector<std::string>& chosen, const std::string& where) const {
+  for (const std::string& option : chosen) {
+    if (std::find(options.begin(), options.end(), option) != options.end()) continue;
+    const std::string guess = nearest(option, options);
+    throw ConfigError(where + ": training.options names \"" + option + "\", which " + name + " does not have; " +
+                      (guess.empty() ? "" : "did you mean \"" + guess + "\"? ") +
+                      (options.empty() ? "it has none" : "it has " + join(options)));
+  }
 }
 
 Framework load_framework(const std::string& framework, const DeviceSpec& device, const std::string& where) {

@@ -30,6 +30,9 @@ struct Framework {
   std::map<std::string, std::string> fitted_to;  // by section: which measurements
 
   double spread_of(const std::string& quantity) const;
+
+  // Throws ConfigError for a word of `chosen` (training.options) that is none of `options`.
+  void check_options(const std::vector<std::string>& chosen, const std::string& where) const;
 };
 
 // A preset's name or a file's path, with the numbers that hold on `device`. Throws ConfigError; `where` names the key

@@ -28,8 +28,9 @@ struct MemoryConventions {
   double embedding_gradient_bytes = 0;  // of each weight of the embedding while its gradient is made
   double backward_work_factor = 1;      // tensors of a dense layer's backward pass over the gradient of its activation
   double pending_gathers = 0;           // gathered inputs a layer in flight that wait for transfers inside a node
-  double constant_bytes = 0;            // all else that does not depend on the job
-  double context_bytes = 1e9;           // outside of the allocator: context, NCCL
+  double reserved_excess = 0.045;  // what the allocator reserves beyond the replay of kept tensors, a share of the peak
+  double constant_bytes = 0;       // all else that does not depend on the job
+  double context_bytes = 1e9;      // outside of the allocator: context, NCCL
 };
 
 inline constexpr std::array kMemoryConventionDefinitions = std::to_array<NumberDefinition<MemoryConventions>>({
@@ -52,6 +53,7 @@ inline constexpr std::array kMemoryConventionDefinitions = std::to_array<NumberD
     {"embedding_gradient_bytes", &MemoryConventions::embedding_gradient_bytes, 0, 10, "bytes of an embedding weight"},
     {"backward_work_factor", &MemoryConventions::backward_work_factor, 0.5, 12, "tensors of a dense backward pass"},
     {"pending_gathers", &MemoryConventions::pending_gathers, 0, 4, "gathered inputs that wait, a layer in flight"},
+    {"reserved_excess", &MemoryConventions::reserved_excess, 0, 0.5, "reserved beyond allocated, a share"},
     {"constant_bytes", &MemoryConventions::constant_bytes, 0, 8e9, "what does not depend on the job"},
     {"context_bytes", &MemoryConventions::context_bytes, 0, 2e10, "device memory outside of the allocator"},
 });

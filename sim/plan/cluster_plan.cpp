@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "sim/cluster/expert_load.h"
+#include "sim/cluster/reserved_memory.h"
 #include "sim/config/enum_names.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/formulas/model_flops.h"
@@ -112,6 +113,7 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
                       " chunks of " + std::to_string(job.num_micro_batches()) +
                       " micro-batches; use 1F1B, or interleaved with as many micro-batches as pipeline ranks or more");
   }
+  framework.check_options(job.training.options, job.where);
   ClusterPlan plan;
   plan.job = job;
   plan.framework = framework;
@@ -122,7 +124,7 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   const PipelineStages stages = pipeline_stages(job, framework);
 
   // Memory.
-  const std::vector<RankLaw> laws = rank_laws(job, framework, stages, law, plan.rows_factor);
+  std::vector<RankLaw> laws = rank_laws(job, framework, stages, law, plan.rows_factor);
   double highest = -1;
   for (std::size_t rank = 0; rank < laws.size(); ++rank) {
     const RankMemory worst = cluster_memory(job, framework, largest_k(job, laws[rank]), plan.rows_factor)[rank];
@@ -132,6 +134,14 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
     highest = worst.peak_reserved.value;
     plan.limiting_rank = static_cast<int64_t>(rank);
   }
+  // The holes between kept tensors, of the rank that decides.
+  RankMemory& decides = plan.ranks[static_cast<std::size_t>(plan.limiting_rank)].worst;
+  const auto limiting_rank = static_cast<std::size_t>(plan.limiting_rank);
+  const double fragmentation =
+      replay_rank(job, framework, plan.limiting_rank, largest_k(job, laws[limiting_rank]), plan.rows_factor)
+          .fragmentation();
+  decides.peak_reserved = decides.peak_reserved * fragmentation;
+  laws[limiting_rank].reserved_factor *= fragmentation;
   const RankReport& limiting = plan.ranks[static_cast<std::size_t>(plan.limiting_rank)];
   plan.peak_allocated = limiting.peak_allocated;
   plan.sum_k =

@@ -58,17 +58,7 @@ double pipeline_seconds(const PipelineTimes& times, const std::vector<std::vecto
       const int chosen = drawn[static_cast<std::size_t>(chunk.first_moe_layer + layer)];
       work.add(times.by_k[static_cast<std::size_t>(chosen - times.k_min)], 1);
     }
-    const ChunkSeconds sum = joined(work, times.time);
-    switch (pass.kind) {
-      case PassKind::kForward:
-        return sum.forward;
-      case PassKind::kBackward:
-        return sum.backward();
-      case PassKind::kBackwardInput:
-        return sum.backward_input;
-      default:
-        return sum.backward_weight;
-    }
+    return joined(work, times.time).of(pass.kind);
   });
   return simulate_pipeline(times.passes, seconds, times.transfers).total.value;
 }

@@ -12,17 +12,7 @@ nlohmann::json schedule_trace(const Job& job, const Framework& framework) {
   const PipelinePasses passes = pipeline_passes(pipeline_shape(job));
   const Transfers transfers = model.transfers();
   const std::vector<Seconds> seconds = pass_table(passes, [&](int64_t rank, const Pass& pass) {
-    const ChunkSeconds& chunk = chunks[static_cast<std::size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)];
-    switch (pass.kind) {
-      case PassKind::kForward:
-        return chunk.forward;
-      case PassKind::kBackward:
-        return chunk.backward();
-      case PassKind::kBackwardInput:
-        return chunk.backward_input;
-      default:
-        return chunk.backward_weight;
-    }
+    return chunks[static_cast<std::size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)].of(pass.kind);
   });
   return chrome_trace_json(passes, simulate_pipeline(passes, seconds, transfers), transfers);
 }

@@ -14,6 +14,19 @@ struct ChunkSeconds {
   Seconds forward, backward_input, backward_weight;
   Seconds backward() const { return backward_input + backward_weight; }
   Seconds total() const { return forward + backward_input + backward_weight; }
+  Seconds of(PassKind kind) const {
+    switch (kind) {
+      case PassKind::kForward:
+        return forward;
+      case PassKind::kBackward:
+        return backward();
+      case PassKind::kBackwardInput:
+        return backward_input;
+      case PassKind::kBackwardWeight:
+        break;
+    }
+    return backward_weight;
+  }
 };
 
 // Equal stages and micro-batches, transfers for nothing; `rank` is the time of all chunks of a rank together, f, b and

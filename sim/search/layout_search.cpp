@@ -249,6 +249,7 @@ Job with_layout(const Job& job, const LayoutCandidate& candidate) {
 }
 
 LayoutSearchResult search_layouts(const Job& job, const Framework& framework, const LayoutSearchOptions& options) {
+  framework.check_options(job.training.options, job.where);
   const auto begin = std::chrono::steady_clock::now();
   const LayoutSpace space(job);
   const ExpertsOfLaw experts = experts_of_law(job);

@@ -10,8 +10,9 @@
 
 namespace mmoe {
 
-// One layout that fits. Time and memory are those of the fast evaluation; a search ranks by them, and the full
-// simulation (sim/plan/cluster_plan.h) agrees within 1 %.
+// One layout that fits. Time and memory are those of the fast evaluation; a search ranks by them. The full simulation
+// (sim/plan/cluster_plan.h) agrees within 1 % where k is not drawn; what it adds is the waiting for uneven draws and the
+// holes that a replay of the allocator finds.
 struct LayoutCandidate {
   ParallelismConfig parallelism;
   int64_t micro_batch_size = 1;

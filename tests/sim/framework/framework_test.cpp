@@ -37,6 +37,17 @@ TEST(Framework, FilesBuildOnOthersAndDevicesOverride) {
   EXPECT_EQ(h100.stage_cut, StageCut::kCost);  // of nanotron
 }
 
+TEST(Framework, OptionsThatItDoesNotHaveAreNamed) {
+  const Framework framework = load_framework("megatron_core", load_device("h100-sxm-80gb", ""), "test");
+  EXPECT_NO_THROW(framework.check_options({"grouped_gemm"}, "job.json"));
+  try {
+    framework.check_options({"group_gemm"}, "job.json");
+    FAIL() << "accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("did you mean \"grouped_gemm\""), std::string::npos) << error.what();
+  }
+}
+
 TEST(Framework, MistakesNameFileAndKey) {
   const DeviceSpec device = load_device("h100-sxm-80gb", "");
   const auto message = [&](const std::string& text) {

@@ -48,18 +48,7 @@ inline Transfers random_transfers(const PipelineShape& shape, TransferMode mode,
 // Equal micro-batches: the seconds of every pass from those of its chunk.
 inline std::vector<Seconds> pass_seconds(const PipelinePasses& passes, const std::vector<ChunkSeconds>& chunks) {
   return pass_table(passes, [&](int64_t rank, const Pass& pass) {
-    const ChunkSeconds& chunk = chunks[static_cast<size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)];
-    switch (pass.kind) {
-      case PassKind::kForward:
-        return chunk.forward;
-      case PassKind::kBackward:
-        return chunk.backward();
-      case PassKind::kBackwardInput:
-        return chunk.backward_input;
-      case PassKind::kBackwardWeight:
-        break;
-    }
-    return chunk.backward_weight;
+    return chunks[static_cast<size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)].of(pass.kind);
   });
 }
 
