@@ -99,7 +99,7 @@ void print_remedies(const json& plan, std::ostream& out) {
   const json& remedies = plan["fit"]["remedies"];
   if (plan["fits"] == true) return;
   if (remedies.empty()) {
-    out << "\nNo single change of recompute or micro-batch size makes it fit.\n";
+    out << "\nNo single change makes it fit; mmoe plan searches combinations.\n";
     return;
   }
   out << "\nWhat makes it fit, cheapest first\n";

@@ -11,7 +11,7 @@
 #include "sim/config/model_preset.h"
 #include "sim/formulas/model_flops.h"
 #include "sim/units/errors.h"
-#include "sim/validation/framework_flags.h"
+#include "sim/validation/run_flags.h"
 #include "sim/validation/megatron_run.h"
 
 namespace mmoe {

@@ -4,7 +4,7 @@
 #include <cctype>
 #include <cstdio>
 
-#include "sim/validation/framework_flags.h"
+#include "sim/validation/run_flags.h"
 
 namespace mmoe {
 namespace {

@@ -1,4 +1,4 @@
-#include "sim/validation/framework_flags.h"
+#include "sim/validation/run_flags.h"
 
 #include <cstdlib>
 #include <sstream>
