@@ -104,8 +104,9 @@ def test_each_planning_command_has_help_with_an_example(command):
 def test_mmoe_links_no_libtorch():
     if shutil.which("ldd") is None:
         pytest.skip("ldd is not there")
-    libraries = subprocess.run(["ldd", program_folder() / "mmoe"], capture_output=True, text=True, check=True).stdout
-    assert "torch" not in libraries and "c10" not in libraries and "cuda" not in libraries
+    listed = subprocess.run(["ldd", program_folder() / "mmoe"], capture_output=True, text=True, check=True).stdout
+    libraries = [line.split()[0] for line in listed.splitlines()]  # addresses beside them are random
+    assert not any(word in library for library in libraries for word in ("torch", "c10", "cuda"))
 
 
 def test_trainer_commands_say_when_the_trainer_is_missing(tmp_path):
