@@ -74,13 +74,13 @@ PipelineStages pipeline_stages(const Job& job, const Framework& framework) {
   }
   int64_t layer = 0;
   for (int64_t chunk = 0; chunk < p * v; ++chunk) {
-    StageChunk& held = stages[chunk % p][chunk / p];
+    StageChunk& held = stages[parallelism.rank_of_chunk(chunk)][chunk / p];
     const int64_t even = job.model.num_layers / (p * v) + (chunk < job.model.num_layers % (p * v) ? 1 : 0);
     held = {layer, lengths.empty() ? even : lengths[chunk], false, false};
     layer += held.num_layers;
   }
   stages.front().front().embedding = true;
-  stages.back().back().head = true;
+  stages[parallelism.rank_of_chunk(p * v - 1)].back().head = true;
   return stages;
 }
 

@@ -10,6 +10,17 @@ constexpr double kWeightBytes = 2;  // as gathered: compute precision
 
 double gradient_bytes(const Job& job) { return job.training.gradient_precision == Precision::kFp32 ? 4 : 2; }
 
+// In closed form; the V-shaped zero-bubble schedule, which has none, is played.
+Seconds pipeline_seconds(const PipelineShape& shape, const std::vector<ChunkSeconds>& chunks,
+                         const Transfers& transfers) {
+  if (!shape.is_v_shaped()) return uneven_stages_seconds(shape, chunks, transfers);
+  const PipelinePasses passes = pipeline_passes(shape);
+  const std::vector<Seconds> seconds = pass_table(passes, [&](int64_t rank, const Pass& pass) {
+    return chunks[static_cast<std::size_t>(rank * shape.virtual_pipeline + pass.chunk)].of(pass.kind);
+  });
+  return simulate_pipeline(passes, seconds, transfers).total;
+}
+
 // Weights of one class over their group: what one step transfers, by ZeRO stage (Rajbhandari et al. 2020,
 // arXiv:1910.02054, section 7).
 double data_transfer_seconds(const Job& job, const TimeParameters& time, const Network& network,
@@ -165,7 +176,7 @@ ClusterStepTime StepModel::step(const PipelineStages& stages) const {
   const Job& job = job_;
   const StageSeconds seconds = this->stages(stages);
   const PipelineShape shape = pipeline_shape(job);
-  const double pipeline = uneven_stages_seconds(shape, seconds.chunks, transfers()).value;
+  const double pipeline = pipeline_seconds(shape, seconds.chunks, transfers()).value;
   // The slowest rank.
   const auto v = static_cast<std::size_t>(job.parallelism.virtual_pipeline);
   std::size_t slowest = 0;

@@ -31,6 +31,13 @@ struct ParallelismConfig {
   // Layers of each pipeline chunk, chunk c on rank c mod pipeline; empty: as even as possible, longer ones first.
   std::vector<int64_t> stage_layers;
 
+  // The rank that holds chunk c of the model, from 0: they go round the ranks, or with the V-shaped zero-bubble
+  // schedule (two chunks a rank) down and up again.
+  int64_t rank_of_chunk(int64_t chunk) const {
+    const bool back = schedule == PipelineSchedule::kZeroBubble && virtual_pipeline == 2 && chunk >= pipeline;
+    return back ? 2 * pipeline - 1 - chunk : chunk % pipeline;
+  }
+
   int64_t data(const HardwareConfig& hardware) const { return hardware.num_devices / (tensor * pipeline * context); }
   int64_t expert_data(const HardwareConfig& hardware) const {
     return hardware.num_devices / (expert * expert_tensor * pipeline);

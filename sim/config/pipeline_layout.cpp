@@ -11,7 +11,7 @@ std::vector<std::vector<int64_t>> layers_by_pipeline_rank(const ModelConfig& mod
     const int64_t length = parallelism.stage_layers.empty()
                                ? model.num_layers / chunks + (chunk < model.num_layers % chunks ? 1 : 0)
                                : parallelism.stage_layers[static_cast<std::size_t>(chunk)];
-    auto& rank = ranks[static_cast<std::size_t>(chunk % parallelism.pipeline)];
+    auto& rank = ranks[static_cast<std::size_t>(parallelism.rank_of_chunk(chunk))];
     for (int64_t i = 0; i < length; ++i) rank.push_back(layer++);
   }
   return ranks;

@@ -18,6 +18,7 @@
 namespace mmoe {
 namespace {
 
+constexpr int64_t kMostPipelineRanks = 512;  // of sim/schedule's closed forms
 constexpr int64_t kDefaultHorizonSteps = 1000;
 constexpr double kConfidence = 0.99;
 constexpr double kNormal95 = 1.645;  // the normal law's 95 % quantile
@@ -114,6 +115,11 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
                       " micro-batches; use 1F1B, or interleaved with as many micro-batches as pipeline ranks or more");
   }
   framework.check_options(job.training.options, job.where);
+  if (job.parallelism.pipeline > kMostPipelineRanks) {
+    throw ConfigError(job.where + ": parallelism.pipeline = " + std::to_string(job.parallelism.pipeline) +
+                      " is above " + std::to_string(kMostPipelineRanks) +
+                      ", which no schedule is worked out for; use fewer ranks");
+  }
   ClusterPlan plan;
   plan.job = job;
   plan.framework = framework;

@@ -110,7 +110,7 @@ std::vector<LayoutShape> LayoutSpace::shapes() const {
 std::vector<int64_t> LayoutSpace::virtual_pipelines(int64_t pipeline) const {
   if (virtual_given_) return {job_.parallelism.virtual_pipeline};
   std::vector<int64_t> list = {1};
-  if (pipeline == 1 || (schedule_given_ && job_.parallelism.schedule == PipelineSchedule::kOneForwardOneBackward)) {
+  if (pipeline == 1 || (schedule_given_ && job_.parallelism.schedule != PipelineSchedule::kInterleaved)) {
     return list;
   }
   // Chunks of equal length: others interleave no better.

@@ -11,8 +11,8 @@
 #include "sim/config/model_preset.h"
 #include "sim/formulas/model_flops.h"
 #include "sim/units/errors.h"
-#include "sim/validation/run_flags.h"
 #include "sim/validation/megatron_run.h"
+#include "sim/validation/run_flags.h"
 
 namespace mmoe {
 namespace {
@@ -151,6 +151,9 @@ std::optional<int64_t> leading_dense(const std::string& pattern) {
   return std::nullopt;
 }
 
+// Above any cluster and any batch in samples; products of three stay below 2^63.
+constexpr int64_t kLargestCount = 1 << 20;
+
 struct Unmodelled : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -158,10 +161,12 @@ struct Unmodelled : std::runtime_error {
 nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   const nlohmann::json preset = published_architecture(row.text("model"));
   const auto required = [](std::optional<int64_t> value, const char* what) {
-    if (!value || *value <= 0) throw Unmodelled(std::string(what) + " missing");
+    if (!value || *value <= 0 || *value > kLargestCount) throw Unmodelled(std::string(what) + " missing");
     return *value;
   };
-  const auto degree = [&](const char* column) { return std::max<int64_t>(1, row.integer(column).value_or(1)); };
+  const auto degree = [&](const char* column) {
+    return std::clamp<int64_t>(row.integer(column).value_or(1), 1, kLargestCount);
+  };
   const std::string device = device_of(row.text("hardware"));
   if (device.empty())
     throw Unmodelled("no device file for " + (row.text("hardware").empty() ? "a blank" : row.text("hardware")));
@@ -176,8 +181,15 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   const int64_t seq_len = required(row.integer("seq"), "sequence length");
   const int64_t tensor = degree("tp"), pipeline = degree("pp"), context = degree("cp");
   const int64_t virtual_pipeline = degree("vpp");
-  std::optional<int64_t> data = row.integer("dp");
-  std::optional<int64_t> devices = row.integer("n_gpus");
+  // None where the column is empty; what is no count of at least 1 is a fault of the table.
+  const auto count = [&](const char* column) {
+    const std::optional<int64_t> value = row.integer(column);
+    if (value && (*value < 1 || *value > kLargestCount))
+      throw Unmodelled(std::string(column) + " is no possible number");
+    return value;
+  };
+  std::optional<int64_t> data = count("dp");
+  std::optional<int64_t> devices = count("n_gpus");
   if (row.text("tp").empty()) throw Unmodelled("layout missing");
   if (experts > 0 && row.text("pp").empty()) throw Unmodelled("layout missing");
   if (!devices && data) devices = *data * tensor * pipeline * context;
@@ -185,7 +197,7 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   if (*devices % (tensor * pipeline * context) != 0) throw Unmodelled("devices are no multiple of the layout");
   if (!data) data = *devices / (tensor * pipeline * context);
   const int64_t micro_batch = degree("micro_batch");
-  int64_t global_batch = row.integer("global_batch").value_or(0);
+  int64_t global_batch = count("global_batch").value_or(0);
   if (global_batch == 0) throw Unmodelled("global batch missing");
   // A batch that the named replicas cannot divide: the run had fewer of them.
   if (global_batch % (micro_batch * *data) != 0)
@@ -236,7 +248,7 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   }
 
   const int64_t expert = experts > 1 ? degree("ep") : 1;
-  int64_t expert_tensor = row.integer("etp").value_or(0);
+  int64_t expert_tensor = count("etp").value_or(0);
   if (experts <= 1) expert_tensor = 1;
   const int64_t per_stage = *devices / pipeline;
   // The frameworks' default is the attention's tensor parallel size; where that cannot divide the ranks it was 1.

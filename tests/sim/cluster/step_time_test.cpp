@@ -21,6 +21,16 @@ TEST(ClusterStepTime, PartsAreNotNegative) {
   EXPECT_GT(total(time.micro_batches), 0);
 }
 
+// Zero-bubble schedules wait less; the V-shaped one is played, not worked out in closed form.
+TEST(ClusterStepTime, ZeroBubbleSchedulesWaitLess) {
+  const Overrides plain = {{"parallelism.pipeline", "4"}};
+  const Overrides split = {{"parallelism.pipeline", "4"}, {"parallelism.schedule", "zero_bubble"}};
+  const Overrides vee = {
+      {"parallelism.pipeline", "4"}, {"parallelism.schedule", "zero_bubble"}, {"parallelism.virtual_pipeline", "2"}};
+  EXPECT_LT(step(split), step(plain));
+  EXPECT_LT(step(vee), step(plain));
+}
+
 TEST(ClusterStepTime, ASlowerNetworkIsNeverFaster) {
   Job job = example_cluster_job();
   const Framework framework = framework_of(job);

@@ -56,6 +56,10 @@ TEST(MeasuredRun, WhatCannotBeModelledHasAReason) {
   EXPECT_NE(reason("notes", "LoRA fine-tuning").find("fine-tuning"), std::string::npos);
   EXPECT_NE(reason("tp", "").find("layout"), std::string::npos);
   EXPECT_NE(reason("tp", "3").find("layout"), std::string::npos);
+  for (const char* column : {"dp", "n_gpus", "global_batch"}) {
+    EXPECT_NE(reason(column, "0").find(column), std::string::npos);
+    EXPECT_NE(reason(column, "-8").find(column), std::string::npos);
+  }
 }
 
 TEST(MeasuredRun, MegatronFlagsAreRead) {
