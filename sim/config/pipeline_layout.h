@@ -11,7 +11,7 @@ namespace mmoe {
 
 // The layers of each pipeline rank, in order. Layers are cut into pipeline x virtual_pipeline chunks: as
 // parallelism.stage_layers says, else of equal length, the first ones one layer longer where that does not divide.
-// Chunk c belongs to rank c mod pipeline.
+// Chunk c belongs to parallelism.rank_of_chunk(c).
 std::vector<std::vector<int64_t>> layers_by_pipeline_rank(const ModelConfig& model,
                                                           const ParallelismConfig& parallelism);
 

@@ -39,6 +39,14 @@ TEST(Stages, ATiedHeadOnAnotherRankIsACopy) {
   EXPECT_LT(all_ranks(one).total(), all_ranks(untied).total());
 }
 
+TEST(Stages, TheVShapedScheduleEndsWhereItBegan) {
+  const Job job = example_cluster_job({{"parallelism.schedule", "zero_bubble"}, {"parallelism.virtual_pipeline", "2"}});
+  const PipelineStages stages = pipeline_stages(job, framework_of(job));
+  EXPECT_EQ(stages[0][1].first_layer, 6);
+  EXPECT_TRUE(stages[0][0].embedding && stages[0][1].head);
+  EXPECT_FALSE(stages[1][1].head);
+}
+
 TEST(Stages, GivenLengthsAreKept) {
   const Job job = example_cluster_job({{"parallelism.stage_layers", "[5,3]"}});
   const PipelineStages stages = pipeline_stages(job, framework_of(job));
