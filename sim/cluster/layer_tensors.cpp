@@ -23,7 +23,7 @@ class TensorList {
 
 bool dropless(const Job& job) { return job.training.moe.dispatch == DispatchKind::kDropless; }
 
-void add_attention(TensorList& list, const Job& job, const Framework& framework, const RankShapes& s, LayerKind) {
+void add_attention(TensorList& list, const Job& job, const Framework& framework, const RankShapes& s) {
   const ModelConfig& model = job.model;
   const TrainingConfig& training = job.training;
   const bool latent = model.attention == AttentionKind::kLatent;
@@ -83,7 +83,7 @@ std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework
   const double kept_gathered = job.training.has_option("keep_gathered_inputs") ? 2 : framework.memory.gathered_inputs;
   const double gathered = gathers ? kept_gathered / 2 * kElement * s.tokens * s.hidden_size : 0;
   list.add("attention input, gathered", gathered, {"attention"});
-  add_attention(list, job, framework, s, kind);
+  add_attention(list, job, framework, s);
   list.add("dropout mask of attention", mask, {});
   list.add("input of the feed-forward part", hidden, {});
   if (kind == LayerKind::kDense) {

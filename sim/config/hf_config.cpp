@@ -72,14 +72,6 @@ void refuse_what_is_not_modelled(HfReader& hf) {
   if (hf.has("clip_qkv")) hf.refuse("clip_qkv", "is not modelled; take it out if the model is trained without it");
 }
 
-Activation read_activation(HfReader& hf, const std::string& key, const std::string& fallback) {
-  const std::string name = hf.text(key, fallback);
-  if (name == "silu") return Activation::kSwiGlu;
-  if (name == "gelu" || name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::kGelu;
-  if (name == "relu2") return Activation::kSquaredRelu;
-  hf.refuse(key, "is not modelled; silu (SwiGLU), gelu and relu2 are");
-}
-
 void read_attention(HfReader& hf, ModelConfig& model) {
   model.hidden_size = hf.size("hidden_size");
   model.num_layers = hf.size("num_hidden_layers");
@@ -90,7 +82,9 @@ void read_attention(HfReader& hf, ModelConfig& model) {
   model.tie_embeddings = hf.flag("tie_word_embeddings", false);
   model.rope_theta = hf.rope_theta();
   model.rms_norm_eps = hf.number("rms_norm_eps", 1e-6);
-  model.activation = read_activation(hf, "hidden_act", "silu");
+  // These families have a gate beside the up projection, whatever the function.
+  if (hf.text("hidden_act", "silu") != "silu")
+    hf.refuse("hidden_act", "is not modelled with a gate; only silu (SwiGLU) is");
 }
 
 // GPT-2 and GPT-3 shapes: layer norms, biases, learned positions, a feed-forward of 4 hidden sizes.
@@ -103,7 +97,9 @@ void read_gpt2(HfReader& hf, ModelConfig& model) {
   model.max_position_embeddings = hf.size("n_positions", 1024);
   model.tie_embeddings = hf.flag("tie_word_embeddings", true);
   model.rms_norm_eps = hf.number("layer_norm_epsilon", 1e-5);
-  model.activation = read_activation(hf, "activation_function", "gelu_new");
+  const std::string function = hf.text("activation_function", "gelu_new");
+  if (!function.starts_with("gelu")) hf.refuse("activation_function", "is not modelled; gelu is");
+  model.activation = Activation::kGelu;
   model.norm = NormKind::kLayer;
   model.position = PositionKind::kLearned;
   model.linear_bias = true;

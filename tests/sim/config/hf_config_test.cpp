@@ -186,7 +186,7 @@ std::vector<Refusal> refusals() {
           {"alternating_frequency", deepseek(), "moe_layer_freq", 2, "dense layers"},
           {"alternating_step", qwen3_moe(), "decoder_sparse_step", 2, "only dense layers at the start"},
           {"dense_in_the_middle", qwen3_moe(), "mlp_only_layers", {5}, "only dense layers at the start"},
-          {"activation", llama(), "hidden_act", "tanh", "silu"},
+          {"activation", llama(), "hidden_act", "gelu", "silu"},
           {"sliding_window", llama(), "sliding_window", 4096, "causal"},
           {"wrong_type", llama(), "hidden_size", "big", "whole number"}};
 }
