@@ -214,8 +214,8 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   const auto dense = or_preset(row, "ffn", preset, "dense_hidden_size");
   int64_t ffn = dense.value_or(0);
   if (ffn == 0 && experts == 0) ffn = 4 * hidden;
-  // A feed-forward width of four hidden sizes is the shape of models without a gate.
-  const bool gated = ffn != 4 * hidden || experts > 1;
+  // A feed-forward width of four hidden sizes is the shape of models without a gate, but nanotron's are all Llamas.
+  const bool gated = ffn != 4 * hidden || experts > 1 || framework.starts_with("nanotron");
   model["activation"] = gated ? "swiglu" : "gelu";
   if (!gated) {
     model["norm"] = "layer";

@@ -33,6 +33,16 @@ TEST(MeasuredRun, TimesComeFromTokensAndRemarksAreLeftOut) {
   EXPECT_DOUBLE_EQ(*result.run->step_seconds, 128.0 * 8192 / (1000 * 64));
 }
 
+// A width of four hidden sizes has no gate, but under nanotron every model is a Llama.
+TEST(MeasuredRun, NanotronModelsAreGated) {
+  auto row = nemo_row();
+  row.insert_or_assign("ffn", "32768");
+  row.erase("vpp");
+  EXPECT_EQ(run_of(row).run->job.model.activation, Activation::kGelu);
+  row.insert_or_assign("framework", "nanotron 1F1B");
+  EXPECT_EQ(run_of(row).run->job.model.activation, Activation::kSwiGlu);
+}
+
 // The name of a row says nothing that its columns do not.
 TEST(MeasuredRun, IdAndModelNameHaveNoSay) {
   auto row = nemo_row();
