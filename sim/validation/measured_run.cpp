@@ -375,7 +375,7 @@ RunOrReason measured_run(const CsvRow& row) {
     if (run.job.training.framework.starts_with("nanotron") && row.text("status") == "Other")
       return {std::nullopt, "neither ran nor ran out of memory"};
     run.stratum = stratum_of(row, run.job);
-    if (contains(row.text("source"), "2504.14960")) run.convention = FlopsConvention::kCausalAttention;
+    if (run.job.training.framework == "megatron_core_bench") run.convention = FlopsConvention::kCausalAttention;
     const std::string notes = lower(row.text("notes"));
     if (contains(notes, "include recompute") || contains(notes, "incl. recompute") || contains(notes, "hfu")) {
       run.convention = FlopsConvention::kWithRecomputation;
