@@ -11,7 +11,6 @@
 namespace mmoe {
 namespace {
 
-constexpr const char* kWeightsFile = "weights.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 
 SafetensorsDtype dtype_of(const at::Tensor& tensor) {
@@ -49,6 +48,7 @@ void read_tensors(const SafetensorsFile& file, const ParameterStore& parameters,
     }
     at::Tensor view = views[i];
     view.copy_(at::from_blob(const_cast<std::byte*>(stored.data), stored.shape, view.options().device(at::kCPU)));
+    SafetensorsFile::release(stored);
   }
 }
 

@@ -10,6 +10,8 @@
 
 namespace mmoe {
 
+inline constexpr const char* kWeightsFile = "weights.safetensors";  // of a checkpoint, by the names of parameter_specs
+
 // Writes RUN/checkpoints/step_N: weights.safetensors and optimizer.safetensors (accumulate type) and state.json with
 // the resolved job, the step and `extra`. Appears whole or not at all.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_folder, const Job& job, int64_t step,

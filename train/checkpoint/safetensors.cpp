@@ -125,22 +125,41 @@ const SafetensorsView& SafetensorsFile::at(std::string_view name) const {
                     "; the file belongs to another model or is one shard of several");
 }
 
+void SafetensorsFile::release(const SafetensorsView& view) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto start = reinterpret_cast<std::uintptr_t>(view.data);
+  const std::uintptr_t first = (start + page - 1) / page * page, end = (start + view.bytes) / page * page;
+  if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+}
+
 void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsTensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
-  std::vector<const SafetensorsTensor*> order;
-  for (const SafetensorsTensor& tensor : tensors) order.push_back(&tensor);
-  std::sort(order.begin(), order.end(), [](const SafetensorsTensor* a, const SafetensorsTensor* b) {
+  std::vector<ProducedTensor> produced;
+  for (const SafetensorsTensor& tensor : tensors) {
+    const std::optional<std::int64_t> bytes = tensor_bytes(tensor.dtype, tensor.shape);
+    MMOE_CHECK(bytes && (*bytes == 0 || tensor.data != nullptr)) << path << ": shape or data of " << tensor.name;
+    const auto size = static_cast<std::size_t>(*bytes);
+    produced.push_back({tensor.name, tensor.dtype, tensor.shape,
+                        [data = tensor.data, size](const ByteSink& sink) { sink(data, size); }});
+  }
+  write_produced_safetensors(path, produced, metadata);
+}
+
+void write_produced_safetensors(const std::filesystem::path& path, const std::vector<ProducedTensor>& tensors,
+                                const std::map<std::string, std::string>& metadata) {
+  std::vector<const ProducedTensor*> order;
+  for (const ProducedTensor& tensor : tensors) order.push_back(&tensor);
+  std::sort(order.begin(), order.end(), [](const ProducedTensor* a, const ProducedTensor* b) {
     return std::tie(b->dtype, a->name) < std::tie(a->dtype, b->name);
   });
 
   SafetensorsHeader header{{}, metadata};
   std::int64_t end = 0;
   std::unordered_set<std::string_view> names = {"__metadata__"};
-  for (const SafetensorsTensor* tensor : order) {
+  for (const ProducedTensor* tensor : order) {
     MMOE_CHECK(names.insert(tensor->name).second) << path << ": the name is taken: " << tensor->name;
     const std::optional<std::int64_t> bytes = tensor_bytes(tensor->dtype, tensor->shape);
     MMOE_CHECK(bytes && tensor->shape.size() <= kSafetensorsMaxDimensions) << path << ": shape of " << tensor->name;
-    MMOE_CHECK(*bytes == 0 || tensor->data != nullptr) << path << ": no data for " << tensor->name;
     const std::int64_t begin = end;
     MMOE_CHECK(!__builtin_add_overflow(begin, *bytes, &end)) << path << ": more than 2^63 - 1 bytes";
     header.tensors.push_back({tensor->name, tensor->dtype, tensor->shape, begin, end});
@@ -153,7 +172,13 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Safe
   file.write(&length, sizeof length);
   file.write(json.data(), json.size());
   for (std::size_t i = 0; i < order.size(); ++i) {
-    file.write(order[i]->data, static_cast<std::size_t>(header.tensors[i].end - header.tensors[i].begin));
+    auto left = static_cast<std::size_t>(header.tensors[i].end - header.tensors[i].begin);
+    order[i]->produce([&](const void* data, std::size_t bytes) {
+      MMOE_CHECK(bytes <= left) << path << ": more bytes than the shape of " << order[i]->name;
+      file.write(data, bytes);
+      left -= bytes;
+    });
+    MMOE_CHECK(left == 0) << path << ": " << left << " bytes missing of " << order[i]->name;
   }
   file.commit();
 }

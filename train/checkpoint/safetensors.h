@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -42,6 +43,9 @@ class SafetensorsFile {
   const SafetensorsView& at(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
+  // Says that a tensor has been used up: its pages need not stay in memory. It can still be read, from disk.
+  static void release(const SafetensorsView& view);
+
  private:
   struct Unmap {
     std::size_t bytes;
@@ -70,5 +74,21 @@ struct SafetensorsTensor {
 // "__metadata__".
 void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
+
+// Takes the next bytes of a tensor.
+using ByteSink = std::function<void(const void* data, std::size_t bytes)>;
+
+// A tensor whose bytes are made while the file is written, so that a model need not lie in memory twice: `produce`
+// hands all of them to the sink, in order.
+struct ProducedTensor {
+  std::string name;
+  SafetensorsDtype dtype = SafetensorsDtype::kF32;
+  std::vector<std::int64_t> shape;
+  std::function<void(const ByteSink&)> produce;
+};
+
+// As above. What `produce` throws leaves no file behind.
+void write_produced_safetensors(const std::filesystem::path& path, const std::vector<ProducedTensor>& tensors,
+                                const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace mmoe

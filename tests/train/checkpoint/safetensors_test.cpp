@@ -56,6 +56,24 @@ TEST_F(Safetensors, ReadsHandWrittenBytes) {
   EXPECT_NE(config_error([&] { file.at("c"); }).find("has no tensor \"c\""), std::string::npos);
 }
 
+TEST_F(Safetensors, WritesProducedTensorsAsGivenOnes) {
+  const float values[3] = {1, 2, 3};
+  write_safetensors(folder_ / "given", {{"x", SafetensorsDtype::kF32, {3}, values}});
+  const auto pieces = [&](std::size_t number) {
+    return [&values, number](const ByteSink& sink) {
+      for (std::size_t i = 0; i < number; ++i) sink(&values[i], sizeof(float));
+    };
+  };
+  write_produced_safetensors(folder_ / "produced", {{"x", SafetensorsDtype::kF32, {3}, pieces(3)}});
+  EXPECT_EQ(read_bytes(folder_ / "given"), read_bytes(folder_ / "produced"));
+  // A producer that gives more or fewer bytes than the shape says is our mistake, and leaves no file.
+  EXPECT_THROW(write_produced_safetensors(folder_ / "few", {{"x", SafetensorsDtype::kF32, {3}, pieces(2)}}),
+               std::logic_error);
+  EXPECT_THROW(write_produced_safetensors(folder_ / "many", {{"x", SafetensorsDtype::kF32, {2}, pieces(3)}}),
+               std::logic_error);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "few") || std::filesystem::exists(folder_ / "many"));
+}
+
 TEST_F(Safetensors, TellsWhetherDataIsAligned) {
   const std::string json = R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
   const std::size_t pad = (8 - json.size() % 8) % 8;
