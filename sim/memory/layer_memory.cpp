@@ -17,6 +17,7 @@ constexpr double kIndexBytes = 4, kCountBytes = 8;
 struct Sizes {
   double T, D, H, G, h, A, C, M, E, F, W, K, b, a;
   double rows, row_capacity;
+  bool gated;  // shared expert with a gate
   bool mixed;  // bf16 with fp32 sums
   bool cpu;
   QkNorm qk_norm;
@@ -41,6 +42,7 @@ Sizes sizes(const Job& job, int64_t layer, int k) {
   s.E = static_cast<double>(model.num_experts);
   s.F = static_cast<double>(model.expert_hidden_size);
   s.W = static_cast<double>(moe ? model.shared_expert_hidden_size : model.dense_hidden_size);
+  s.gated = moe && model.shared_expert_gate;
   s.K = moe ? k : 0;
   s.b = compute_bytes(job.training.precision);
   s.a = accumulate_bytes(job.training.precision);
@@ -82,6 +84,9 @@ double attention_kept(const Sizes& s) {
   return 2 * s.stream() + rstd_bytes(s) + s.T * s.C * s.b + unnormed_bytes(s) + s.T * s.A * s.b + log_sum_exp_bytes(s);
 }
 
+// What a dense or shared feed-forward keeps: gate and up, and each token's scale and row where it is gated.
+double mlp_kept(const Sizes& s) { return s.T * (2 * s.W * s.b + (s.gated ? s.a + kIndexBytes : 0)); }
+
 // Probabilities, log-sum-exp, counts and reported losses; weights and indices of the selected experts.
 double router_fixed(const Sizes& s) { return s.T * s.E * s.a + s.T * s.a + s.E * kCountBytes + 2 * s.a; }
 double router_selected(const Sizes& s) { return s.T * s.K * (s.a + kIndexBytes); }
@@ -97,7 +102,7 @@ double experts_buffers(const Sizes& s) {
 
 double feed_forward_kept(const Sizes& s, bool moe) {
   double bytes = 2 * s.stream() + rstd_bytes(s);  // normed input and the block's output
-  if (s.W > 0) bytes += s.T * 2 * s.W * s.b;
+  if (s.W > 0) bytes += mlp_kept(s);
   if (moe) bytes += router_fixed(s) + router_selected(s) + dispatch_kept(s) + experts_gate_up(s);
   return bytes;
 }
@@ -121,11 +126,11 @@ void feed_forward_forward(const Sizes& s, bool moe, Keep keep, AllocationMeter& 
   meter.allocate(s.stream() + rstd_bytes(s));
   if (keep == Keep::kNothing) meter.free(rstd_bytes(s));
   if (s.W > 0) {
-    meter.allocate(s.T * 2 * s.W * s.b);
+    meter.allocate(mlp_kept(s));
     meter.allocate(s.T * s.W * s.b);
     meter.allocate(s.stream());
     meter.free(s.T * s.W * s.b);
-    if (keep == Keep::kNothing) meter.free(s.T * 2 * s.W * s.b);
+    if (keep == Keep::kNothing) meter.free(mlp_kept(s));
     if (!moe) {
       if (keep == Keep::kNothing) meter.free(s.stream());
       return;
@@ -172,10 +177,11 @@ void feed_forward_backward(const Sizes& s, bool moe, AllocationMeter& meter) {
     meter.free(router_fixed(s) + router_selected(s) + s.T * s.K * s.a);
   }
   if (s.W > 0) {
-    meter.allocate(s.T * s.W * s.b);
+    const double own = s.T * (s.W * s.b + (s.gated ? s.a : 0));  // gradients of the activation and of the scale
+    meter.allocate(own);
     meter.touch(weight_gradient_temporary(s, 2 * s.W * s.D));
     if (!moe) meter.allocate(s.stream());
-    meter.free(s.T * 3 * s.W * s.b);
+    meter.free(own + mlp_kept(s));
   }
   meter.free(2 * s.stream() + rstd_bytes(s));  // normed input, its gradient
 }

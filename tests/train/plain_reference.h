@@ -84,10 +84,12 @@ inline at::Tensor rope(const at::Tensor& x, double theta) {
 }
 
 // Undefined norms where qk_norm is none. Returns [T, C] as project_qkv does.
-inline at::Tensor project_qkv(const at::Tensor& x_TD, const at::Tensor& weight_CD, const at::Tensor& query_norm,
-                              const at::Tensor& key_norm, const AttentionShape& shape, double theta) {
+inline at::Tensor project_qkv(const at::Tensor& x_TD, const at::Tensor& weight_CD, const at::Tensor& bias_C,
+                              const at::Tensor& query_norm, const at::Tensor& key_norm, const AttentionShape& shape,
+                              double theta) {
   const int64_t query_size = shape.num_heads * shape.head_dim, key_size = shape.num_kv_heads * shape.head_dim;
-  const at::Tensor qkv_TC = x_TD.matmul(weight_CD.t());
+  const at::Tensor product_TC = x_TD.matmul(weight_CD.t());
+  const at::Tensor qkv_TC = bias_C.defined() ? product_TC + bias_C : product_TC;
   const auto part = [&](int64_t first, int64_t size, const at::Tensor& norm) {
     at::Tensor x = qkv_TC.narrow(1, first, size);
     if (shape.qk_norm == QkNorm::kFull) x = rms_norm(x, norm, shape.rms_norm_eps);
@@ -144,14 +146,17 @@ inline ModelResult transformer(const Job& job, const std::map<std::string, at::T
     };
     const at::Tensor attended =
         attend(project_qkv(rms_norm(x_TD, weight("attention_norm"), model.rms_norm_eps), weight("attention.qkv"),
-                           weight("attention.query_norm"), weight("attention.key_norm"), shape, model.rope_theta),
+                           weight("attention.qkv_bias"), weight("attention.query_norm"), weight("attention.key_norm"),
+                           shape, model.rope_theta),
                shape);
     x_TD = x_TD + attended.matmul(weight("attention.output").t());
     const at::Tensor normed = rms_norm(x_TD, weight("feed_forward_norm"), model.rms_norm_eps);
     for (const char* dense : {"mlp", "shared_expert"}) {
       const std::string name(dense);
-      if (weight(name + ".down").defined())
-        x_TD = x_TD + mlp(normed, weight(name + ".gate_up"), weight(name + ".down"));
+      if (!weight(name + ".down").defined()) continue;
+      const at::Tensor out_TD = mlp(normed, weight(name + ".gate_up"), weight(name + ".down"));
+      const at::Tensor gate = weight(name + ".gate");
+      x_TD = x_TD + (gate.defined() ? normed.matmul(gate.t()).sigmoid() * out_TD : out_TD);
     }
     if (!model.is_moe_layer(l)) continue;
     RouterSettings settings;

@@ -9,7 +9,7 @@ namespace mmoe {
 CheckpointModel::CheckpointModel(const std::filesystem::path& folder, int64_t seq_len)
     : job_(checkpoint_job(folder,
                           seq_len > 0 ? Overrides{{"training.seq_len", std::to_string(seq_len)}} : Overrides{})) {
-  transformer_ = std::make_unique<Transformer>(job_, training_device(job_), Gradients::kNone);
+  transformer_ = std::make_unique<Transformer>(job_, training_device(job_), Gradients::kNone, InitialWeights::kZero);
   load_weights(folder, transformer_->parameters());
 }
 

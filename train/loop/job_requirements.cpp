@@ -22,8 +22,6 @@ void check_model(const Job& job) {
   if (model.norm != plain.norm) refuse("model.norm", name_of(model.norm), "use rms");
   if (model.position != plain.position) refuse("model.position", name_of(model.position), "use rotary");
   if (model.linear_bias) refuse("model.linear_bias", "true", "use false");
-  if (model.qkv_bias) refuse("model.qkv_bias", "true", "use false");
-  if (model.shared_expert_gate) refuse("model.shared_expert_gate", "true", "use false");
   if (model.num_mtp_layers > 0) refuse("model.num_mtp_layers", std::to_string(model.num_mtp_layers), "use 0");
   if (model.v_head_dim != model.head_dim) {
     refuse("model.v_head_dim", std::to_string(model.v_head_dim), "use model.head_dim");

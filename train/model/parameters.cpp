@@ -13,25 +13,24 @@
 namespace mmoe {
 namespace {
 
-// FNV-1a, so that a tensor's initial values do not depend on which other tensors there are.
-uint64_t hash_name(const std::string& name) {
-  uint64_t hash = 14695981039346656037ULL;
-  for (const unsigned char c : name) hash = (hash ^ c) * 1099511628211ULL;
-  return hash;
-}
-
 void initialise(const ParameterSpec& spec, at::Tensor destination, uint64_t seed) {
   if (spec.initial_std == 0) {
-    destination.fill_(1);
+    destination.fill_(spec.initial_value);
     return;
   }
-  const at::Generator generator = at::detail::createCPUGenerator(seed ^ hash_name(spec.name));
+  const at::Generator generator = at::detail::createCPUGenerator(initial_seed(spec, seed));
   const at::Tensor values = at::empty(spec.shape, at::TensorOptions().dtype(destination.scalar_type()));
   values.normal_(0, spec.initial_std, generator);
   destination.copy_(values);
 }
 
 }  // namespace
+
+uint64_t initial_seed(const ParameterSpec& spec, uint64_t seed) {
+  uint64_t hash = 14695981039346656037ULL;  // FNV-1a of the name
+  for (const unsigned char c : spec.name) hash = (hash ^ c) * 1099511628211ULL;
+  return seed ^ hash;
+}
 
 int64_t padded_elements(const std::vector<int64_t>& shape) {
   int64_t count = 1;
@@ -40,7 +39,7 @@ int64_t padded_elements(const std::vector<int64_t>& shape) {
 }
 
 ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type, c10::Device device,
-                               uint64_t seed, Gradients gradients) {
+                               uint64_t seed, Gradients gradients, InitialWeights initial) {
   std::vector<const ParameterSpec*> ordered;
   int64_t total = 0;
   for (const WeightDecay decay : {WeightDecay::kOn, WeightDecay::kOff}) {
@@ -64,11 +63,11 @@ ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::Scal
     const auto view = [&](const at::Tensor& flat) { return flat.narrow(0, offset, count).view(spec->shape); };
     Parameter parameter{spec->name, view(compute_), view(master_), {}, spec->decay};
     if (grad_.defined()) parameter.grad = view(grad_);
-    initialise(*spec, parameter.master, seed);
+    if (initial == InitialWeights::kRandom) initialise(*spec, parameter.master, seed);
     parameters_.push_back(std::move(parameter));
     offset += padded_elements(spec->shape);
   }
-  refresh_compute_weights();
+  if (initial == InitialWeights::kRandom) refresh_compute_weights();
 }
 
 const Parameter& ParameterStore::at(const std::string& name) const {

@@ -16,7 +16,8 @@ struct ParameterSpec {
   std::string name;  // "layers.0.experts.gate_up"
   std::vector<int64_t> shape;
   WeightDecay decay = WeightDecay::kOn;
-  double initial_std = 0;  // 0: filled with ones (norms)
+  double initial_std = 0;    // normal values of this spread,
+  double initial_value = 0;  // else this one
 };
 
 // One weight: `value` in the compute type, `master` in the accumulate type (the same tensor where the types agree), and
@@ -27,14 +28,18 @@ struct Parameter {
   WeightDecay decay = WeightDecay::kOn;
 };
 
+// Seed of a tensor's initial values: a function of (seed, name) alone.
+uint64_t initial_seed(const ParameterSpec& spec, uint64_t seed);
+
 enum class Gradients { kNone, kAllocated };
+enum class InitialWeights { kRandom, kZero };  // zero where a checkpoint is loaded over them
 
 class ParameterStore {
  public:
   // Decayed tensors come first, so that the optimiser sees two contiguous ranges. Every tensor starts at a multiple of
   // 16 elements. Initial values are a function of (seed, name) alone.
   ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type, c10::Device device,
-                 uint64_t seed, Gradients gradients);
+                 uint64_t seed, Gradients gradients, InitialWeights initial = InitialWeights::kRandom);
 
   const Parameter& at(const std::string& name) const;
   const std::vector<Parameter>& all() const { return parameters_; }

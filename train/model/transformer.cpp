@@ -1,5 +1,7 @@
 #include "train/model/transformer.h"
 
+#include <ATen/ops/mm.h>
+
 #include <cmath>
 #include <memory>
 
@@ -34,7 +36,7 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
   const double output_std = std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
   std::vector<ParameterSpec> specs;
   const auto norm = [&](const std::string& name, int64_t size) {
-    specs.push_back({name, {size}, WeightDecay::kOff, 0});
+    specs.push_back({name, {size}, WeightDecay::kOff, 0, 1});
   };
   const auto matrix = [&](const std::string& name, std::vector<int64_t> shape, double spread) {
     specs.push_back({name, std::move(shape), WeightDecay::kOn, spread});
@@ -43,6 +45,7 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
   for (int64_t l = 0; l < model.num_layers; ++l) {
     norm(layer_name(l, "attention_norm"), D);
     matrix(layer_name(l, "attention.qkv"), {M + 2 * N, D}, std);
+    if (model.qkv_bias) specs.push_back({layer_name(l, "attention.qkv_bias"), {M + 2 * N}, WeightDecay::kOff});
     if (model.qk_norm != QkNorm::kNone) {
       const bool per_head = model.qk_norm == QkNorm::kPerHead;
       norm(layer_name(l, "attention.query_norm"), per_head ? model.head_dim : M);
@@ -56,6 +59,7 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
       const std::string part = moe ? "shared_expert" : "mlp";
       matrix(layer_name(l, (part + ".gate_up").c_str()), {2 * dense, D}, std);
       matrix(layer_name(l, (part + ".down").c_str()), {D, dense}, output_std);
+      if (moe && model.shared_expert_gate) matrix(layer_name(l, "shared_expert.gate"), {1, D}, std);
     }
     if (moe) {
       matrix(layer_name(l, "router"), {model.num_experts, D}, std);
@@ -81,13 +85,13 @@ at::ScalarType compute_type(Precision precision) {
   }
 }
 
-Transformer::Transformer(const Job& job, c10::Device device, Gradients gradients)
+Transformer::Transformer(const Job& job, c10::Device device, Gradients gradients, InitialWeights initial)
     : model_(job.model),
       elastic_(job.elastic),
       training_(job.training),
       device_(device),
       parameters_(parameter_specs(job.model), compute_type(job.training.precision), device, job.training.seed,
-                  gradients),
+                  gradients, initial),
       attention_{job.training.seq_len, model_.num_heads, model_.num_kv_heads,
                  model_.head_dim,      model_.qk_norm,   model_.rms_norm_eps},
       rope_(make_rope_table(model_.rope_theta, job.training.seq_len, model_.head_dim,
@@ -102,6 +106,7 @@ Transformer::Transformer(const Job& job, c10::Device device, Gradients gradients
     layer.output = find("attention.output");
     layer.moe_norm = find("feed_forward_norm");
     layer.qkv.projection_CD = find("attention.qkv");
+    if (model_.qkv_bias) layer.qkv.bias_C = find("attention.qkv_bias");
     if (model_.qk_norm != QkNorm::kNone) {
       layer.qkv.query_norm = find("attention.query_norm");
       layer.qkv.key_norm = find("attention.key_norm");
@@ -112,8 +117,9 @@ Transformer::Transformer(const Job& job, c10::Device device, Gradients gradients
       layer.experts = {find("experts.gate_up"), find("experts.down")};
     }
     if (!moe || model_.shared_expert_hidden_size > 0) {
-      layer.mlp_gate_up = find(moe ? "shared_expert.gate_up" : "mlp.gate_up");
-      layer.mlp_down = find(moe ? "shared_expert.down" : "mlp.down");
+      layer.mlp.gate_up = find(moe ? "shared_expert.gate_up" : "mlp.gate_up");
+      layer.mlp.down = find(moe ? "shared_expert.down" : "mlp.down");
+      if (moe && model_.shared_expert_gate) layer.mlp.gate = find("shared_expert.gate");
     }
     layers_.push_back(layer);
   }
@@ -128,10 +134,9 @@ at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_
 at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
                                            LayerRouting* report, Place place) const {
   Normed normed = rms_norm(x_TD, *layer.moe_norm, model_.rms_norm_eps, place);
-  if (layer.mlp_gate_up != nullptr) {
+  if (layer.mlp.gate_up != nullptr) {
     const char* const operation = layer.router == nullptr ? "mlp" : "shared_expert";
-    const MlpResult mlp =
-        run_mlp(normed.residual_TD, normed.normed_TD, *layer.mlp_gate_up, *layer.mlp_down, operation, place);
+    const MlpResult mlp = run_mlp(normed.residual_TD, normed.normed_TD, layer.mlp, operation, place);
     if (layer.router == nullptr) return mlp.out_TD;
     normed = {mlp.out_TD, mlp.x_TD};
   }
@@ -190,6 +195,10 @@ TrainingForward Transformer::training_forward(const at::Tensor& tokens_T, const 
   result.loss = head.loss;
   result.losses_T = head.losses_T;
   return result;
+}
+
+at::Tensor Transformer::logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer) {
+  return at::mm(hidden_states(tokens_T, k_per_layer, 0, nullptr), output_->value.t());
 }
 
 at::Tensor Transformer::evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T,

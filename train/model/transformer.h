@@ -14,6 +14,7 @@
 #include "train/model/parameters.h"
 #include "train/ops/attention.h"
 #include "train/ops/experts.h"
+#include "train/ops/mlp.h"
 #include "train/ops/router.h"
 
 namespace mmoe {
@@ -40,7 +41,8 @@ struct TrainingForward {
 class Transformer {
  public:
   // Weights are initialised from job.training.seed; a checkpoint may then be copied over parameters().master().
-  Transformer(const Job& job, c10::Device device, Gradients gradients);
+  Transformer(const Job& job, c10::Device device, Gradients gradients,
+              InitialWeights initial = InitialWeights::kRandom);
 
   // One micro-batch. tokens and targets: int32 [T], sequence by sequence; k_per_layer: one entry a MoE layer.
   // auxiliary_scale multiplies the coefficients of the auxiliary losses (1 / micro-batches of the step).
@@ -49,6 +51,9 @@ class Transformer {
 
   // Losses per token (nats), nothing kept. Call under NoGradGuard.
   at::Tensor evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T, const std::vector<int>& k_per_layer);
+
+  // Of the token after each: [T, V] in the compute type. Call under NoGradGuard.
+  at::Tensor logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer);
 
   ParameterStore& parameters() { return parameters_; }
   const ParameterStore& parameters() const { return parameters_; }
@@ -61,7 +66,7 @@ class Transformer {
     QkvWeights qkv;
     const Parameter* router = nullptr;  // null in dense layers
     ExpertWeights experts;
-    const Parameter *mlp_gate_up = nullptr, *mlp_down = nullptr;  // of a dense layer or of the shared expert
+    MlpWeights mlp;  // of a dense layer or of the shared expert
   };
 
   at::Tensor hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer, double auxiliary_scale,

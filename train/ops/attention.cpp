@@ -65,7 +65,9 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_TD, const QkvWeights& weights,
                             const RopeTable& rope, const AttentionShape& shape, Place place) {
     const OperationScope scope("qkv", OperationPhase::kForward, place);
-    const at::Tensor qkv_TC = at::mm(x_TD, weights.projection_CD->value.t());
+    const at::Tensor weight_DC = weights.projection_CD->value.t();
+    const at::Tensor qkv_TC =
+        weights.bias_C == nullptr ? at::mm(x_TD, weight_DC) : at::addmm(weights.bias_C->value, x_TD, weight_DC);
     State state{x_TD.detach(), {}, {}, {}, weights, rope, shape, place};
     if (shape.qk_norm != QkNorm::kNone) {
       const bool per_head = shape.qk_norm == QkNorm::kPerHead;
@@ -118,6 +120,9 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
         args.workspace = address(workspace);
         MMOE_LAUNCH(d_qkv_TC, rms_norm_backward, args);
       }
+    }
+    if (state.weights.bias_C != nullptr) {
+      at::Tensor(state.weights.bias_C->grad).add_(d_qkv_TC.sum(0, false, state.weights.bias_C->grad.scalar_type()));
     }
     add_weight_gradient(state.weights.projection_CD->grad, d_qkv_TC, state.x_TD);
     return {at::mm(d_qkv_TC, state.weights.projection_CD->value), {}, {}, {}, {}};

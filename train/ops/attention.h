@@ -26,6 +26,7 @@ RopeTable make_rope_table(double theta, int64_t seq_len, int64_t head_dim, at::S
 // Null norms where qk_norm is none.
 struct QkvWeights {
   const Parameter* projection_CD = nullptr;
+  const Parameter* bias_C = nullptr;      // null without one
   const Parameter* query_norm = nullptr;  // [h] per head, [H h] full
   const Parameter* key_norm = nullptr;    // [h] per head, [G h] full
 };

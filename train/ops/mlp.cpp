@@ -1,7 +1,10 @@
 #include "train/ops/mlp.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 
 #include "kernels/swiglu/swiglu.h"
@@ -22,52 +25,71 @@ using torch::autograd::variable_list;
 struct MlpFunction : torch::autograd::Function<MlpFunction> {
   struct State {
     at::Tensor x_TD, gate_up_T2F;
-    const Parameter *gate_up, *down;
+    at::Tensor scale_T, row_T;  // with a gate: its value (accumulate type), and 0 .. T-1 (int32)
+    MlpWeights weights;
     const char* operation;
     Place place;
   };
 
   static variable_list forward(AutogradContext* context, const at::Tensor& residual_TD, const at::Tensor& x_TD,
-                               const Parameter* gate_up, const Parameter* down, const char* operation, Place place) {
+                               const MlpWeights& weights, const char* operation, Place place) {
     const OperationScope scope(operation, OperationPhase::kForward, place);
-    State state{x_TD.detach(), at::mm(x_TD, gate_up->value.t()), gate_up, down, operation, place};
-    const at::Tensor a_TF = at::empty({x_TD.size(0), down->value.size(1)}, x_TD.options());
+    State state{x_TD.detach(), at::mm(x_TD, weights.gate_up->value.t()), {}, {}, weights, operation, place};
+    if (weights.gate != nullptr) {
+      const at::ScalarType type = accumulate_type(x_TD.scalar_type());
+      state.scale_T = at::mm(x_TD, weights.gate->value.t()).view({-1}).to(type).sigmoid();
+      state.row_T = at::arange(x_TD.size(0), x_TD.options().dtype(at::kInt));
+    }
+    const at::Tensor a_TF = at::empty({x_TD.size(0), weights.down->value.size(1)}, x_TD.options());
     kernels::SwigluForward args;
     args.scalar = kernel_scalar(x_TD);
     args.gate_up = state.gate_up_T2F.data_ptr();
+    args.weights = address(state.scale_T);
+    args.pair_of_row = static_cast<const int32_t*>(address(state.row_T));
     args.a = a_TF.data_ptr();
     args.num_rows = a_TF.size(0);
     args.expert_hidden_size = a_TF.size(1);
     MMOE_LAUNCH(x_TD, swiglu_forward, args);
     keep_state(context, std::move(state));
-    return {at::addmm(residual_TD, a_TF, down->value.t()), x_TD.detach()};
+    return {at::addmm(residual_TD, a_TF, weights.down->value.t()), x_TD.detach()};
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const State state = take_state<State>(context);
     const OperationScope scope(state.operation, OperationPhase::kBackward, state.place);
     const at::Tensor &d_out_TD = grads[0], &d_passed_TD = grads[1];
-    const at::Tensor da_TF = at::mm(d_out_TD, state.down->value);
+    const MlpWeights& weights = state.weights;
+    const at::Tensor da_TF = at::mm(d_out_TD, weights.down->value);
+    const at::Tensor d_scale_T = weights.gate == nullptr ? at::Tensor() : at::empty_like(state.scale_T);
     kernels::SwigluBackward args;  // gate_up becomes its gradient, da the activation
     args.scalar = kernel_scalar(da_TF);
     args.da = args.a = da_TF.data_ptr();
     args.gate_up = args.d_gate_up = state.gate_up_T2F.data_ptr();
+    args.weights = address(state.scale_T);
+    args.pair_of_row = static_cast<const int32_t*>(address(state.row_T));
+    args.d_weights = address(d_scale_T);
     args.num_rows = da_TF.size(0);
     args.expert_hidden_size = da_TF.size(1);
     MMOE_LAUNCH(da_TF, swiglu_backward, args);
-    add_weight_gradient(state.down->grad, d_out_TD, da_TF);
-    add_weight_gradient(state.gate_up->grad, state.gate_up_T2F, state.x_TD);
-    const at::Tensor dx_TD = d_passed_TD.defined() ? d_passed_TD.addmm_(state.gate_up_T2F, state.gate_up->value)
-                                                   : at::mm(state.gate_up_T2F, state.gate_up->value);
-    return {d_out_TD, dx_TD, {}, {}, {}, {}};
+    add_weight_gradient(weights.down->grad, d_out_TD, da_TF);
+    add_weight_gradient(weights.gate_up->grad, state.gate_up_T2F, state.x_TD);
+    at::Tensor dx_TD = d_passed_TD.defined() ? at::Tensor(d_passed_TD).addmm_(state.gate_up_T2F, weights.gate_up->value)
+                                             : at::mm(state.gate_up_T2F, weights.gate_up->value);
+    if (weights.gate != nullptr) {
+      const at::Tensor d_logit_T1 =
+          (d_scale_T * state.scale_T * (1 - state.scale_T)).to(dx_TD.scalar_type()).view({-1, 1});
+      add_weight_gradient(weights.gate->grad, d_logit_T1, state.x_TD);
+      dx_TD.addmm_(d_logit_T1, weights.gate->value);
+    }
+    return {d_out_TD, dx_TD, {}, {}, {}};
   }
 };
 
 }  // namespace
 
-MlpResult run_mlp(const at::Tensor& residual_TD, const at::Tensor& x_TD, const Parameter& gate_up,
-                  const Parameter& down, const char* operation, Place place) {
-  variable_list outputs = MlpFunction::apply(residual_TD, x_TD, &gate_up, &down, operation, place);
+MlpResult run_mlp(const at::Tensor& residual_TD, const at::Tensor& x_TD, const MlpWeights& weights,
+                  const char* operation, Place place) {
+  variable_list outputs = MlpFunction::apply(residual_TD, x_TD, weights, operation, place);
   return {outputs[0], outputs[1]};
 }
 

@@ -9,14 +9,21 @@
 
 namespace mmoe {
 
+struct MlpWeights {
+  const Parameter *gate_up = nullptr, *down = nullptr;  // [2F, D] and [D, F]
+  // [1, D] or null: each token's result is multiplied by sigmoid(x gate^T) (Qwen2-MoE's shared expert). Qwen team 2024,
+  // arXiv:2407.10671, section 2.2.2.
+  const Parameter* gate = nullptr;
+};
+
 struct MlpResult {
   at::Tensor out_TD;  // residual + mlp(x)
   at::Tensor x_TD;    // x passed through, for a router that reads it too
 };
 
-// gate_up [2F, D], down [D, F]. Keeps x (shared) and gate_up [T, 2F]. `operation` names it in profiles: "mlp" or
-// "shared_expert".
-MlpResult run_mlp(const at::Tensor& residual_TD, const at::Tensor& x_TD, const Parameter& gate_up,
-                  const Parameter& down, const char* operation, Place place);
+// Keeps x (shared), gate_up [T, 2F] and, with a gate, T numbers and T indices. `operation` names it in profiles: "mlp"
+// or "shared_expert".
+MlpResult run_mlp(const at::Tensor& residual_TD, const at::Tensor& x_TD, const MlpWeights& weights,
+                  const char* operation, Place place);
 
 }  // namespace mmoe

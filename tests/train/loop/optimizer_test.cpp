@@ -6,7 +6,7 @@ namespace mmoe {
 namespace {
 
 const std::vector<ParameterSpec> kSpecs = {{"matrix", {9, 7}, WeightDecay::kOn, 0.5},
-                                           {"norm", {5}, WeightDecay::kOff, 0}};
+                                           {"norm", {5}, WeightDecay::kOff, 0, 1}};
 
 // One tensor's update as AdamW is defined (Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2), in fp64.
 struct PlainAdamW {

@@ -70,6 +70,10 @@ INSTANTIATE_TEST_SUITE_P(
             "shared_expert_and_dense_layer",
             R"({"model": {"shared_expert_hidden_size": 128, "num_dense_layers": 1, "dense_hidden_size": 512, "vocab_size": 512}})",
             {2, 6, 3}},
+        Case{
+            "gated_shared_expert_and_biases",
+            R"({"model": {"shared_expert_hidden_size": 128, "shared_expert_gate": true, "qkv_bias": true, "vocab_size": 512}})",
+            {2, 6, 3, 1}},
         Case{"tied_embeddings", R"({"model": {"tie_embeddings": true}})", {1, 2, 3, 4}},
         Case{"full_recomputation",
              R"({"training": {"recompute": "full"}, "model": {"vocab_size": 512, "num_layers": 8}})",

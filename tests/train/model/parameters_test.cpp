@@ -27,11 +27,14 @@ INSTANTIATE_TEST_SUITE_P(, ParameterSpecs,
                                          R"({"model": {"qk_norm": "full"}})",
                                          R"({"model": {"qk_norm": "per_head", "num_kv_heads": 2, "head_dim": 16}})",
                                          R"({"model": {"num_dense_layers": 1, "dense_hidden_size": 48}})",
-                                         R"({"model": {"shared_expert_hidden_size": 24, "num_layers": 5}})"));
+                                         R"({"model": {"shared_expert_hidden_size": 24, "num_layers": 5}})",
+                                         R"({"model": {"shared_expert_hidden_size": 24, "shared_expert_gate": true}})",
+                                         R"({"model": {"qkv_bias": true, "num_kv_heads": 2}})"));
 
 std::vector<ParameterSpec> specs() {
-  return {
-      {"norm", {5}, WeightDecay::kOff, 0}, {"a", {3, 7}, WeightDecay::kOn, 0.5}, {"b", {40, 50}, WeightDecay::kOn, 2}};
+  return {{"norm", {5}, WeightDecay::kOff, 0, 1},
+          {"a", {3, 7}, WeightDecay::kOn, 0.5},
+          {"b", {40, 50}, WeightDecay::kOn, 2}};
 }
 
 TEST(ParameterStore, DecayedTensorsComeFirstAndEachIsAligned) {

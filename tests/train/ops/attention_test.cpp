@@ -27,15 +27,17 @@ class Attention : public testing::TestWithParam<Case> {
 TEST_P(Attention, ProjectionNormAndRotationMatchTheReference) {
   const bool full = c.qk_norm == QkNorm::kFull;
   Parameter projection = make_parameter(random_tensor({fused, hidden}, c.type, 1, 0.3));
+  Parameter bias = make_parameter(random_tensor({fused}, c.type, 9));
   Parameter query_norm = make_parameter(random_tensor({full ? c.num_heads * c.head_dim : c.head_dim}, c.type, 2));
   Parameter key_norm = make_parameter(random_tensor({full ? c.num_kv_heads * c.head_dim : c.head_dim}, c.type, 3));
   const RopeTable table = make_rope_table(kTheta, c.seq_len, c.head_dim, c.type, c10::kCPU);
-  QkvWeights weights{&projection, nullptr, nullptr};
+  // Models without norms of queries and keys are those that may have a bias.
+  QkvWeights weights{&projection, &bias, nullptr, nullptr};
   OperationCase test;
   test.inputs = {random_tensor({tokens, hidden}, c.type, 4)};
-  test.weights = {&projection};
+  test.weights = {&projection, &bias};
   if (c.qk_norm != QkNorm::kNone) {
-    weights = {&projection, &query_norm, &key_norm};
+    weights = {&projection, nullptr, &query_norm, &key_norm};
     test.weights = {&projection, &query_norm, &key_norm};
   }
   test.operation = [&](const auto& in) {
@@ -43,8 +45,8 @@ TEST_P(Attention, ProjectionNormAndRotationMatchTheReference) {
   };
   test.reference = [&](const auto& in, const auto& w) {
     const bool norms = w.size() == 3;
-    return std::vector<at::Tensor>{
-        plain::project_qkv(in[0], w[0], norms ? w[1] : at::Tensor(), norms ? w[2] : at::Tensor(), shape, kTheta)};
+    return std::vector<at::Tensor>{norms ? plain::project_qkv(in[0], w[0], {}, w[1], w[2], shape, kTheta)
+                                         : plain::project_qkv(in[0], w[0], w[1], {}, {}, shape, kTheta)};
   };
   // bf16 roundings: projection, norm, rotation, and as many backward.
   test.tolerance = tolerance(c.type, hidden + fused + tokens, 6);

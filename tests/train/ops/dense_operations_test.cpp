@@ -52,23 +52,32 @@ TEST_P(DenseOperations, NormMatchesTheReferenceAndAddsTheResidualsGradient) {
 }
 
 TEST_P(DenseOperations, MlpMatchesTheReferenceAndPassesItsInputThrough) {
-  for (const bool passed_on : {true, false}) {
+  struct Use {
+    bool passed_on, gated;
+  };
+  for (const auto& [passed_on, gated] : {Use{true, false}, Use{false, false}, Use{true, true}, Use{false, true}}) {
     SCOPED_TRACE(passed_on ? "input read by a router too" : "input used once");
+    SCOPED_TRACE(gated ? "gated" : "not gated");
+    Parameter gate = make_parameter(random_tensor({1, 12}, type, 5, 0.5));
     Parameter gate_up = make_parameter(random_tensor({2 * 20, 12}, type, 1, 0.3));
     Parameter down = make_parameter(random_tensor({12, 20}, type, 2, 0.3));
     OperationCase test;
     test.inputs = {random_tensor({15, 12}, type, 3), random_tensor({15, 12}, type, 4)};
     test.weights = {&gate_up, &down};
+    if (gated) test.weights.push_back(&gate);
+    const MlpWeights weights{&gate_up, &down, gated ? &gate : nullptr};
     test.operation = [&](const auto& in) {
-      const MlpResult result = run_mlp(in[0], in[1], gate_up, down, "mlp", {0, 0});
+      const MlpResult result = run_mlp(in[0], in[1], weights, "mlp", {0, 0});
       return passed_on ? std::vector<at::Tensor>{result.out_TD, result.x_TD} : std::vector<at::Tensor>{result.out_TD};
     };
     test.reference = [&](const auto& in, const auto& w) {
-      const at::Tensor out = in[0] + plain::mlp(in[1], w[0], w[1]);
+      const at::Tensor mlp = plain::mlp(in[1], w[0], w[1]);
+      const at::Tensor out = in[0] + (gated ? in[1].matmul(w[2].t()).sigmoid() * mlp : mlp);
       return passed_on ? std::vector<at::Tensor>{out, in[1] * 1} : std::vector<at::Tensor>{out};
     };
-    // bf16 roundings: gate_up, activation, result; backward its gradient, that of gate_up, and the result.
-    test.tolerance = tolerance(type, 2 * 12 + 3 * 20 + 15, 6);
+    // bf16 roundings: gate_up, activation, result, the gate's logit; backward its gradient, that of gate_up, of the
+    // logit, and the result.
+    test.tolerance = tolerance(type, 3 * 12 + 4 * 20 + 15, gated ? 8 : 6);
     expect_matches_reference(test);
   }
 }
