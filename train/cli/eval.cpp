@@ -2,10 +2,12 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <optional>
 
 #include "train/checkpoint/model_checkpoint.h"
 #include "train/cli/checkpoint_model.h"
 #include "train/cli/commands.h"
+#include "train/cli/logits_file.h"
 #include "train/cli/threads.h"
 #include "train/data/dataset.h"
 #include "train/loop/evaluate.h"
@@ -24,6 +26,8 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
       "seq-len", po::value<int64_t>(), "length of the windows (default: as trained)")(
       "k", po::value<std::string>(), "numbers of active experts, e.g. 1,2,6 (default: k_min to k_max)")(
       "allocation", po::value<std::string>(), "allocation.json: one k for each MoE layer")(
+      "logits", po::value<std::string>(),
+      "write the first window's tokens and fp32 logits, by k, to this safetensors file")(
       "max-sequences", po::value<int64_t>()->default_value(0), "evaluate the first windows only (0: all)");
   add_threads(command);
   const Flags flags = parse(command, arguments);
@@ -49,11 +53,14 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
     return evaluate(checkpoint.transformer(), windows, k, flags.get<int64_t>("max-sequences"), checkpoint.batch());
   };
 
+  std::optional<LogitsFile> logits;
+  if (flags.has("logits")) logits.emplace(checkpoint.transformer(), windows);
   nlohmann::ordered_json result;
   result["split"] = flags.get("split");
   if (flags.has("allocation")) {
     const std::vector<int> k = read_allocation(flags.get("allocation"), checkpoint.job());
     const Evaluation evaluation = run(k);
+    if (logits) logits->add("logits", k);
     result["k_per_layer"] = k;
     result["loss"] = evaluation.loss;
     result["perplexity"] = std::exp(evaluation.loss);
@@ -67,7 +74,9 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
     const std::vector<int> ks = evaluated_ks(flags, checkpoint.job());
     if (!flags.json()) std::printf("   k  loss (nats/token)  perplexity  bits/byte\n");
     for (const int k : ks) {
-      const Evaluation evaluation = run(std::vector<int>(checkpoint.job().model.num_moe_layers(), k));
+      const std::vector<int> k_per_layer(checkpoint.job().model.num_moe_layers(), k);
+      const Evaluation evaluation = run(k_per_layer);
+      if (logits) logits->add("logits_k" + std::to_string(k), k_per_layer);
       result["loss_by_k"][std::to_string(k)] = evaluation.loss;
       result["bits_per_byte_by_k"][std::to_string(k)] = evaluation.bits_per_byte;
       result["tokens"] = evaluation.tokens;
@@ -79,6 +88,7 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
       }
     }
   }
+  if (logits) logits->write(flags.get("logits"));
   if (flags.json()) std::cout << result.dump(2) << '\n';
   return ExitCode::kDone;
 }
