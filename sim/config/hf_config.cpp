@@ -138,7 +138,8 @@ void read_mixtral(HfReader& hf, ModelConfig& model) {
 }
 
 void read_qwen_moe(HfReader& hf, ModelConfig& model) {
-  model.num_experts = hf.size("num_experts");
+  // transformers 5 writes Qwen3-MoE's number under Mixtral's name.
+  model.num_experts = hf.size(hf.has("num_local_experts") ? "num_local_experts" : "num_experts");
   model.top_k = hf.size("num_experts_per_tok");
   model.expert_hidden_size = hf.size("moe_intermediate_size");
   model.gate_normalization = selected_if(hf.flag("norm_topk_prob", false));
