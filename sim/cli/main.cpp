@@ -48,6 +48,7 @@ std::vector<Command> commands() {
       {"validate", "predicted against measured for a table of training runs", validate_command},
       {"loop", "simulates, trains, profiles, calibrates and chooses k per layer, on one job", loop_command},
       {"report", "one self-contained HTML page with figures from a run folder", report_command},
+      trainer_command("generate", "text from a checkpoint, at a chosen k or allocation"),
       trainer_command("import", "a Hugging Face model folder (safetensors) into a checkpoint"),
       trainer_command("export", "a checkpoint into a folder that Hugging Face transformers opens"),
       trainer_command("data", "turns text into token files; inspects token files"),

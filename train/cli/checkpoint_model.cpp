@@ -30,6 +30,22 @@ std::vector<int> evaluated_ks(const Flags& flags, const Job& job) {
   return ks;
 }
 
+std::vector<int> chosen_k(const Flags& flags, const Job& job) {
+  if (flags.has("k") && flags.has("allocation")) throw ConfigError("give --k or --allocation, not both");
+  const int64_t layers = job.model.num_moe_layers();
+  if (layers == 0 && (flags.has("k") || flags.has("allocation"))) {
+    throw ConfigError(job.where + ": the model is dense; leave --k and --allocation out");
+  }
+  if (flags.has("allocation")) return read_allocation(flags.get("allocation"), job);
+  int k = job.elastic.k_max;
+  if (flags.has("k")) {
+    const std::vector<int> ks = evaluated_ks(flags, job);
+    if (ks.size() != 1) throw ConfigError("--k " + flags.get("k") + ": give one number, or a plan with --allocation");
+    k = ks[0];
+  }
+  return std::vector<int>(static_cast<size_t>(layers), k);
+}
+
 std::vector<int> read_allocation(const std::string& path, const Job& job) {
   const nlohmann::json file = read_json_file(path);
   const std::string rule = "; it must be a list of " + std::to_string(job.model.num_moe_layers()) +

@@ -10,6 +10,7 @@ namespace mmoe {
 
 ExitCode train_command(const std::vector<std::string>& arguments);
 ExitCode eval_command(const std::vector<std::string>& arguments);
+ExitCode generate_command(const std::vector<std::string>& arguments);
 ExitCode import_command(const std::vector<std::string>& arguments);
 ExitCode export_command(const std::vector<std::string>& arguments);
 ExitCode profile_command(const std::vector<std::string>& arguments);

@@ -15,23 +15,6 @@ at::ScalarType parse_type(const std::string& name) {
   throw ConfigError("--dtype " + name + " is unknown; give bf16 or fp32");
 }
 
-std::vector<int> exported_k(const Flags& flags, const Job& job) {
-  if (flags.has("k") && flags.has("allocation")) throw ConfigError("mmoe export: give --k or --allocation, not both");
-  const int64_t layers = job.model.num_moe_layers();
-  if (layers == 0) {
-    if (flags.has("k") || flags.has("allocation")) throw ConfigError("mmoe export: the model is dense; leave --k out");
-    return {};
-  }
-  if (flags.has("allocation")) return read_allocation(flags.get("allocation"), job);
-  int k = job.elastic.k_max;
-  if (flags.has("k")) {
-    const std::vector<int> ks = evaluated_ks(flags, job);
-    if (ks.size() != 1) throw ConfigError("--k " + flags.get("k") + ": give one number, or a plan with --allocation");
-    k = ks[0];
-  }
-  return std::vector<int>(static_cast<size_t>(layers), k);
-}
-
 }  // namespace
 
 ExitCode export_command(const std::vector<std::string>& arguments) {
@@ -54,7 +37,7 @@ ExitCode export_command(const std::vector<std::string>& arguments) {
   options.type = flags.has("dtype")                           ? parse_type(flags.get("dtype"))
                  : job.training.precision == Precision::kBf16 ? at::kBFloat16
                                                               : at::kFloat;
-  options.k_per_layer = exported_k(flags, job);
+  options.k_per_layer = chosen_k(flags, job);
   options.max_shard_bytes = static_cast<int64_t>(parse_bytes(flags.get("max-shard-bytes"), "--max-shard-bytes").value);
   if (options.max_shard_bytes < 1) throw ConfigError("--max-shard-bytes must be at least 1");
   const ExportSummary summary = export_model(flags.get("checkpoint"), flags.get("out"), options);

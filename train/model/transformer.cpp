@@ -1,5 +1,6 @@
 #include "train/model/transformer.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 
 #include <cmath>
@@ -195,6 +196,40 @@ TrainingForward Transformer::training_forward(const at::Tensor& tokens_T, const 
   result.loss = head.loss;
   result.losses_T = head.losses_T;
   return result;
+}
+
+KvCache Transformer::make_cache(int64_t capacity) const {
+  const at::ScalarType type = compute_type(training_.precision);
+  const auto options = at::TensorOptions().dtype(type).device(device_);
+  KvCache cache;
+  cache.rope = make_rope_table(model_.rope_theta, capacity, model_.head_dim, type, device_);
+  for (int64_t l = 0; l < model_.num_layers; ++l) {
+    const auto room = [&] { return at::empty({model_.num_kv_heads, capacity, model_.head_dim}, options); };
+    cache.layers.push_back({room(), room()});
+  }
+  return cache;
+}
+
+at::Tensor Transformer::extend(KvCache& cache, const at::Tensor& tokens_T, const std::vector<int>& k_per_layer) {
+  MMOE_CHECK(static_cast<int64_t>(k_per_layer.size()) == model_.num_moe_layers()) << "one k for every MoE layer";
+  const int64_t tokens = tokens_T.size(0);
+  AttentionShape shape = attention_;
+  shape.seq_len = tokens;
+  const RopeTable rope{cache.rope.cos.narrow(0, cache.length, tokens), cache.rope.sin.narrow(0, cache.length, tokens)};
+  at::Tensor x_TD = embed(tokens_T, *embedding_);
+  size_t moe_layer = 0;
+  for (int64_t l = 0; l < model_.num_layers; ++l) {
+    const Layer& layer = layers_[l];
+    const Place place{static_cast<int>(l), layer.router != nullptr ? k_per_layer[moe_layer++] : 0};
+    const Normed normed = rms_norm(x_TD, *layer.attention_norm, model_.rms_norm_eps, place);
+    const at::Tensor qkv_TC = project_qkv(normed.normed_TD, layer.qkv, rope, shape, place);
+    const at::Tensor attended_TA = attend_cached(qkv_TC, shape, cache.layers[l], cache.length);
+    x_TD = project_output(normed.residual_TD, attended_TA, *layer.output, place);
+    x_TD = feed_forward_block(layer, x_TD, 0, nullptr, place);
+  }
+  cache.length += tokens;
+  const at::Tensor last_1D = rms_norm(x_TD.narrow(0, tokens - 1, 1), *final_norm_, model_.rms_norm_eps, {}).normed_TD;
+  return at::mm(last_1D, output_->value.t()).view({-1});
 }
 
 at::Tensor Transformer::logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer) {

@@ -38,6 +38,13 @@ struct TrainingForward {
   std::vector<LayerRouting> routing;  // by MoE layer
 };
 
+// What every layer's attention has seen of one sequence.
+struct KvCache {
+  std::vector<KeysAndValues> layers;
+  RopeTable rope;
+  int64_t length = 0;
+};
+
 class Transformer {
  public:
   // Weights are initialised from job.training.seed; a checkpoint may then be copied over parameters().master().
@@ -51,6 +58,13 @@ class Transformer {
 
   // Losses per token (nats), nothing kept. Call under NoGradGuard.
   at::Tensor evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T, const std::vector<int>& k_per_layer);
+
+  // A cache for sequences of up to `capacity` tokens, empty.
+  KvCache make_cache(int64_t capacity) const;
+
+  // Logits [V] of the token after the last one of tokens_T, which follow those that the cache has seen; it then has
+  // seen them too. The first call may take many tokens, later ones take one. Call under NoGradGuard.
+  at::Tensor extend(KvCache& cache, const at::Tensor& tokens_T, const std::vector<int>& k_per_layer);
 
   // Of the token after each: [T, V] in the compute type. Call under NoGradGuard.
   at::Tensor logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer);

@@ -217,6 +217,21 @@ at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place p
   return AttendFunction::apply(qkv_TC, shape, place);
 }
 
+at::Tensor attend_cached(const at::Tensor& qkv_TC, const AttentionShape& shape, const KeysAndValues& past,
+                         int64_t length) {
+  const int64_t heads = shape.num_heads, kv_heads = shape.num_kv_heads, tokens = qkv_TC.size(0);
+  MMOE_CHECK(tokens == 1 || length == 0) << tokens << " tokens behind " << length;
+  MMOE_CHECK(length + tokens <= past.key_GSh.size(1)) << "beyond the cache of " << past.key_GSh.size(1);
+  const at::Tensor fused = qkv_TC.view({tokens, heads + 2 * kv_heads, shape.head_dim}).transpose(0, 1);
+  past.key_GSh.narrow(1, length, tokens).copy_(fused.narrow(0, heads, kv_heads));
+  past.value_GSh.narrow(1, length, tokens).copy_(fused.narrow(0, heads + kv_heads, kv_heads));
+  const auto so_far = [&](const at::Tensor& x_GSh) { return x_GSh.narrow(1, 0, length + tokens).unsqueeze(0); };
+  const at::Tensor out = at::scaled_dot_product_attention(
+      fused.narrow(0, 0, heads).unsqueeze(0), so_far(past.key_GSh), so_far(past.value_GSh), {}, 0,
+      /*is_causal=*/tokens > 1, std::nullopt, /*enable_gqa=*/heads != kv_heads);
+  return out.squeeze(0).transpose(0, 1).reshape({tokens, heads * shape.head_dim});
+}
+
 at::Tensor project_output(const at::Tensor& residual_TD, const at::Tensor& attended_TA, const Parameter& weight_DA,
                           Place place) {
   return ProjectOutputFunction::apply(residual_TD, attended_TA, &weight_DA, place);

@@ -39,6 +39,16 @@ at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const 
 // LibTorch's scaled_dot_product_attention, causal. Keeps qkv, its result and what LibTorch adds (log-sum-exp).
 at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place);
 
+// Keys and values of one sequence, [G, capacity, h] each.
+struct KeysAndValues {
+  at::Tensor key_GSh, value_GSh;
+};
+
+// Attention of T tokens that follow the `length` ones whose keys and values are in `past`; theirs are put behind them.
+// Either T = 1 or length = 0. Inference only.
+at::Tensor attend_cached(const at::Tensor& qkv_TC, const AttentionShape& shape, const KeysAndValues& past,
+                         int64_t length);
+
 // residual_TD + attended_TA weight_DA^T. Keeps attended.
 at::Tensor project_output(const at::Tensor& residual_TD, const at::Tensor& attended_TA, const Parameter& weight_DA,
                           Place place);

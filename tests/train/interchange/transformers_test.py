@@ -397,6 +397,27 @@ def test_a_wrong_folder_is_refused_by_name(name, tmp_path):
     assert not (tmp_path / "checkpoint").exists()
 
 
+@pytest.mark.parametrize("name", ["olmoe", "qwen3_moe", "mixtral"])
+def test_the_most_likely_text_is_that_of_transformers(name, data, tmp_path):
+    """Token by token from the cache of keys and values, on both sides; the vocabulary's 44 ids beyond the bytes are
+    never made by us, so the prompt is one after which they are not the most likely either."""
+    model, checkpoint = import_model(name, tmp_path)
+    set_k(model, 3)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[256:] = 0
+    model.save_pretrained(tmp_path / "masked")
+    done("import", "--from", tmp_path / "masked", "--out", checkpoint)
+    prompt = "abc defg"
+    text = done("generate", "--checkpoint", checkpoint, "--data", data, "--prompt", prompt, "--temperature", 0, "--k", 3,
+                "--max-tokens", 24, "--json")
+    tokens = torch.tensor([list(prompt.encode())])
+    with torch.no_grad():
+        theirs = model.generate(tokens, max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0)
+    expected = theirs[0, len(prompt) :].tolist()
+    assert all(token < 256 for token in expected)
+    assert json.loads(text)["tokens"] == expected
+
+
 def test_tokenizer_files_travel_and_nothing_is_overwritten(tmp_path):
     model, checkpoint = import_model("olmoe", tmp_path)
     (tmp_path / "theirs" / "tokenizer.json").write_text("{}")

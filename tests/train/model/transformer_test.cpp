@@ -166,6 +166,34 @@ TEST(ActiveExperts, RowsKeptAndComputedFollowK) {
   EXPECT_EQ(kept({2, 5}) - kept({2, 4}), tokens * row_bytes);
 }
 
+class Cache : public testing::TestWithParam<const char*> {};
+
+// The same sums in another order: tolerances as for the whole model.
+TEST_P(Cache, TokenByTokenGivesTheLogitsOfTheWholeSequence) {
+  const Job job = small_job(GetParam());
+  Transformer transformer(job, c10::kCPU, Gradients::kNone);
+  const int64_t length = job.training.seq_len;
+  const at::Tensor tokens = random_tokens({length}, job.model.vocab_size, 3);
+  const std::vector<int> k = {3, 1};
+  const c10::NoGradGuard no_grad;
+  const at::Tensor whole_TV = transformer.logits(tokens, k);
+  KvCache cache = transformer.make_cache(length);
+  const int64_t prompt = length / 2;
+  const double bound = tolerance(at::kDouble, job.model.num_layers * 10 * 64, job.model.num_layers * 60);
+  for (int64_t seen = prompt; seen <= length; ++seen) {
+    const int64_t first = seen == prompt ? 0 : seen - 1;
+    const at::Tensor logits_V = transformer.extend(cache, tokens.narrow(0, first, seen - first), k);
+    EXPECT_EQ(cache.length, seen);
+    EXPECT_LE(relative_error(logits_V, whole_TV[seen - 1]), bound) << seen;
+  }
+  EXPECT_THROW(transformer.extend(cache, tokens.narrow(0, 0, 1), k), std::exception);  // full
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , Cache,
+    testing::Values("{}", R"({"model": {"qk_norm": "full"}})",
+                    R"({"model": {"num_kv_heads": 2, "qk_norm": "per_head", "shared_expert_hidden_size": 24}})"));
+
 TEST(ComputeType, RefusesFp8) {
   EXPECT_EQ(compute_type(Precision::kBf16), at::kBFloat16);
   EXPECT_THROW(compute_type(Precision::kFp8), ConfigError);
