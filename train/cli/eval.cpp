@@ -14,6 +14,17 @@
 #include "train/loop/job_requirements.h"
 
 namespace mmoe {
+namespace {
+
+// As printed; JSON has null where the bytes of text are unknown.
+std::string bits_text(const Evaluation& evaluation) {
+  if (std::isnan(evaluation.bits_per_byte)) return "unknown";
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4f", evaluation.bits_per_byte);
+  return text;
+}
+
+}  // namespace
 
 ExitCode eval_command(const std::vector<std::string>& arguments) {
   CommandLine command;
@@ -67,8 +78,8 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
     result["bits_per_byte"] = evaluation.bits_per_byte;
     result["tokens"] = evaluation.tokens;
     if (!flags.json()) {
-      std::printf("loss %.4f nats/token, perplexity %.2f, %.4f bits/byte over %ld tokens\n", evaluation.loss,
-                  std::exp(evaluation.loss), evaluation.bits_per_byte, static_cast<long>(evaluation.tokens));
+      std::printf("loss %.4f nats/token, perplexity %.2f, %s bits/byte over %ld tokens\n", evaluation.loss,
+                  std::exp(evaluation.loss), bits_text(evaluation).c_str(), static_cast<long>(evaluation.tokens));
     }
   } else {
     const std::vector<int> ks = evaluated_ks(flags, checkpoint.job());
@@ -82,8 +93,8 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
       result["tokens"] = evaluation.tokens;
       result["bits_per_byte"] = evaluation.bits_per_byte;  // at the last, usually largest, k
       if (!flags.json()) {
-        std::printf("%4d  %17.4f  %10.2f  %9.4f\n", k, evaluation.loss, std::exp(evaluation.loss),
-                    evaluation.bits_per_byte);
+        std::printf("%4d  %17.4f  %10.2f  %9s\n", k, evaluation.loss, std::exp(evaluation.loss),
+                    bits_text(evaluation).c_str());
         std::fflush(stdout);
       }
     }

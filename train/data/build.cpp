@@ -1,24 +1,21 @@
 #include "train/data/build.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
-#include <filesystem>
+#include <deque>
 #include <future>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
 #include <thread>
 #include <unordered_set>
 
 #include "sim/units/errors.h"
-#include "train/data/atomic_file.h"
 #include "train/data/content_hash.h"
 #include "train/data/counter_random.h"
-#include "train/data/dataset.h"
+#include "train/data/dataset_writer.h"
 #include "train/data/documents.h"
+#include "train/data/json_lines.h"
 #include "train/data/mapped_file.h"
 #include "train/data/plain_text.h"
 #include "train/data/sentencepiece_tokenizer.h"
@@ -160,19 +157,21 @@ SplitInfo encode_split(const BuildOptions& options, const Tokenizer& tokenizer, 
 }  // namespace
 
 DatasetInfo build_dataset(const BuildOptions& options) {
-  if (options.prefix.empty() || options.prefix.back() == '/') {
-    throw ConfigError("--out '" + options.prefix +
-                      "': needs a folder and the beginning of a file name, such as data/text");
-  }
   if (options.sample_bytes < 1)
     throw ConfigError("--sample-bytes " + std::to_string(options.sample_bytes) + ": must be at least 1");
   const std::vector<MappedFile> files = open_text(options.text_files);
   DatasetInfo info;
   uint64_t text_hash = content_hash("");
   Documents documents;
+  std::deque<std::vector<std::string>> decoded;  // documents of JSON Lines; the others are views into the files
   for (const MappedFile& file : files) {
-    const Documents found = split_documents(file.bytes(), options.separator);
-    documents.insert(documents.end(), found.begin(), found.end());
+    if (is_json_lines(file.path())) {
+      decoded.push_back(json_lines_documents(file.bytes(), options.json_key, file.path()));
+      documents.insert(documents.end(), decoded.back().begin(), decoded.back().end());
+    } else {
+      const Documents found = split_documents(file.bytes(), options.separator);
+      documents.insert(documents.end(), found.begin(), found.end());
+    }
     text_hash = content_hash(file.bytes(), text_hash);
   }
   const std::vector<Split> splits =
@@ -182,15 +181,10 @@ DatasetInfo build_dataset(const BuildOptions& options) {
     documents_by_split[static_cast<size_t>(splits[i])].push_back(documents[i]);
   const Documents& train_documents = documents_by_split[static_cast<size_t>(Split::kTrain)];
 
-  // Output files come first, so that a folder that cannot be written is known before hours of work.
-  std::array<std::unique_ptr<TokenFileWriter>, 4> writers;
-  AtomicFile info_file(options.prefix + ".json");
+  DatasetWriter writer(options.prefix);
   std::string model;
   const auto tokenizer = make_tokenizer(options, train_documents, model);
-  for (const Split split : kSplits) {
-    writers[static_cast<size_t>(split)] =
-        std::make_unique<TokenFileWriter>(split_path(options.prefix, split), tokenizer->vocab_size());
-  }
+  writer.open_tokens(tokenizer->vocab_size());
 
   info.tokenizer = tokenizer->kind();
   info.vocab_size = tokenizer->vocab_size();
@@ -208,8 +202,8 @@ DatasetInfo build_dataset(const BuildOptions& options) {
   for (const Split split : kSplits) {
     std::vector<int64_t> token_counts(static_cast<size_t>(info.vocab_size));
     const Documents& of_split = documents_by_split[static_cast<size_t>(split)];
-    info.split(split) = encode_split(options, *tokenizer, of_split, *writers[static_cast<size_t>(split)], token_counts,
-                                     done_bytes, info.text_bytes);
+    info.split(split) =
+        encode_split(options, *tokenizer, of_split, writer.tokens(split), token_counts, done_bytes, info.text_bytes);
     if (split == Split::kTrain) {
       info.unigram_entropy_bits_per_byte = unigram_entropy_bits_per_byte(token_counts, info.split(split).bytes);
     } else {
@@ -219,25 +213,7 @@ DatasetInfo build_dataset(const BuildOptions& options) {
     }
   }
 
-  std::unique_ptr<AtomicFile> model_file;
-  if (!model.empty()) {
-    model_file = std::make_unique<AtomicFile>(options.prefix + ".model");
-    model_file->write(model);
-    model_file->sync();
-    info.model = std::filesystem::path(model_file->path()).filename();
-    info.model_hash = content_hash_text(content_hash(model));
-  }
-  for (const auto& writer : writers) writer->sync();
-  // File names may be any bytes; JSON may not.
-  info_file.write(to_json(info).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-  info_file.sync();
-
-  // Without its PREFIX.json no half of an earlier build can be taken for a whole one, should the program end in
-  // between.
-  unlink(info_file.path().c_str());
-  if (model_file) model_file->publish();
-  for (const auto& writer : writers) writer->publish();
-  info_file.publish();
+  writer.publish(info, model);
   return info;
 }
 

@@ -12,6 +12,7 @@
 #include "sim/units/errors.h"
 #include "train/data/build.h"
 #include "train/data/documents.h"
+#include "train/data/import_tokens.h"
 #include "train/data/inspect.h"
 
 namespace mmoe {
@@ -83,6 +84,21 @@ class ProgressLine {
   std::chrono::steady_clock::time_point begin_, printed_;
 };
 
+void require_flags(const po::variables_map& flags, const std::string& name,
+                   std::initializer_list<const char*> required) {
+  for (const char* flag : required) {
+    if (flags.count(flag) > 0) continue;
+    throw ConfigError(name + ": --" + flag + " is missing; see `" + name + " --help`");
+  }
+}
+
+void print_result(const DatasetInfo& info, const std::string& prefix, const po::variables_map& flags) {
+  if (!flags.at("json").as<bool>()) return print_dataset_info(info, prefix, std::cout);
+  nlohmann::ordered_json json = to_json(info);
+  json["prefix"] = prefix;
+  std::cout << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+}
+
 int build_command(const std::vector<std::string>& arguments) {
   CommandSyntax syntax{
       .name = "mmoe data build",
@@ -96,24 +112,21 @@ int build_command(const std::vector<std::string>& arguments) {
   int64_t seed = 0;
   // clang-format off
   syntax.options.add_options()
-      ("text", po::value(&options.text_files)->multitoken()->composing()->value_name("FILE..."), "text files, any encoding; a file's end ends a document")
+      ("text", po::value(&options.text_files)->multitoken()->composing()->value_name("FILE..."), "text files, any encoding; a file's end ends a document. Of JSON Lines (.jsonl, .ndjson) each line is one")
       ("out", po::value(&options.prefix)->value_name("PREFIX"), "writes PREFIX.json, PREFIX.train.bin, PREFIX.train.idx, and so on")
       ("tokenizer", po::value(&options.tokenizer)->default_value("bytes"), "bytes, or sentencepiece (learned from the train split)")
       ("vocab-size", po::value(&options.vocab_size)->value_name("N"), "pieces that SentencePiece learns, 256 byte pieces included")
       ("tokenizer-model", po::value(&options.tokenizer_model)->value_name("FILE"), "encode with this SentencePiece model, learn none")
       ("split", po::value(&split)->default_value(split), "fractions of the documents for train,valid,search,test")
       ("separator", po::value(&separator)->default_value(separator), "what ends a document; \\n \\r \\t \\0 \\\\ \\xHH are understood")
+      ("json-key", po::value(&options.json_key)->default_value(options.json_key), "key of JSON Lines under which the text lies")
       ("seed", po::value(&seed)->default_value(seed), "shuffles documents into splits and samples text to learn from")
       ("sample-bytes", po::value(&options.sample_bytes)->default_value(options.sample_bytes), "SentencePiece learns from at most so much text")
       ("threads", po::value(&options.num_threads)->default_value(0), "threads that encode; 0: one a core");
   // clang-format on
   const auto flags = parse_flags(syntax, arguments);
   if (!flags) return 0;
-  for (const char* required : {"text", "out"}) {
-    if (flags->count(required) == 0) {
-      throw ConfigError("mmoe data build: --" + std::string(required) + " is missing; see `mmoe data build --help`");
-    }
-  }
+  require_flags(*flags, syntax.name, {"text", "out"});
   if (flags->count("vocab-size") > 0 && options.vocab_size < 1) {
     throw ConfigError("--vocab-size " + std::to_string(options.vocab_size) + ": must be positive");
   }
@@ -129,13 +142,37 @@ int build_command(const std::vector<std::string>& arguments) {
     options.progress = [&](const std::string& doing, double fraction) { progress(doing, fraction); };
     return build_dataset(options);
   }();
-  if (flags->at("json").as<bool>()) {
-    nlohmann::ordered_json json = to_json(info);
-    json["prefix"] = options.prefix;
-    std::cout << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
-  } else {
-    print_dataset_info(info, options.prefix, std::cout);
-  }
+  print_result(info, options.prefix, *flags);
+  return 0;
+}
+
+int import_command(const std::vector<std::string>& arguments) {
+  CommandSyntax syntax{
+      .name = "mmoe data import",
+      .example = "mmoe data import --tokens corpus.bin --format megatron --vocab-size 50304 --out data/corpus",
+      .options = po::options_description("mmoe data import: token files of other software, split by document", 110)};
+  ImportTokensOptions options;
+  std::string split = "0.9,0.04,0.03,0.03", format = "megatron";
+  int64_t seed = 0;
+  // clang-format off
+  syntax.options.add_options()
+      ("tokens", po::value(&options.token_files)->multitoken()->composing()->value_name("FILE..."), "token files; of Megatron's pairs one name each")
+      ("format", po::value(&format)->default_value(format), "megatron (.bin and .idx), uint16 or uint32 (bare ids, nanoGPT), llmc")
+      ("vocab-size", po::value(&options.vocab_size)->value_name("N"), "number of ids of the tokenizer that made them")
+      ("document-end", po::value(&options.document_end)->value_name("ID"), "the id that ends a document, where the format does not say")
+      ("tokenizer-model", po::value(&options.tokenizer_model)->value_name("FILE"), "the SentencePiece model that made them, if one did")
+      ("out", po::value(&options.prefix)->value_name("PREFIX"), "writes PREFIX.json, PREFIX.train.bin, PREFIX.train.idx, and so on")
+      ("split", po::value(&split)->default_value(split), "fractions of the documents for train,valid,search,test")
+      ("seed", po::value(&seed)->default_value(seed), "shuffles documents into splits");
+  // clang-format on
+  const auto flags = parse_flags(syntax, arguments);
+  if (!flags) return 0;
+  require_flags(*flags, syntax.name, {"tokens", "out"});
+  if (seed < 0) throw ConfigError("--seed " + std::to_string(seed) + ": must not be negative");
+  options.format = parse_foreign_format(format);
+  options.split_fractions = parse_split_fractions(split);
+  options.seed = static_cast<uint64_t>(seed);
+  print_result(import_tokens(options), options.prefix, *flags);
   return 0;
 }
 
@@ -170,6 +207,7 @@ int inspect_command(const std::vector<std::string>& arguments) {
 constexpr const char* kHelp =
     "mmoe data: text to token files, and a look into them\n"
     "  build    writes token files, split into train, valid, search and test\n"
+    "  import   token files of Megatron, nanoGPT and llm.c, split likewise\n"
     "  inspect  counts, vocabulary, first tokens and unigram entropy of token files\n"
     "\nExample:\n"
     "  mmoe data build --text book.txt --tokenizer sentencepiece --vocab-size 2048 --out data/book\n"
@@ -182,13 +220,14 @@ int data_command(const std::vector<std::string>& arguments) {
   const std::string name = arguments.empty() ? "" : arguments[0];
   const std::vector<std::string> rest(arguments.begin() + (arguments.empty() ? 0 : 1), arguments.end());
   if (name == "build") return build_command(rest);
+  if (name == "import") return import_command(rest);
   if (name == "inspect") return inspect_command(rest);
   if (name == "--help") {
     std::cout << kHelp;
     return 0;
   }
-  if (name.empty()) throw ConfigError("mmoe data: needs build or inspect; see `mmoe data --help`");
-  throw ConfigError("mmoe data " + name + ": there is no such command; use build or inspect");
+  if (name.empty()) throw ConfigError("mmoe data: needs build, import or inspect; see `mmoe data --help`");
+  throw ConfigError("mmoe data " + name + ": there is no such command; use build, import or inspect");
 }
 
 }  // namespace mmoe

@@ -9,9 +9,10 @@ namespace {
 
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& prefix, const DatasetInfo& info) {
   if (info.tokenizer == "bytes") return make_byte_tokenizer();
+  if (info.tokenizer == "none") return make_opaque_tokenizer(static_cast<int>(info.vocab_size));
   if (info.tokenizer != "sentencepiece") {
     throw ConfigError(prefix + ".json: tokenizer is '" + info.tokenizer +
-                      "'; this program knows bytes and sentencepiece");
+                      "'; this program knows bytes, sentencepiece and none");
   }
   const size_t slash = prefix.rfind('/');
   const MappedFile model((slash == std::string::npos ? "" : prefix.substr(0, slash + 1)) + info.model);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "sim/units/errors.h"
 
@@ -17,7 +18,32 @@ constexpr uint64_t kVersion = 1;
 constexpr size_t kTypeOffset = 17, kCountsOffset = 18, kHeaderSize = 34;
 constexpr int64_t kUint16VocabLimit = 65500;
 
-int64_t token_size(TokenType type) { return type == TokenType::kUint16 ? 2 : 4; }
+// Bytes of a token; 0 for what is no integer type.
+int64_t token_size(TokenType type) {
+  switch (type) {
+    case TokenType::kUint8:
+    case TokenType::kInt8:
+      return 1;
+    case TokenType::kInt16:
+    case TokenType::kUint16:
+      return 2;
+    case TokenType::kInt32:
+      return 4;
+    case TokenType::kInt64:
+      return 8;
+  }
+  return 0;
+}
+
+// Tokens outside int32 become -1, which no vocabulary holds.
+template <class T>
+void widen(const char* source, int64_t count, int32_t* tokens) {
+  for (int64_t i = 0; i < count; ++i) {
+    T token;
+    std::memcpy(&token, source + i * static_cast<int64_t>(sizeof token), sizeof token);
+    tokens[i] = std::in_range<int32_t>(token) ? static_cast<int32_t>(token) : -1;
+  }
+}
 
 template <class T>
 void write_value(AtomicFile& file, T value) {
@@ -95,8 +121,8 @@ void TokenFile::check_index() {
   require(version == kVersion, "has version " + std::to_string(version) + ", not 1");
   const auto code = index_value<uint8_t>(kTypeOffset);
   type_ = static_cast<TokenType>(code);
-  require(type_ == TokenType::kUint16 || type_ == TokenType::kInt32,
-          "has token type " + std::to_string(code) + ", neither 4 (int32) nor 8 (uint16)");
+  require(token_size(type_) > 0, "has token type " + std::to_string(code) +
+                                     ", none of 1 (uint8), 2 (int8), 3 (int16), 4 (int32), 5 (int64), 8 (uint16)");
 
   const auto sequences = index_value<uint64_t>(kCountsOffset), boundaries = index_value<uint64_t>(kCountsOffset + 8);
   const uint64_t room = size - kHeaderSize;
@@ -107,7 +133,7 @@ void TokenFile::check_index() {
   num_sequences_ = static_cast<int64_t>(sequences);
   num_documents_ = static_cast<int64_t>(boundaries) - 1;
 
-  int64_t begin = 0;  // bytes; at most num_sequences * 2^33, so it cannot overflow
+  int64_t begin = 0;  // bytes; at most num_sequences * 2^34, and these are bounded by the file's size
   for (int64_t i = 0; i < num_sequences_; ++i) {
     const auto length = index_value<int32_t>(kHeaderSize + 4 * i);
     const auto pointer = index_value<int64_t>(kHeaderSize + 4 * num_sequences_ + 8 * i);
@@ -141,14 +167,24 @@ void TokenFile::read(int64_t first, int64_t count, int32_t* tokens) const {
   MMOE_CHECK(first >= 0 && count >= 0 && first <= num_tokens_ && count <= num_tokens_ - first)
       << path() << ": tokens " << first << " to " << first + count << " of " << num_tokens_;
   const char* source = bin_.bytes().data() + first * token_size(type_);
-  if (type_ == TokenType::kUint16) {
-    for (int64_t i = 0; i < count; ++i) {
-      uint16_t token;
-      std::memcpy(&token, source + 2 * i, sizeof token);
-      tokens[i] = token;
-    }
-  } else if (count > 0) {
-    std::memcpy(tokens, source, static_cast<size_t>(count) * sizeof(int32_t));
+  switch (type_) {
+    case TokenType::kUint8:
+      widen<uint8_t>(source, count, tokens);
+      break;
+    case TokenType::kInt8:
+      widen<int8_t>(source, count, tokens);
+      break;
+    case TokenType::kInt16:
+      widen<int16_t>(source, count, tokens);
+      break;
+    case TokenType::kUint16:
+      widen<uint16_t>(source, count, tokens);
+      break;
+    case TokenType::kInt64:
+      widen<int64_t>(source, count, tokens);
+      break;
+    case TokenType::kInt32:
+      if (count > 0) std::memcpy(tokens, source, static_cast<size_t>(count) * sizeof(int32_t));
   }
   uint32_t largest = 0;  // negative ids become the largest of all
   for (int64_t i = 0; i < count; ++i) largest = std::max(largest, static_cast<uint32_t>(tokens[i]));

@@ -1,7 +1,7 @@
 #pragma once
 // Token files in Megatron-LM's indexed format (megatron/core/datasets/indexed_dataset.py): PATH.bin holds the token
 // ids, PATH.idx where each document begins. Little-endian:
-//   "MMIDIDX\0\0", uint64 version = 1, uint8 type (4: int32, 8: uint16), uint64 S sequences, uint64 D + 1,
+//   "MMIDIDX\0\0", uint64 version = 1, uint8 type (TokenType), uint64 S sequences, uint64 D + 1,
 //   int32 length[S] in tokens, int64 begin[S] in bytes of PATH.bin, int64 first_sequence[D + 1] of each document
 
 #include <cstdint>
@@ -15,9 +15,10 @@
 
 namespace mmoe {
 
-enum class TokenType : uint8_t { kInt32 = 4, kUint16 = 8 };
+// Megatron-LM's codes of its integer types.
+enum class TokenType : uint8_t { kUint8 = 1, kInt8 = 2, kInt16 = 3, kInt32 = 4, kInt64 = 5, kUint16 = 8 };
 
-// uint16 where Megatron-LM takes it too (vocabularies below 65,500), else int32.
+// What is written: uint16 where Megatron-LM takes it too (vocabularies below 65,500), else int32.
 TokenType token_type(int64_t vocab_size);
 
 // One sequence a document. Neither file has its final name before publish().

@@ -30,7 +30,27 @@ class ByteTokenizer : public Tokenizer {
   std::array<char, 256> bytes_;
 };
 
+class OpaqueTokenizer : public Tokenizer {
+ public:
+  explicit OpaqueTokenizer(int vocab_size) : vocab_size_(vocab_size) {}
+  std::string_view kind() const override { return "none"; }
+  int vocab_size() const override { return vocab_size_; }
+  void encode(std::string_view, std::vector<int32_t>&) const override {
+    throw ConfigError(
+        "these tokens were imported without their tokenizer, so no text can be encoded; import them with "
+        "--tokenizer-model");
+  }
+  std::string_view token_text(int32_t) const override { return {}; }
+
+ private:
+  int vocab_size_;
+};
+
 }  // namespace
+
+std::unique_ptr<Tokenizer> make_opaque_tokenizer(int vocab_size) {
+  return std::make_unique<OpaqueTokenizer>(vocab_size);
+}
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   std::vector<int32_t> tokens;

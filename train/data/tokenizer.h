@@ -14,7 +14,7 @@ namespace mmoe {
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  // "bytes" or "sentencepiece", as PREFIX.json and --tokenizer name it.
+  // "bytes", "sentencepiece" or "none", as PREFIX.json and --tokenizer name it.
   virtual std::string_view kind() const = 0;
   virtual int vocab_size() const = 0;
   // Appends the ids of `text` (any bytes) to `tokens`.
@@ -27,6 +27,9 @@ class Tokenizer {
   // Bytes of text that the tokens stand for: the denominator of bits per byte.
   int64_t text_size(std::span<const int32_t> tokens) const;
 };
+
+// Stands for the unknown tokenizer of imported tokens ("none"): cannot encode, and its tokens stand for no text.
+std::unique_ptr<Tokenizer> make_opaque_tokenizer(int vocab_size);
 
 // Ids 0..255 are the bytes.
 std::unique_ptr<Tokenizer> make_byte_tokenizer();

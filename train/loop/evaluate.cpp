@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <limits>
 #include <numbers>
 
 namespace mmoe {
@@ -39,6 +40,7 @@ Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, 
   }
   result.loss = total / static_cast<double>(result.tokens);
   result.bits_per_byte = total / std::numbers::ln2 / static_cast<double>(bytes);
+  if (bytes == 0) result.bits_per_byte = std::numeric_limits<double>::quiet_NaN();
   return result;
 }
 

@@ -9,8 +9,8 @@
 namespace mmoe {
 
 struct Evaluation {
-  double loss = 0;  // mean nats per token
-  double bits_per_byte = 0;
+  double loss = 0;           // mean nats per token
+  double bits_per_byte = 0;  // NaN where the tokens stand for no known text
   int64_t tokens = 0;
   std::vector<double> window_losses;  // sum of nats by window, in the split's order
   std::vector<int64_t> window_tokens;
