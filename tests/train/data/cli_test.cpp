@@ -77,7 +77,10 @@ TEST_F(DataCommand, HelpShowsAnExample) {
 
 TEST_F(DataCommand, RefusesBadCommandLines) {
   const std::pair<Words, const char*> cases[] = {
-      {{}, "build or inspect"},
+      {{}, "build, import or inspect"},
+      {{"import", "--out", prefix_}, "--tokens"},
+      {{"import", "--tokens", text_, "--out", prefix_, "--format", "gpt"}, "--format gpt"},
+      {{"import", "--tokens", text_, "--out", prefix_, "--format", "uint16"}, "--vocab-size"},
       {{"bild"}, "bild"},
       {{"build"}, "--text"},
       {{"build", "--text", text_}, "--out"},
