@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build needs and is missing: Debian packages, then a Python virtual environment with pinned
-# versions (CMake, ninja; LibTorch and the CUDA toolkit unless CMAKE_PREFIX_PATH already names a LibTorch).
+# versions (CMake, ninja; LibTorch, the CUDA toolkit and what tests compare with unless CMAKE_PREFIX_PATH names a LibTorch).
 # The environment lives in the user's cache, named by a hash of its requirements, so every clone shares it.
 # Writes build/env.sh, which the Makefile reads. Run by `make`; safe to run again.
 set -euo pipefail
@@ -91,7 +91,7 @@ if [ -n "$torch" ]; then
   say "using the LibTorch in $torch (CUDA: $cuda)"
   make_environment requirements-tools.txt
 else
-  make_environment requirements-tools.txt requirements-torch.txt
+  make_environment requirements-tools.txt requirements-torch.txt requirements-peers.txt
 fi
 
 mkdir -p build

@@ -3,6 +3,7 @@
 
 #include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
+#include "sim/cli/megatron_flag.h"
 #include "sim/cli/plan_layouts.h"
 #include "sim/plan/cluster_plan.h"
 #include "sim/search/plan_search.h"
@@ -54,8 +55,10 @@ ExitCode plan_command(const std::vector<std::string>& arguments) {
       "out", po::value<std::string>()->value_name("FILE"), "write the best candidate as a job file")(
       "confidence", po::value<double>()->default_value(0.99), "least probability of fitting over the run")(
       "search-budget", po::bool_switch(), "where a candidate does not fit, tune an activation budget");
+  add_megatron(command);
   const Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
+  check_megatron(flags);
   const std::string objective = flags.get("objective");
   if (objective != "days" && objective != "cost" && objective != "tokens_per_s") {
     throw ConfigError("--objective " + objective + " is unknown; give days, cost or tokens_per_s");
@@ -70,6 +73,8 @@ ExitCode plan_command(const std::vector<std::string>& arguments) {
   const PlanSearchResult result =
       search_plans(job, calibration, confidence, with_budget ? BudgetSearch::kOn : BudgetSearch::kOff);
   const auto shown = std::min<size_t>(result.candidates.size(), std::max(0, flags.get<int>("top")));
+  const nlohmann::json megatron =
+      result.candidates.empty() ? nlohmann::json() : write_best(flags, result.candidates[0].plan.job);
   if (flags.json()) {
     nlohmann::json json = {{"objective", objective},
                            {"evaluated", result.evaluated},
@@ -77,6 +82,7 @@ ExitCode plan_command(const std::vector<std::string>& arguments) {
                            {"seconds", result.seconds},
                            {"candidates", nlohmann::json::array()}};
     for (size_t i = 0; i < shown; ++i) json["candidates"].push_back(candidate_json(result.candidates[i]));
+    if (!megatron.is_null()) json["megatron"] = megatron;
     std::cout << json.dump(2) << '\n';
   } else {
     std::printf("%4s  %11s  %-10s  %-7s  %12s  %10s  %9s  %7s\n", "rank", "micro-batch", "recompute", "sum k", "peak",

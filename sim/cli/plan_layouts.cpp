@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iostream>
 
-#include "profiles/store/atomic_file.h"
+#include "sim/cli/megatron_flag.h"
 #include "sim/cli/table.h"
 #include "sim/config/enum_names.h"
 #include "sim/plan/cluster_plan.h"
@@ -88,9 +88,7 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
   std::stable_sort(shown.begin(), shown.end(), [](const Simulated& a, const Simulated& b) {
     return a.plan.time.step.mean() < b.plan.time.step.mean();
   });
-  if (flags.has("out") && !shown.empty()) {
-    write_file_atomically(flags.get("out"), to_json(shown.front().plan.job).dump(2) + "\n");
-  }
+  const nlohmann::json megatron = shown.empty() ? nlohmann::json() : write_best(flags, shown.front().plan.job);
   if (flags.json()) {
     nlohmann::json rejected = nlohmann::json::object();
     for (const auto& [reason, rejection] : result.rejected) {
@@ -107,14 +105,14 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
                        {"peak_reserved_bytes", candidate.peak_bytes}});
     }
     for (const Simulated& simulated : shown) candidates.push_back(candidate_json(simulated));
-    std::cout << nlohmann::json{{"objective", flags.get("objective")},
-                                {"evaluated", result.evaluated},
-                                {"rejected", rejected},
-                                {"seconds", result.seconds},
-                                {"front", front},
-                                {"candidates", candidates}}
-                     .dump(2)
-              << '\n';
+    nlohmann::json json = {{"objective", flags.get("objective")},
+                           {"evaluated", result.evaluated},
+                           {"rejected", rejected},
+                           {"seconds", result.seconds},
+                           {"front", front},
+                           {"candidates", candidates}};
+    if (!megatron.is_null()) json["megatron"] = megatron;
+    std::cout << json.dump(2) << '\n';
   } else {
     Table table{.header = {"rank", "tensor", "context", "pipeline", "virtual", "data", "expert", "exp.tensor", "zero",
                            "micro", "recompute", "dispatch", "GiB", "fits", "step s", "tokens/s", "MFU", "front"},

@@ -5,6 +5,7 @@
 #include "profiles/store/atomic_file.h"
 #include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
+#include "sim/cli/megatron_flag.h"
 #include "sim/cli/plan_json.h"
 #include "sim/cli/plan_tables.h"
 #include "sim/cli/sweep.h"
@@ -64,8 +65,10 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
       "trace", po::value<std::string>()->value_name("FILE"),
       "write the predicted schedule for chrome://tracing or Perfetto (several devices)")(
       "print-config", po::bool_switch(), "print the job as it was understood, as a job file, and stop");
+  add_megatron(command);
   const Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
+  check_megatron(flags);
   if (flags.get<bool>("csv") && (!flags.has("sweep") || flags.json())) {
     throw ConfigError("simulate: --csv is for the table of --sweep, and not with --json");
   }
@@ -76,8 +79,9 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
     std::cout << to_json(job).dump(2) << '\n';
     return ExitCode::kDone;
   }
-  const nlohmann::json plan = plan_json(flags, job);
+  nlohmann::json plan = plan_json(flags, job);
   if (flags.has("trace")) write_trace(flags, job);
+  if (flags.has("megatron-script")) plan["megatron"] = write_megatron(flags, job);
   if (flags.json()) {
     std::cout << plan.dump(2) << '\n';
   } else {

@@ -12,7 +12,9 @@
 namespace mmoe {
 
 enum class Precision { kFp64, kFp32, kBf16, kFp16, kFp8, kFp4 };
+// Cosine and WSD (warm-up, stable, decay) end at this share of the peak; WSD decays over this share of the steps.
 enum class LearningRateSchedule { kCosine, kWsd, kConstant };
+inline constexpr double kLearningRateFloor = 0.1, kWsdDecayFraction = 0.2;
 enum class DispatchKind { kDropless, kCapacity, kPadded };
 enum class DispatcherKind { kAllToAll, kAllGather, kHierarchical };
 enum class LoadKind { kBalanced, kZipf, kDirichlet, kMeasured };

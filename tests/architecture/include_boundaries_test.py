@@ -18,6 +18,7 @@ ROOT_FILES = {
     "Makefile",
     "README.md",
     "setup.sh",
+    "requirements-peers.txt",
     "requirements-tools.txt",
     "requirements-torch.txt",
     ".clang-format",

@@ -7,7 +7,6 @@
 namespace mmoe {
 
 double learning_rate(const TrainingConfig& training, int64_t step, int64_t total_steps) {
-  constexpr double kFloor = 0.1, kDecayFraction = 0.2;
   const double peak = training.learning_rate;
   if (step <= training.warmup_steps) {
     return peak * static_cast<double>(step) / static_cast<double>(training.warmup_steps);
@@ -19,10 +18,10 @@ double learning_rate(const TrainingConfig& training, int64_t step, int64_t total
   const auto warmup = static_cast<double>(training.warmup_steps);
   switch (training.schedule) {
     case LearningRateSchedule::kCosine:
-      return peak * (kFloor + (1 - kFloor) * 0.5 * (1 + std::cos(std::numbers::pi * progress(warmup))));
+      return peak * (kLearningRateFloor + (1 - kLearningRateFloor) * 0.5 * (1 + std::cos(std::numbers::pi * progress(warmup))));
     case LearningRateSchedule::kWsd:
       return peak *
-             (1 - (1 - kFloor) * progress(std::max(warmup, (1 - kDecayFraction) * static_cast<double>(total_steps))));
+             (1 - (1 - kLearningRateFloor) * progress(std::max(warmup, (1 - kWsdDecayFraction) * static_cast<double>(total_steps))));
     default:
       return peak;
   }
