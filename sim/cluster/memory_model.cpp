@@ -180,7 +180,7 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
   }
   // First chunks fill first, a pipeline's width of micro-batches each.
   int64_t left = chunks_in_flight(pipeline_shape(job_), rank).total();
-  double activations = 0, total_in_flight = 0, layers_in_flight = 0;
+  double activations = 0, total_in_flight = 0, pending_layers = 0;
   bool head = false, embedding = false, last_is_moe = false, any_layer = false;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const StageChunk& chunk = chunks[i];
@@ -199,7 +199,7 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
     }
     activations += in_flight * chunk_bytes;
     total_in_flight += in_flight;
-    layers_in_flight += in_flight * static_cast<double>(chunk.num_layers);
+    pending_layers += std::max(in_flight - 2, 0.0) * static_cast<double>(chunk.num_layers);
     head |= chunk.head;
     embedding |= chunk.embedding;
     if (chunk.num_layers > 0) {
@@ -208,9 +208,9 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
     }
   }
   if (embedding && training.hidden_dropout > 0) activations += s_.split_tokens * s_.hidden_size * total_in_flight;
-  if (memory_.pending_gathers > 0 && parallelism.sequence && parallelism.tensor > 1 &&
-      parallelism.tensor <= job_.hardware.devices_per_node) {
-    activations += memory_.pending_gathers * kElement * s_.tokens * s_.hidden_size * layers_in_flight;
+  if (parallelism.sequence && parallelism.tensor > 1 && !training.has_option("keep_gathered_inputs")) {
+    const double elsewhere = 1 - 1 / static_cast<double>(parallelism.tensor);
+    activations += memory_.pending_gathers * kElement * s_.tokens * s_.hidden_size * elsewhere * pending_layers;
   }
   if (training.offload == "activations") activations = 0;
   if (training.has_option("attention_mask")) activations += s_.sequences * s_.seq_len * s_.seq_len;

@@ -27,7 +27,7 @@ struct MemoryConventions {
   double data_parallel_buffer = 0;  // further bytes of a weight with more than one data-parallel rank: buckets, gathers
   double embedding_gradient_bytes = 0;  // of each weight of the embedding while its gradient is made
   double backward_work_factor = 1;      // tensors of a dense layer's backward pass over the gradient of its activation
-  double pending_gathers = 0;           // gathered inputs a layer in flight that wait for transfers inside a node
+  double pending_gathers = 0;  // gathered inputs a layer of all micro-batches in flight but two: queued transfers hold them
   double reserved_excess = 0.045;  // what the allocator reserves beyond the replay of kept tensors, a share of the peak
   double constant_bytes = 0;       // all else that does not depend on the job
   double context_bytes = 1e9;      // outside of the allocator: context, NCCL

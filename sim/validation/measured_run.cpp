@@ -305,7 +305,9 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
     tied = true;
   }
   if (framework.starts_with("nanotron")) {
-    if (!contains(row.text("flags"), "after_pp_fix")) {
+    // The release that gathers again in the backward pass is told by its flag or by the slow fabric, on which no other
+    // ran.
+    if (!contains(row.text("flags"), "after_pp_fix") && framework == "nanotron") {
       options.push_back("keep_gathered_inputs");
     }
     run.first_rank_only = true;
