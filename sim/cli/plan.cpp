@@ -54,7 +54,11 @@ ExitCode plan_command(const std::vector<std::string>& arguments) {
       "days, cost or tokens_per_s: with the number of devices given, all three rank alike")(
       "out", po::value<std::string>()->value_name("FILE"), "write the best candidate as a job file")(
       "confidence", po::value<double>()->default_value(0.99), "least probability of fitting over the run")(
-      "search-budget", po::bool_switch(), "where a candidate does not fit, tune an activation budget");
+      "search-budget", po::bool_switch(), "where a candidate does not fit, tune an activation budget")(
+      "min-sum-fraction", po::value<double>()->default_value(0.85, "0.85"),
+      "with --search-budget, several devices: least E[sum of k] over that of the job's own law")(
+      "max-kl", po::value<double>()->default_value(0.05, "0.05"),
+      "with --search-budget, several devices: most KL of a layer's k from its own law, nats");
   add_megatron(command);
   const Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;

@@ -1,22 +1,59 @@
 #include "sim/cli/plan_layouts.h"
 
 #include <algorithm>
+#include <array>
 #include <iostream>
 
 #include "sim/cli/megatron_flag.h"
 #include "sim/cli/table.h"
 #include "sim/config/enum_names.h"
 #include "sim/plan/cluster_plan.h"
-#include "sim/search/layout_search.h"
+#include "sim/search/layout_budgets.h"
 
 namespace mmoe {
 namespace {
 
 struct Simulated {
-  LayoutCandidate candidate;
   ClusterPlan plan;
+  double own_law_seconds = 0;  // step time at the job's own elastic law
+  BudgetCost cost;
+  bool needs_budget = false;
   bool on_front = false;
 };
+
+// No other is at least as good in time at the job's own law, in memory, in experts and in diversity, and better in one.
+void mark_front(std::vector<Simulated>& shown) {
+  const auto values = [](const Simulated& s) {
+    double reserved = 0;
+    for (const RankReport& report : s.plan.ranks) reserved = std::max(reserved, report.worst.peak_reserved.value);
+    return std::array{s.own_law_seconds, reserved, -s.cost.expected_sum, s.cost.kl_per_layer};
+  };
+  for (Simulated& one : shown) {
+    const auto mine = values(one);
+    one.on_front = std::none_of(shown.begin(), shown.end(), [&](const Simulated& other) {
+      const auto theirs = values(other);
+      bool as_good = true, better = false;
+      for (std::size_t i = 0; i < mine.size(); ++i) {
+        as_good &= theirs[i] <= mine[i];
+        better |= theirs[i] < mine[i];
+      }
+      return as_good && better;
+    });
+  }
+}
+
+bool draws_k(const Job& job) { return job.model.num_moe_layers() > 0 && job.elastic.sampling != Sampling::kTopP; }
+
+BudgetLimits budget_limits(const Flags& flags) {
+  BudgetLimits limits;
+  limits.least_sum_fraction = flags.get<double>("min-sum-fraction");
+  limits.most_kl_per_layer = flags.get<double>("max-kl");
+  if (!(limits.least_sum_fraction > 0 && limits.least_sum_fraction <= 1)) {
+    throw ConfigError("--min-sum-fraction must lie above 0 and up to 1, e.g. 0.85");
+  }
+  if (!(limits.most_kl_per_layer > 0)) throw ConfigError("--max-kl must be above 0 nats, e.g. 0.05");
+  return limits;
+}
 
 std::string recompute_text(const Recompute& recompute) {
   if (recompute.full) return "full";
@@ -34,9 +71,22 @@ nlohmann::json candidate_json(const Simulated& simulated) {
                          {"elastic_law", plan["elastic"]},
                          {"run", plan["run"]},
                          {"fit", plan["fit"]},
+                         {"own_law_step_seconds", simulated.own_law_seconds},
                          {"on_front", simulated.on_front}};
   if (job.contains("elastic")) json["elastic"] = job["elastic"];
+  if (draws_k(simulated.plan.job)) {
+    json["expected_sum_k"] = simulated.cost.expected_sum;
+    json["expected_sum_fraction"] = simulated.cost.expected_sum_fraction;
+    json["kl_per_layer"] = simulated.cost.kl_per_layer;
+  }
   return json;
+}
+
+std::string budget_text(const Simulated& simulated) {
+  if (!simulated.needs_budget) return "-";
+  int64_t bound = 0;
+  for (const int64_t of_group : simulated.plan.job.elastic.budget->sum_k) bound += of_group;
+  return "<= " + std::to_string(bound);
 }
 
 std::vector<std::string> row(std::size_t rank, const Simulated& simulated) {
@@ -59,8 +109,9 @@ std::vector<std::string> row(std::size_t rank, const Simulated& simulated) {
           plan.job.model.num_experts > 0 ? name_of(plan.job.training.moe.dispatcher) : "-",
           in_gib(reserved),
           percent(plan.fit.probability),
-          significant(plan.time.step.mean(), 4),
-          significant(plan.tokens_per_second_per_device, 4),
+          budget_text(simulated),
+          significant(simulated.own_law_seconds, 4),
+          significant(plan.tokens_per_second_per_device * plan.time.step.mean() / simulated.own_law_seconds, 4),
           percent(plan.model_flops_utilization),
           simulated.on_front ? "*" : ""};
 }
@@ -79,15 +130,25 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
   std::vector<Simulated> shown;
   for (const LayoutCandidate& candidate : result.candidates) {
     if (shown.size() == top) break;
-    Simulated simulated{candidate, simulate_cluster(with_layout(job, candidate), framework), false};
-    simulated.on_front = std::any_of(result.front.begin(), result.front.end(), [&](const LayoutCandidate& other) {
-      return other.step_seconds == candidate.step_seconds && other.peak_bytes == candidate.peak_bytes;
-    });
-    if (simulated.plan.fit.probability >= options.confidence) shown.push_back(std::move(simulated));
+    Simulated simulated;
+    simulated.plan = simulate_cluster(with_layout(job, candidate), framework);
+    if (simulated.plan.fit.probability < options.confidence) continue;
+    simulated.own_law_seconds = simulated.plan.time.step.mean();
+    if (draws_k(job)) simulated.cost = budget_cost(simulated.plan.job);
+    shown.push_back(std::move(simulated));
   }
-  std::stable_sort(shown.begin(), shown.end(), [](const Simulated& a, const Simulated& b) {
-    return a.plan.time.step.mean() < b.plan.time.step.mean();
-  });
+  std::stable_sort(shown.begin(), shown.end(),
+                   [](const Simulated& a, const Simulated& b) { return a.own_law_seconds < b.own_law_seconds; });
+  std::map<std::string, int64_t> without_budget;
+  if (flags.get<bool>("search-budget") || job.elastic.budget_is_auto) {
+    // Layouts that need a budget stand behind all that need none: a budget trains fewer experts.
+    BudgetedLayouts budgeted = search_layout_budgets(job, framework, options, budget_limits(flags));
+    without_budget = std::move(budgeted.rejected);
+    for (BudgetedLayout& one : budgeted.layouts) {
+      shown.push_back({std::move(one.plan), one.own_law_seconds, one.cost, true, false});
+    }
+  }
+  mark_front(shown);
   const nlohmann::json megatron = shown.empty() ? nlohmann::json() : write_best(flags, shown.front().plan.job);
   if (flags.json()) {
     nlohmann::json rejected = nlohmann::json::object();
@@ -95,6 +156,7 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
       rejected[reason] = {{"count", rejection.count}};
       if (rejection.least_excess_bytes > 0) rejected[reason]["least_excess_bytes"] = rejection.least_excess_bytes;
     }
+    for (const auto& [reason, count] : without_budget) rejected[reason] = {{"count", count}};
     nlohmann::json front = nlohmann::json::array(), candidates = nlohmann::json::array();
     for (const LayoutCandidate& candidate : result.front) {
       const nlohmann::json resolved = to_json(with_layout(job, candidate));
@@ -114,9 +176,10 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
     if (!megatron.is_null()) json["megatron"] = megatron;
     std::cout << json.dump(2) << '\n';
   } else {
-    Table table{.header = {"rank", "tensor", "context", "pipeline", "virtual", "data", "expert", "exp.tensor", "zero",
-                           "micro", "recompute", "dispatch", "GiB", "fits", "step s", "tokens/s", "MFU", "front"},
-                .rows = {}};
+    Table table{
+        .header = {"rank", "tensor", "context", "pipeline", "virtual", "data", "expert", "exp.tensor", "zero", "micro",
+                   "recompute", "dispatch", "GiB", "fits", "budget", "step s", "tokens/s", "MFU", "front"},
+        .rows = {}};
     for (std::size_t i = 0; i < shown.size(); ++i) table.add(row(i + 1, shown[i]));
     print_table(table, std::cout);
     std::cout << result.evaluated << " layouts evaluated in " << significant(result.seconds, 3) << " s\n";
@@ -127,7 +190,9 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
       }
       std::cout << '\n';
     }
-    std::cout << "* no other layout that fits is both faster and smaller\n";
+    for (const auto& [reason, count] : without_budget) std::cout << "  " << count << " not saved: " << reason << '\n';
+    std::cout << "* none listed is as fast, as small and as rich in experts, or more so; steps are timed at the job's "
+                 "own law\n";
   }
   if (!shown.empty()) return ExitCode::kDone;
   std::cerr << job.where << ": no layout fits " << to_string(job.hardware.usable_memory) << " with probability "

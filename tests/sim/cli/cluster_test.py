@@ -51,6 +51,32 @@ def test_trace_is_a_chrome_trace(tmp_path):
     assert json.loads(path.read_text())["traceEvents"]
 
 
+def test_budgets_stand_behind_layouts_that_need_none_and_on_the_front(tmp_path):
+    model = dict(hidden_size=2048, num_layers=16, num_heads=16, vocab_size=50304, num_experts=64, expert_hidden_size=1024)
+    job = {
+        "model": model,
+        "hardware": {"cluster": "dgx-h100", "num_devices": 8, "usable_memory_gib": 40},
+        "parallelism": {"tensor": 1, "context": 1, "zero_stage": 1},
+        "training": {"framework": "megatron_core", "seq_len": 4096, "global_batch_size": 64, "recompute": "none"},
+        "elastic": {"k_min": 1, "k_max": 8},
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    words = ("plan", "--job", tmp_path / "job.json", "--top", 4, "--json")
+    without = json.loads(run(*words).stdout)["candidates"]
+    assert all(c["expected_sum_fraction"] == 1 and c["kl_per_layer"] == 0 for c in without)
+    result = run(*words, "--search-budget", "--min-sum-fraction", "0.9", "--max-kl", "0.04")
+    assert result.returncode == 0, result.stderr
+    candidates = json.loads(result.stdout)["candidates"]
+    assert [c["parallelism"] for c in candidates[: len(without)]] == [c["parallelism"] for c in without]
+    budgeted = candidates[len(without) :]
+    assert budgeted and any(c["on_front"] for c in candidates)
+    for candidate in budgeted:
+        assert candidate["elastic"]["budget"]["kind"] == "at_most"
+        assert 0.9 <= candidate["expected_sum_fraction"] < 1 and 0 < candidate["kl_per_layer"] <= 0.04
+        assert candidate["own_law_step_seconds"] > candidate["throughput"]["step_seconds"]
+    assert "--max-kl" in error_line(run(*words, "--search-budget", "--max-kl", "0"))
+
+
 def test_plan_keeps_what_is_given_and_writes_a_job(tmp_path):
     job, out = tmp_path / "job.json", tmp_path / "best.json"
     job.write_text(
