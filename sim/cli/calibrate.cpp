@@ -96,6 +96,7 @@ ExitCode fit_tables(const Flags& flags) {
   options.least_mfu = flags.get<double>("least-mfu");
   options.num_folds = flags.get<int64_t>("folds");
   options.start = flags.get("start");
+  options.by_device = flags.get<bool>("by-device");
   if (options.parameters.empty()) throw ConfigError("calibrate: --table needs --fit, the parameters to fit");
   const FrameworkFit fit = fit_framework(pointers, options);
   const nlohmann::json json = to_json(fit);
@@ -143,11 +144,12 @@ ExitCode calibrate_command(const std::vector<std::string>& arguments) {
       "framework", po::value<Strings>()->multitoken()->composing(), "with --table: rows of these frameworks alone")(
       "device", po::value<Strings>()->multitoken()->composing(), "with --table: rows of these devices alone")(
       "fit", po::value<Strings>()->multitoken()->composing(),
-      "with --table: parameters; a+b share a value, a@NAME is for one framework or device")(
+      "with --table: parameters; a+b share a value, a@NAME+OTHER is for these frameworks or devices")(
       "start", po::value<std::string>()->default_value("defaults"),
       "with --table: values to start at and be drawn to: defaults, own (each row's framework file), or a framework")(
       "folds", po::value<int64_t>()->default_value(5),
       "with --table: parts that the models are dealt to, each held out")(
+      "by-device", po::bool_switch(), "with --table: hold out a model on one device at a time, not on all")(
       "least-mfu", po::value<double>()->default_value(0), "with --table: leave out slower rows")(
       "out", po::value<std::string>()->required(), "calibration file to write");
   const Flags flags = parse(command, arguments);

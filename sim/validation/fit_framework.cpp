@@ -22,11 +22,26 @@ constexpr double kNormal95 = 1.645;
 
 // One number that rows' frameworks share, and where it goes.
 struct Target {
-  std::string name, only;  // only: a framework or device; empty: all
+  std::string name;
+  std::vector<std::string> only;  // frameworks or devices; empty: all
   std::vector<double TimeParameters::*> time;
   std::vector<double NetworkParameters::*> network;
   double low = 0, high = 0, initial = 0;
+  bool applies_to(const Job& job) const {
+    return only.empty() || std::find(only.begin(), only.end(), job.training.framework) != only.end() ||
+           std::find(only.begin(), only.end(), job.hardware.device) != only.end();
+  }
 };
+
+// "a+b" as its parts.
+std::vector<std::string> parts_of(std::string text) {
+  std::vector<std::string> parts;
+  for (std::size_t plus; (plus = text.find('+')) != std::string::npos; text.erase(0, plus + 1)) {
+    parts.push_back(text.substr(0, plus));
+  }
+  parts.push_back(text);
+  return parts;
+}
 
 struct FitRow {
   MeasuredRun run;
@@ -45,12 +60,8 @@ Target parse_target(const std::string& text, const std::vector<FitRow>& rows) {
   Target target;
   target.name = text;
   const std::size_t at = text.find('@');
-  if (at != std::string::npos) target.only = text.substr(at + 1);
-  std::string names = text.substr(0, at);
-  while (!names.empty()) {
-    const std::size_t plus = names.find('+');
-    const std::string name = names.substr(0, plus);
-    names = plus == std::string::npos ? "" : names.substr(plus + 1);
+  if (at != std::string::npos) target.only = parts_of(text.substr(at + 1));
+  for (const std::string& name : parts_of(text.substr(0, at))) {
     bool found = false;
     for (const auto& d : kTimeParameterDefinitions) {
       if (d.name != name) continue;
@@ -70,23 +81,19 @@ Target parse_target(const std::string& text, const std::vector<FitRow>& rows) {
       throw ConfigError("--fit " + text + ": \"" + name + "\" is no parameter of a framework's time or network");
   }
   for (const FitRow& row : rows) {
-    if (!target.only.empty() && target.only != row.run.job.training.framework &&
-        target.only != row.run.job.hardware.device)
-      continue;
+    if (!target.applies_to(row.run.job)) continue;
     target.initial =
         target.time.empty() ? row.framework.network.*target.network.front() : row.framework.time.*target.time.front();
     return target;
   }
-  throw ConfigError("--fit " + text + ": no row is of " + target.only);
+  throw ConfigError("--fit " + text + ": no row is of " + text.substr(at + 1));
 }
 
 double predicted(const FitRow& row, const std::vector<Target>& targets, const Eigen::VectorXd& free) {
   Framework framework = row.framework;
   for (std::size_t i = 0; i < targets.size(); ++i) {
     const Target& target = targets[i];
-    if (!target.only.empty() && target.only != row.run.job.training.framework &&
-        target.only != row.run.job.hardware.device)
-      continue;
+    if (!target.applies_to(row.run.job)) continue;
     const double value = from_free(free[static_cast<Eigen::Index>(i)], target);
     for (double TimeParameters::*member : target.time) framework.time.*member = value;
     for (double NetworkParameters::*member : target.network) framework.network.*member = value;
@@ -222,6 +229,7 @@ std::vector<FitRow> fit_rows(const std::vector<const CsvTable*>& tables, const F
       if (flops / row.measured < options.least_mfu) continue;
       row.group = std::to_string(job.model.hidden_size) + "x" + std::to_string(job.model.num_layers) + "x" +
                   std::to_string(job.model.num_experts);
+      if (options.by_device) row.group += " on " + job.hardware.device;
       rows.push_back(std::move(row));
     }
   }

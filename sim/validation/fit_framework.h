@@ -14,14 +14,15 @@ struct FrameworkFitOptions {
   std::vector<std::string> frameworks;  // rows of these alone; empty: all
   std::vector<std::string> devices;     // rows of these alone; empty: all
   // What is fitted: names of TimeParameters or NetworkParameters; "a+b" gives both one value; "a@NAME" fits a value of
-  // its own for the rows of one framework or device.
+  // its own for the rows of one framework or device, "a@NAME+OTHER" of either.
   std::vector<std::string> parameters;
   // Where the fit starts and what it is drawn to, for all numbers of time and network: "defaults" (of the code, which
   // no row has touched), "own" (each row's framework file, which may have been fitted to these very rows: its held-out
   // errors then flatter), or a framework preset or file.
   std::string start = "defaults";
-  double least_mfu = 0;   // rows below are left out
-  int64_t num_folds = 5;  // held out: models (hidden size, layers, experts) dealt to folds; 0: none
+  double least_mfu = 0;    // rows below are left out
+  int64_t num_folds = 5;   // held out: models (hidden size, layers, experts) dealt to folds; 0: none
+  bool by_device = false;  // what is held out together: a model on one device rather than a model on all
 };
 
 struct FittedParameter {

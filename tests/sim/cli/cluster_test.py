@@ -79,8 +79,8 @@ BOUNDS = {
     "megatron_ci_golden": ["static_bytes=0.012", "peak_allocated_bytes=0.022"],
     "vtrain_a100": ["step_seconds=0.08"],
     "llm_foundry": ["step_seconds=0.055"],
-    "dgxc_recipes": ["step_seconds=0.08"],
-    "megatron_bridge": ["step_seconds=0.12"],
+    "dgxc_recipes": ["step_seconds=0.05"],
+    "megatron_bridge": ["step_seconds=0.09"],
     "nanotron_h100_sweep": ["fits=0.95"],
     "papers_and_reports": [],
 }

@@ -85,6 +85,8 @@ TEST(FitFramework, UnknownParametersAreNamed) {
   const CsvTable table = CsvTable::parse(published_table({nemo_row()}), "t.csv");
   EXPECT_THROW(fit_framework({&table}, options({"gem_efficiency"})), ConfigError);
   EXPECT_THROW(fit_framework({&table}, options({"gemm_efficiency@nanotron"})), ConfigError);
+  EXPECT_THROW(fit_framework({&table}, options({"gemm_efficiency@nanotron+gb200"})), ConfigError);
+  EXPECT_NO_THROW(fit_framework({&table}, options({"gemm_efficiency@nanotron+h100-sxm-80gb"})));
 }
 
 }  // namespace
