@@ -74,11 +74,11 @@ std::vector<std::string> words(const Flags& flags, const char* flag) {
   return list;
 }
 
-void print_score(const char* name, const QuantityScore& score, Table& table) {
+void print_score(const std::string& name, const QuantityScore& score, double coverage, Table& table) {
   if (score.count == 0) return;
   table.add({name, std::to_string(score.count), percent(score.mean_absolute_error_fraction),
              percent(score.median_absolute_error_fraction), percent(score.max_absolute_error_fraction),
-             percent(score.bias_fraction)});
+             percent(score.bias_fraction), coverage < 0 ? "" : percent(coverage)});
 }
 
 // Fits a framework's speed to tables of measured runs.
@@ -94,6 +94,9 @@ ExitCode fit_tables(const Flags& flags) {
   options.devices = words(flags, "device");
   options.parameters = words(flags, "fit");
   options.least_mfu = flags.get<double>("least-mfu");
+  options.num_folds = flags.get<int64_t>("folds");
+  options.start = flags.get("start");
+  options.by_device = flags.get<bool>("by-device");
   if (options.parameters.empty()) throw ConfigError("calibrate: --table needs --fit, the parameters to fit");
   const FrameworkFit fit = fit_framework(pointers, options);
   const nlohmann::json json = to_json(fit);
@@ -102,15 +105,22 @@ ExitCode fit_tables(const Flags& flags) {
     std::cout << json.dump(1) << '\n';
     return ExitCode::kDone;
   }
-  Table errors{.header = {"step time of", "rows", "mean", "median", "worst", "bias"}, .rows = {}};
-  print_score("rows before the fit", fit.before, errors);
-  print_score("rows that were fitted", fit.fitted, errors);
-  print_score("models that were held out", fit.held_out, errors);
+  constexpr double kNone = -1;
+  Table errors{.header = {"step time of", "rows", "mean", "median", "worst", "bias", "inside 90 % interval"},
+               .rows = {}};
+  print_score("rows before the fit", fit.before, kNone, errors);
+  print_score("rows that were fitted", fit.fitted, kNone, errors);
+  print_score("models that were held out", fit.held_out, fit.held_out.interval_coverage, errors);
+  for (const auto& [stratum, score] : fit.held_out_by_stratum) {
+    print_score("  " + stratum, score, score.interval_coverage, errors);
+  }
   print_table(errors, std::cout);
   std::cout << '\n';
-  Table parameters{.header = {"parameter", "value", "before", "low", "high"}, .rows = {}};
+  Table parameters{.header = {"parameter", "value", "folds from", "to", "start", "prior width", "low", "high"},
+                   .rows = {}};
   for (const FittedParameter& p : fit.parameters) {
-    parameters.add({p.name, short_number(p.value, 4), short_number(p.initial, 4), short_number(p.low, 3),
+    parameters.add({p.name, short_number(p.value, 4), short_number(p.fold_low, 3), short_number(p.fold_high, 3),
+                    short_number(p.initial, 4), short_number(p.prior_width, 3), short_number(p.low, 3),
                     short_number(p.high, 3)});
   }
   print_table(parameters, std::cout);
@@ -134,7 +144,12 @@ ExitCode calibrate_command(const std::vector<std::string>& arguments) {
       "framework", po::value<Strings>()->multitoken()->composing(), "with --table: rows of these frameworks alone")(
       "device", po::value<Strings>()->multitoken()->composing(), "with --table: rows of these devices alone")(
       "fit", po::value<Strings>()->multitoken()->composing(),
-      "with --table: parameters; a+b share a value, a@NAME is for one framework or device")(
+      "with --table: parameters; a+b share a value, a@NAME+OTHER is for these frameworks or devices")(
+      "start", po::value<std::string>()->default_value("defaults"),
+      "with --table: values to start at and be drawn to: defaults, own (each row's framework file), or a framework")(
+      "folds", po::value<int64_t>()->default_value(5),
+      "with --table: parts that the models are dealt to, each held out")(
+      "by-device", po::bool_switch(), "with --table: hold out a model on one device at a time, not on all")(
       "least-mfu", po::value<double>()->default_value(0), "with --table: leave out slower rows")(
       "out", po::value<std::string>()->required(), "calibration file to write");
   const Flags flags = parse(command, arguments);

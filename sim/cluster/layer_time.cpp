@@ -251,11 +251,10 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
         exchange += all_to_all(network_, expert_, Bytes{bytes}).value;
     }
   }
+  // Unlike those of dense products, the tensor-parallel transfers of experts' rows do not overlap with the products.
+  if (expert_tensor_.size > 1)
+    exchange += all_gather(network_, expert_tensor_, Bytes{kElement * rows * s.hidden_size}).value;
   exchange *= time_.exposed_expert;
-  if (expert_tensor_.size > 1) {
-    exchange +=
-        time_.exposed_tensor * all_gather(network_, expert_tensor_, Bytes{kElement * rows * s.hidden_size}).value;
-  }
   part(work.forward, TimeCause::kExpert) += 2 * exchange;
   part(work.backward, TimeCause::kExpert) += 2 * exchange;
 }

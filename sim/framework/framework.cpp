@@ -44,6 +44,9 @@ void read_sections(JsonReader& reader, Framework& framework) {
     spread.read(quantity, value, 1e-4, 2);
     framework.spread[quantity] = value;
   }
+  double moe_step = 0;
+  spread.read("moe_step_seconds", moe_step, 1e-4, 2);
+  if (moe_step > 0) framework.spread["moe_step_seconds"] = moe_step;
   spread.finish();
 }
 
@@ -88,6 +91,10 @@ void read_framework(const std::string& framework, const DeviceSpec& device, cons
 double Framework::spread_of(const std::string& quantity) const {
   const auto found = spread.find(quantity);
   return found == spread.end() ? kUnknownSpread : found->second;
+}
+
+double Framework::step_spread(bool is_moe) const {
+  return spread_of(is_moe && spread.contains("moe_step_seconds") ? "moe_step_seconds" : "step_seconds");
 }
 
 void Framework::check_options(const std::vector<std::string>& chosen, const std::string& where) const {

@@ -163,7 +163,7 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   // Time.
   plan.time = cluster_time_law(job, framework, plan.rows_factor);
   const double step = plan.time.step.mean();
-  plan.step_interval = around(step, widening * framework.spread_of("step_seconds"));
+  plan.step_interval = around(step, widening * framework.step_spread(job.model.num_moe_layers() > 0));
   const auto devices = static_cast<double>(job.hardware.num_devices);
   const double tokens = static_cast<double>(job.training.global_batch_size) * static_cast<double>(job.training.seq_len);
   plan.tokens_per_second_per_device = tokens / step / devices;

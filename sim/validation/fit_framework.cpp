@@ -14,16 +14,34 @@ namespace mmoe {
 namespace {
 
 constexpr double kLossScale = 0.05;   // errors far above this count linearly
-constexpr double kPriorSpread = 0.5;  // of a parameter on the unbounded scale, about its initial value
+constexpr double kPriorWidth = 0.25;  // standard deviation of a parameter about its initial value, share of its range
+constexpr double kEdge = 0.01;        // starts lie this share of the range inside it
 constexpr int kMaxIterations = 60;
+constexpr int kNumStarts = 4;
+constexpr double kNormal95 = 1.645;
 
 // One number that rows' frameworks share, and where it goes.
 struct Target {
-  std::string name, only;  // only: a framework or device; empty: all
+  std::string name;
+  std::vector<std::string> only;  // frameworks or devices; empty: all
   std::vector<double TimeParameters::*> time;
   std::vector<double NetworkParameters::*> network;
   double low = 0, high = 0, initial = 0;
+  bool applies_to(const Job& job) const {
+    return only.empty() || std::find(only.begin(), only.end(), job.training.framework) != only.end() ||
+           std::find(only.begin(), only.end(), job.hardware.device) != only.end();
+  }
 };
+
+// "a+b" as its parts.
+std::vector<std::string> parts_of(std::string text) {
+  std::vector<std::string> parts;
+  for (std::size_t plus; (plus = text.find('+')) != std::string::npos; text.erase(0, plus + 1)) {
+    parts.push_back(text.substr(0, plus));
+  }
+  parts.push_back(text);
+  return parts;
+}
 
 struct FitRow {
   MeasuredRun run;
@@ -33,7 +51,7 @@ struct FitRow {
 };
 
 double to_free(double value, const Target& t) {
-  const double share = std::clamp((value - t.low) / (t.high - t.low), 1e-3, 1 - 1e-3);
+  const double share = std::clamp((value - t.low) / (t.high - t.low), kEdge, 1 - kEdge);
   return std::log(share / (1 - share));
 }
 double from_free(double free, const Target& t) { return t.low + (t.high - t.low) / (1 + std::exp(-free)); }
@@ -42,12 +60,8 @@ Target parse_target(const std::string& text, const std::vector<FitRow>& rows) {
   Target target;
   target.name = text;
   const std::size_t at = text.find('@');
-  if (at != std::string::npos) target.only = text.substr(at + 1);
-  std::string names = text.substr(0, at);
-  while (!names.empty()) {
-    const std::size_t plus = names.find('+');
-    const std::string name = names.substr(0, plus);
-    names = plus == std::string::npos ? "" : names.substr(plus + 1);
+  if (at != std::string::npos) target.only = parts_of(text.substr(at + 1));
+  for (const std::string& name : parts_of(text.substr(0, at))) {
     bool found = false;
     for (const auto& d : kTimeParameterDefinitions) {
       if (d.name != name) continue;
@@ -67,23 +81,19 @@ Target parse_target(const std::string& text, const std::vector<FitRow>& rows) {
       throw ConfigError("--fit " + text + ": \"" + name + "\" is no parameter of a framework's time or network");
   }
   for (const FitRow& row : rows) {
-    if (!target.only.empty() && target.only != row.run.job.training.framework &&
-        target.only != row.run.job.hardware.device)
-      continue;
+    if (!target.applies_to(row.run.job)) continue;
     target.initial =
         target.time.empty() ? row.framework.network.*target.network.front() : row.framework.time.*target.time.front();
     return target;
   }
-  throw ConfigError("--fit " + text + ": no row is of " + target.only);
+  throw ConfigError("--fit " + text + ": no row is of " + text.substr(at + 1));
 }
 
 double predicted(const FitRow& row, const std::vector<Target>& targets, const Eigen::VectorXd& free) {
   Framework framework = row.framework;
   for (std::size_t i = 0; i < targets.size(); ++i) {
     const Target& target = targets[i];
-    if (!target.only.empty() && target.only != row.run.job.training.framework &&
-        target.only != row.run.job.hardware.device)
-      continue;
+    if (!target.applies_to(row.run.job)) continue;
     const double value = from_free(free[static_cast<Eigen::Index>(i)], target);
     for (double TimeParameters::*member : target.time) framework.time.*member = value;
     for (double NetworkParameters::*member : target.network) framework.network.*member = value;
@@ -93,7 +103,7 @@ double predicted(const FitRow& row, const std::vector<Target>& targets, const Ei
 
 // Residuals whose squares sum to the soft-L1 loss, and the prior's.
 Eigen::VectorXd residuals(const std::vector<const FitRow*>& rows, const std::vector<Target>& targets,
-                          const Eigen::VectorXd& free, const Eigen::VectorXd& start) {
+                          const Eigen::VectorXd& free) {
   const auto n = static_cast<Eigen::Index>(rows.size());
   Eigen::VectorXd r(n + free.size());
   for (Eigen::Index i = 0; i < n; ++i) {
@@ -101,13 +111,17 @@ Eigen::VectorXd residuals(const std::vector<const FitRow*>& rows, const std::vec
     const double z = std::log(predicted(row, targets, free) / row.measured) / kLossScale;
     r[i] = std::copysign(std::sqrt(2 * (std::sqrt(1 + z * z) - 1)), z);
   }
-  r.tail(free.size()) = (free - start) / kPriorSpread;
+  for (Eigen::Index j = 0; j < free.size(); ++j) {
+    const Target& target = targets[static_cast<std::size_t>(j)];
+    r[n + j] = (from_free(free[j], target) - target.initial) / (kPriorWidth * (target.high - target.low));
+  }
   return r;
 }
 
-Eigen::VectorXd minimise(const std::vector<const FitRow*>& rows, const std::vector<Target>& targets,
-                         const Eigen::VectorXd& start) {
-  Eigen::VectorXd x = start, r = residuals(rows, targets, x, start);
+// Levenberg-Marquardt from one start.
+std::pair<Eigen::VectorXd, double> descend(const std::vector<const FitRow*>& rows, const std::vector<Target>& targets,
+                                           const Eigen::VectorXd& start) {
+  Eigen::VectorXd x = start, r = residuals(rows, targets, x);
   double damping = 1e-2;
   for (int iteration = 0; iteration < kMaxIterations; ++iteration) {
     Eigen::MatrixXd J(r.size(), x.size());
@@ -115,7 +129,7 @@ Eigen::VectorXd minimise(const std::vector<const FitRow*>& rows, const std::vect
     for (Eigen::Index j = 0; j < x.size(); ++j) {
       Eigen::VectorXd y = x;
       y[j] += kStep;
-      J.col(j) = (residuals(rows, targets, y, start) - r) / kStep;
+      J.col(j) = (residuals(rows, targets, y) - r) / kStep;
     }
     const Eigen::MatrixXd H = J.transpose() * J;
     const Eigen::VectorXd g = J.transpose() * r;
@@ -125,7 +139,7 @@ Eigen::VectorXd minimise(const std::vector<const FitRow*>& rows, const std::vect
       damped.diagonal() += damping * (H.diagonal().array() + 1e-9).matrix();
       const Eigen::VectorXd step = damped.ldlt().solve(-g);
       const Eigen::VectorXd y = x + step.cwiseMax(-1.5).cwiseMin(1.5);
-      const Eigen::VectorXd other = residuals(rows, targets, y, start);
+      const Eigen::VectorXd other = residuals(rows, targets, y);
       better = other.squaredNorm() < r.squaredNorm();
       if (!better) {
         damping *= 4;
@@ -135,17 +149,63 @@ Eigen::VectorXd minimise(const std::vector<const FitRow*>& rows, const std::vect
       x = y;
       r = other;
       damping = std::max(damping / 5, 1e-8);
-      if (gain < 1e-7) return x;
+      if (gain < 1e-7) return {x, r.squaredNorm()};
     }
     if (!better) break;
   }
-  return x;
+  return {x, r.squaredNorm()};
+}
+
+// The best of the descents from the initial values and from points spread over half of each range (Kronecker sequence
+// of square roots: the same at every call).
+Eigen::VectorXd minimise(const std::vector<const FitRow*>& rows, const std::vector<Target>& targets) {
+  Eigen::VectorXd best;
+  double least = 0;
+  for (int i = 0; i < kNumStarts; ++i) {
+    Eigen::VectorXd start(static_cast<Eigen::Index>(targets.size()));
+    for (std::size_t j = 0; j < targets.size(); ++j) {
+      const Target& target = targets[j];
+      const double drawn = std::fmod(i * std::sqrt(static_cast<double>(j) + 2.5), 1.0);
+      const double value = i == 0 ? target.initial : target.low + (target.high - target.low) * (0.25 + drawn / 2);
+      start[static_cast<Eigen::Index>(j)] = to_free(value, target);
+    }
+    const auto [x, loss] = descend(rows, targets, start);
+    if (i > 0 && loss >= least) continue;
+    best = x;
+    least = loss;
+  }
+  return best;
 }
 
 QuantityScore score_of(const std::vector<ScoredRow>& rows) {
   std::vector<const ScoredRow*> pointers;
   for (const ScoredRow& row : rows) pointers.push_back(&row);
   return score(pointers);
+}
+
+// Standard deviation of the normal law of which 90 % lie as the logarithms of the errors do.
+double spread_of(const std::vector<ScoredRow>& rows) {
+  std::vector<double> errors;
+  for (const ScoredRow& row : rows) errors.push_back(std::abs(std::log(row.predicted / row.measured)));
+  std::sort(errors.begin(), errors.end());
+  return errors[static_cast<std::size_t>(std::ceil(0.9 * static_cast<double>(errors.size()))) - 1] / kNormal95;
+}
+
+std::map<std::string, std::vector<ScoredRow>> by_stratum(const std::vector<ScoredRow>& rows) {
+  std::map<std::string, std::vector<ScoredRow>> strata;
+  for (const ScoredRow& row : rows) strata[row.stratum].push_back(row);
+  return strata;
+}
+
+// The row's framework with the numbers that the fit starts from.
+Framework start_framework(const MeasuredRun& run, const std::string& start) {
+  const DeviceSpec& device = run.job.hardware.spec;
+  Framework framework = load_framework(run.job.training.framework, device, "row " + run.id);
+  if (start == "own") return framework;
+  const Framework base = start == "defaults" ? Framework() : load_framework(start, device, "--start");
+  framework.time = base.time;
+  framework.network = base.network;
+  return framework;
 }
 
 std::vector<FitRow> fit_rows(const std::vector<const CsvTable*>& tables, const FrameworkFitOptions& options) {
@@ -162,13 +222,14 @@ std::vector<FitRow> fit_rows(const std::vector<const CsvTable*>& tables, const F
       if (!run.step_seconds && !run.mfu) continue;
       if (!wanted(options.frameworks, job.training.framework) || !wanted(options.devices, job.hardware.device))
         continue;
-      FitRow row{run, load_framework(job.training.framework, job.hardware.spec, "row " + run.id), "", 0};
+      FitRow row{run, start_framework(run, options.start), "", 0};
       const double flops = reported_flops(job, run.convention).value / static_cast<double>(job.hardware.num_devices) /
                            job.hardware.spec.peak_bf16.value;
       row.measured = run.step_seconds ? *run.step_seconds : flops / *run.mfu;
       if (flops / row.measured < options.least_mfu) continue;
       row.group = std::to_string(job.model.hidden_size) + "x" + std::to_string(job.model.num_layers) + "x" +
                   std::to_string(job.model.num_experts);
+      if (options.by_device) row.group += " on " + job.hardware.device;
       rows.push_back(std::move(row));
     }
   }
@@ -181,11 +242,7 @@ std::vector<FitRow> fit_rows(const std::vector<const CsvTable*>& tables, const F
 FrameworkFit fit_framework(const std::vector<const CsvTable*>& tables, const FrameworkFitOptions& options) {
   const std::vector<FitRow> rows = fit_rows(tables, options);
   std::vector<Target> targets;
-  Eigen::VectorXd start(static_cast<Eigen::Index>(options.parameters.size()));
-  for (const std::string& text : options.parameters) {
-    targets.push_back(parse_target(text, rows));
-    start[static_cast<Eigen::Index>(targets.size()) - 1] = to_free(targets.back().initial, targets.back());
-  }
+  for (const std::string& text : options.parameters) targets.push_back(parse_target(text, rows));
   FrameworkFit fit;
   fit.num_rows = static_cast<int64_t>(rows.size());
   std::vector<const FitRow*> all;
@@ -194,17 +251,22 @@ FrameworkFit fit_framework(const std::vector<const CsvTable*>& tables, const Fra
     all.push_back(&row);
     folds.emplace(row.group, 0);
   }
-  const auto scored = [&](const FitRow& row, const Eigen::VectorXd& free) {
-    return ScoredRow{row.run.id, "step_seconds", row.measured, predicted(row, targets, free), 0, 0, row.run.stratum};
+  const auto scored = [&](const FitRow& row, double predicted) {
+    return ScoredRow{row.run.id, "step_seconds", row.measured, predicted, 0, 0, row.run.stratum};
   };
   std::vector<ScoredRow> before, after, held_out;
-  const Eigen::VectorXd best = minimise(all, targets, start);
+  const Eigen::VectorXd best = minimise(all, targets);
   for (const FitRow& row : rows) {
-    before.push_back(scored(row, start));
-    after.push_back(scored(row, best));
+    before.push_back(scored(row, cluster_step_time(row.run.job, row.framework, row.run.job.elastic.k_max).step()));
+    after.push_back(scored(row, predicted(row, targets, best)));
+    fit.rows.push_back({row.run.id, row.run.stratum, row.group, row.measured, after.back().predicted, 0});
   }
-  fit.before = score_of(before);
-  fit.fitted = score_of(after);
+  for (std::size_t j = 0; j < targets.size(); ++j) {
+    const Target& target = targets[j];
+    const double value = from_free(best[static_cast<Eigen::Index>(j)], target);
+    fit.parameters.push_back({target.name, value, target.initial, target.low, target.high,
+                              kPriorWidth * (target.high - target.low), value, value});
+  }
   const int64_t num_folds = std::min(options.num_folds, static_cast<int64_t>(folds.size()));
   int64_t next = 0;
   for (auto& [group, fold] : folds) fold = next++ % std::max<int64_t>(num_folds, 1);
@@ -213,22 +275,32 @@ FrameworkFit fit_framework(const std::vector<const CsvTable*>& tables, const Fra
     for (const FitRow& row : rows) {
       if (folds.at(row.group) != fold) kept.push_back(&row);
     }
-    const Eigen::VectorXd x = minimise(kept, targets, start);
-    for (const FitRow& row : rows) {
-      if (folds.at(row.group) == fold) held_out.push_back(scored(row, x));
+    const Eigen::VectorXd x = minimise(kept, targets);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (folds.at(rows[i].group) != fold) continue;
+      held_out.push_back(scored(rows[i], predicted(rows[i], targets, x)));
+      fit.rows[i].held_out = held_out.back().predicted;
+    }
+    for (std::size_t j = 0; j < targets.size(); ++j) {
+      const double value = from_free(x[static_cast<Eigen::Index>(j)], targets[j]);
+      fit.parameters[j].fold_low = std::min(fit.parameters[j].fold_low, value);
+      fit.parameters[j].fold_high = std::max(fit.parameters[j].fold_high, value);
     }
   }
-  if (!held_out.empty()) {
-    fit.held_out = score_of(held_out);
-    std::vector<double> errors;
-    for (const ScoredRow& row : held_out) errors.push_back(std::abs(std::log(row.predicted / row.measured)));
-    std::sort(errors.begin(), errors.end());
-    // Of a normal law, 90 % lie within 1.645 standard deviations.
-    fit.held_out_spread = errors[static_cast<std::size_t>(0.9 * static_cast<double>(errors.size() - 1))] / 1.645;
+  fit.before = score_of(before);
+  fit.fitted = score_of(after);
+  for (const auto& [stratum, scored_rows] : by_stratum(after)) fit.fitted_by_stratum[stratum] = score_of(scored_rows);
+  if (held_out.empty()) return fit;
+  fit.held_out_spread = spread_of(held_out);
+  const double factor = std::exp(kNormal95 * fit.held_out_spread);
+  for (ScoredRow& row : held_out) {
+    row.low = row.predicted / factor;
+    row.high = row.predicted * factor;
   }
-  for (std::size_t i = 0; i < targets.size(); ++i) {
-    fit.parameters.push_back({targets[i].name, from_free(best[static_cast<Eigen::Index>(i)], targets[i]),
-                              targets[i].initial, targets[i].low, targets[i].high});
+  fit.held_out = score_of(held_out);
+  for (const auto& [stratum, scored_rows] : by_stratum(held_out)) {
+    fit.held_out_by_stratum[stratum] = score_of(scored_rows);
+    fit.spread_by_stratum[stratum] = spread_of(scored_rows);
   }
   return fit;
 }
@@ -239,18 +311,36 @@ nlohmann::json to_json(const FrameworkFit& fit) {
                           {"mean_absolute_error_fraction", s.mean_absolute_error_fraction},
                           {"median_absolute_error_fraction", s.median_absolute_error_fraction},
                           {"max_absolute_error_fraction", s.max_absolute_error_fraction},
-                          {"bias_fraction", s.bias_fraction}};
+                          {"bias_fraction", s.bias_fraction},
+                          {"interval_coverage", s.interval_coverage}};
   };
   nlohmann::json parameters = nlohmann::json::object();
   for (const FittedParameter& p : fit.parameters) {
-    parameters[p.name] = {{"value", p.value}, {"initial", p.initial}, {"low", p.low}, {"high", p.high}};
+    parameters[p.name] = {{"value", p.value}, {"initial", p.initial},         {"low", p.low},
+                          {"high", p.high},   {"prior_width", p.prior_width}, {"folds", {p.fold_low, p.fold_high}}};
+  }
+  nlohmann::json strata = nlohmann::json::object(), rows = nlohmann::json::array();
+  for (const auto& [stratum, s] : fit.fitted_by_stratum) strata[stratum]["fitted"] = score_json(s);
+  for (const auto& [stratum, s] : fit.held_out_by_stratum) {
+    strata[stratum]["after"] = score_json(s);
+    strata[stratum]["spread"] = fit.spread_by_stratum.at(stratum);
+  }
+  for (const FittedRow& row : fit.rows) {
+    rows.push_back({{"id", row.id},
+                    {"stratum", row.stratum},
+                    {"model", row.group},
+                    {"measured", row.measured},
+                    {"fitted", row.fitted},
+                    {"held_out", row.held_out}});
   }
   return {{"rows", fit.num_rows},
           {"parameters", parameters},
           {"before", {{"step_seconds", score_json(fit.before)}}},
           {"fitted", {{"step_seconds", score_json(fit.fitted)}}},
           {"after", {{"step_seconds", score_json(fit.held_out)}}},
-          {"spread", fit.held_out_spread}};
+          {"spread", fit.held_out_spread},
+          {"strata", strata},
+          {"measured_rows", rows}};
 }
 
 }  // namespace mmoe

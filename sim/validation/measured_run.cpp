@@ -93,17 +93,19 @@ nlohmann::json published_architecture(const std::string& model) {
   std::string name = lower(model);
   std::replace(name.begin(), name.end(), ' ', '-');
   std::replace(name.begin(), name.end(), '_', '-');
-  static constexpr std::array<std::pair<const char*, const char*>, 11> kFamilies = {{{"deepseekv3", "deepseek-v3"},
-                                                                                     {"deepseek-v3", "deepseek-v3"},
-                                                                                     {"deepseekv2", "deepseek-v2"},
-                                                                                     {"deepseek-v2", "deepseek-v2"},
-                                                                                     {"grok", "grok-1"},
-                                                                                     {"gpt-3-175b", "gpt3-175b"},
-                                                                                     {"gpt3-175b", "gpt3-175b"},
-                                                                                     {"nemotron-4", "nemotron-4-340b"},
-                                                                                     {"kimi-k2", "kimi-k2"},
-                                                                                     {"mixtral-8x22b", "mixtral-8x22b"},
-                                                                                     {"mixtral-8x7b", "mixtral-8x7b"}}};
+  static constexpr std::array<std::pair<const char*, const char*>, 12> kFamilies = {
+      {{"deepseekv3", "deepseek-v3"},
+       {"deepseek-v3", "deepseek-v3"},
+       {"deepseekv2", "deepseek-v2"},
+       {"deepseek-v2", "deepseek-v2"},
+       {"grok", "grok-1"},
+       {"gpt-3-175b", "gpt3-175b"},
+       {"gpt3-175b", "gpt3-175b"},
+       {"nemotron-4", "nemotron-4-340b"},
+       {"kimi-k2", "kimi-k2"},
+       {"llama-4-maverick", "llama4-maverick"},
+       {"mixtral-8x22b", "mixtral-8x22b"},
+       {"mixtral-8x7b", "mixtral-8x7b"}}};
   for (const auto& [start, preset] : kFamilies) {
     if (!name.starts_with(start)) continue;
     return parse_json(preset_text("models", preset, "model"), preset)["model"];
@@ -278,6 +280,8 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   const std::string routing = lower(row.text("routing"));
   if (contains(routing, "padded")) training["moe"] = {{"dispatch", "padded"}};
   if (contains(routing, "cf=1") || contains(routing, "token-drop")) training["moe"] = {{"dispatch", "capacity"}};
+  // Its performance recipes dispatch by DeepEP or HybridEP, which send a token to a node once.
+  if (framework.starts_with("megatron_bridge")) training["moe"]["dispatcher"] = "hierarchical";
   nlohmann::json options = nlohmann::json::array();
   bool tied = contains(row.text("flags"), "tied_embeddings");
   if (framework == "megatron_core_0_14" || framework == "megatron_core" || framework == "megatron_core_ci") {

@@ -28,7 +28,10 @@ std::vector<std::pair<std::string, std::string>> job_columns(const Job& job) {
 void add_row(ValidationReport& report, const MeasuredRun& run, const Framework& framework, const char* quantity,
              const std::optional<double>& measured, double predicted) {
   if (!measured || *measured <= 0) return;
-  const double factor = std::exp(kNormal95 * framework.spread_of(quantity));
+  const std::string name = quantity;
+  const bool is_time = name == "step_seconds" || name == "mfu";
+  const double spread = is_time ? framework.step_spread(run.job.model.num_moe_layers() > 0) : framework.spread_of(name);
+  const double factor = std::exp(kNormal95 * spread);
   report.rows.push_back({run.id, quantity, *measured, predicted, predicted / factor, predicted * factor, run.stratum,
                          job_columns(run.job)});
 }

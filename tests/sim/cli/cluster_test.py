@@ -105,8 +105,8 @@ BOUNDS = {
     "megatron_ci_golden": ["static_bytes=0.012", "peak_allocated_bytes=0.022"],
     "vtrain_a100": ["step_seconds=0.08"],
     "llm_foundry": ["step_seconds=0.055"],
-    "dgxc_recipes": ["step_seconds=0.08"],
-    "megatron_bridge": ["step_seconds=0.12"],
+    "dgxc_recipes": ["step_seconds=0.05"],
+    "megatron_bridge": ["step_seconds=0.09"],
     "nanotron_h100_sweep": ["fits=0.95"],
     "papers_and_reports": [],
 }
@@ -152,4 +152,8 @@ def test_calibrate_fits_a_framework_to_a_table(table, tmp_path):
     fit = json.loads(out.read_text())
     assert fit["rows"] == 20
     assert fit["parameters"]["gemm_efficiency"]["low"] < fit["parameters"]["gemm_efficiency"]["value"] < 1
+    assert {row["model"] for row in fit["measured_rows"]} and all(row["held_out"] > 0 for row in fit["measured_rows"])
+    assert sum(s["after"]["count"] for s in fit["strata"].values()) == 20
     assert "gem_efficiency" in error_line(run("calibrate", "--table", path, "--fit", "gem_efficiency", "--out", out))
+    unknown = error_line(run("calibrate", "--table", path, "--fit", "gemm_efficiency", "--start", "no", "--out", out))
+    assert "--start" in unknown

@@ -48,6 +48,19 @@ TEST(LayerTimes, MoreExpertsTakeLonger) {
   EXPECT_LT(layers.moe_layer(2).step_total(), layers.moe_layer(2, 1.5).step_total());
 }
 
+// Gathers of experts' rows over their tensor ranks do not overlap with products as those of dense ones do.
+TEST(LayerTimes, ExpertTensorTransfersHideAsTheExchangeDoes) {
+  const Job job = example_cluster_job({{"parallelism.expert_tensor", "2"}});
+  Framework framework = framework_of(job);
+  framework.time.exposed_expert = 1;
+  const double all = at(LayerTimes(job, framework).moe_layer(2).forward, TimeCause::kExpert);
+  ASSERT_GT(all, 0);
+  framework.time.exposed_tensor = 0;
+  EXPECT_EQ(at(LayerTimes(job, framework).moe_layer(2).forward, TimeCause::kExpert), all);
+  framework.time.exposed_expert = 0.25;
+  EXPECT_NEAR(at(LayerTimes(job, framework).moe_layer(2).forward, TimeCause::kExpert), all / 4, 1e-12);
+}
+
 TEST(LayerTimes, RecomputationIsNeverFaster) {
   const Job plain = example_cluster_job();
   const Framework framework = framework_of(plain);

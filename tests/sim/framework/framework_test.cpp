@@ -37,6 +37,16 @@ TEST(Framework, FilesBuildOnOthersAndDevicesOverride) {
   EXPECT_EQ(h100.stage_cut, StageCut::kCost);  // of nanotron
 }
 
+TEST(Framework, MixturesMayHaveASpreadOfTheirOwn) {
+  const DeviceSpec device = load_device("h100-sxm-80gb", "");
+  const std::string plain = write("plain.json", R"({"name": "plain", "spread": {"step_seconds": 0.05}})");
+  const std::string split =
+      write("split.json", R"({"name": "split", "spread": {"step_seconds": 0.05, "moe_step_seconds": 0.2}})");
+  EXPECT_EQ(load_framework(plain, device, "test").step_spread(true), 0.05);
+  EXPECT_EQ(load_framework(split, device, "test").step_spread(true), 0.2);
+  EXPECT_EQ(load_framework(split, device, "test").step_spread(false), 0.05);
+}
+
 TEST(Framework, OptionsThatItDoesNotHaveAreNamed) {
   const Framework framework = load_framework("megatron_core", load_device("h100-sxm-80gb", ""), "test");
   EXPECT_NO_THROW(framework.check_options({"grouped_gemm"}, "job.json"));

@@ -44,6 +44,40 @@ TEST(MeasuredRun, NanotronModelsAreGated) {
 }
 
 // The name of a row says nothing that its columns do not.
+TEST(MeasuredRun, BridgeSendsATokenToANodeOnce) {
+  auto row = nemo_row();
+  row["experts"] = "8";
+  row["topk"] = "2";
+  row["pp"] = "1";
+  const auto dispatcher = [&] {
+    const RunOrReason run = measured_run(CsvTable::parse(published_table({row}), "t.csv").rows()[0]);
+    EXPECT_TRUE(run.run) << run.reason;
+    return run.run->job.training.moe.dispatcher;
+  };
+  EXPECT_EQ(dispatcher(), DispatcherKind::kAllToAll);
+  row["framework"] = "Megatron-Bridge (Megatron-Core)";
+  EXPECT_EQ(dispatcher(), DispatcherKind::kHierarchical);
+}
+
+// The table names neither the experts' width nor which layers are dense.
+TEST(MeasuredRun, BlanksOfAKnownArchitectureAreFilled) {
+  auto row = nemo_row();
+  for (const auto& [column, value] : std::map<std::string, std::string>{{"model", "Llama 4 Maverick 400B"},
+                                                                        {"hidden", "5120"},
+                                                                        {"layers", "48"},
+                                                                        {"ffn", "16384"},
+                                                                        {"heads", "40"},
+                                                                        {"experts", "128"},
+                                                                        {"topk", "1"},
+                                                                        {"pp", "1"}})
+    row[column] = value;
+  const RunOrReason run = measured_run(CsvTable::parse(published_table({row}), "t.csv").rows()[0]);
+  ASSERT_TRUE(run.run) << run.reason;
+  EXPECT_EQ(run.run->job.model.num_moe_layers(), 24);
+  EXPECT_EQ(run.run->job.model.expert_hidden_size, 8192);
+  EXPECT_EQ(run.run->job.model.shared_expert_hidden_size, 8192);
+}
+
 TEST(MeasuredRun, IdAndModelNameHaveNoSay) {
   auto row = nemo_row();
   const Job before = run_of(row).run->job;
