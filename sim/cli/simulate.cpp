@@ -10,6 +10,7 @@
 #include "sim/cli/plan_tables.h"
 #include "sim/cli/sweep.h"
 #include "sim/plan/cluster_plan.h"
+#include "sim/plan/memory_timeline_json.h"
 #include "sim/plan/schedule_trace.h"
 
 namespace mmoe {
@@ -43,11 +44,18 @@ ExitCode sweep(const Flags& flags) {
   return ExitCode::kDone;
 }
 
-void write_trace(const Flags& flags, const Job& job) {
-  if (!is_cluster_job(job)) throw ConfigError("--trace is for jobs on several devices: one device has no schedule");
+// --trace and --timeline, where given.
+void write_schedule(const Flags& flags, const Job& job) {
+  if (!flags.has("trace") && !flags.has("timeline")) return;
+  if (!is_cluster_job(job)) {
+    throw ConfigError("--trace and --timeline are for jobs on several devices: one device has no schedule");
+  }
   const Framework framework =
       load_framework(job.training.framework, job.hardware.spec, job.where + ": training.framework");
-  write_file_atomically(flags.get("trace"), schedule_trace(job, framework).dump() + "\n");
+  if (flags.has("trace")) write_file_atomically(flags.get("trace"), schedule_trace(job, framework).dump() + "\n");
+  if (flags.has("timeline")) {
+    write_file_atomically(flags.get("timeline"), memory_timeline_json(job, framework).dump() + "\n");
+  }
 }
 
 }  // namespace
@@ -64,7 +72,9 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
       "csv", po::bool_switch(), "print the table of --sweep as CSV, in bytes and seconds")(
       "trace", po::value<std::string>()->value_name("FILE"),
       "write the predicted schedule for chrome://tracing or Perfetto (several devices)")(
-      "print-config", po::bool_switch(), "print the job as it was understood, as a job file, and stop");
+      "timeline", po::value<std::string>()->value_name("FILE"),
+      "write every rank's memory over the step, by cause (several devices); analysis/memory_timeline_figure.py draws "
+      "it")("print-config", po::bool_switch(), "print the job as it was understood, as a job file, and stop");
   add_megatron(command);
   const Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
@@ -80,7 +90,7 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
     return ExitCode::kDone;
   }
   nlohmann::json plan = plan_json(flags, job);
-  if (flags.has("trace")) write_trace(flags, job);
+  write_schedule(flags, job);
   if (flags.has("megatron-script")) plan["megatron"] = write_megatron(flags, job);
   if (flags.json()) {
     std::cout << plan.dump(2) << '\n';

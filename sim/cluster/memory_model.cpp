@@ -165,11 +165,109 @@ RankStatic MemoryModel::held(const std::vector<StageChunk>& chunks, const RankWe
   return held;
 }
 
+double MemoryModel::kept_by_chunk(const StageChunk& chunk) const {
+  const TrainingConfig& training = job_.training;
+  if (training.offload == "activations") return 0;
+  const auto dense_layers = static_cast<double>(chunk.num_dense_layers(job_.model));
+  const auto moe_layers = static_cast<double>(chunk.num_moe_layers(job_.model));
+  double bytes = dense_layers * dense_.kept + moe_layers * moe_.kept;
+  if (training.recompute.full && training.recompute.num_layers > 0) {  // only the first ones of each chunk
+    const auto recomputed = static_cast<double>(training.recompute.num_layers);
+    const double of_dense = std::min(dense_layers, recomputed);
+    const double of_moe = std::min(moe_layers, recomputed - of_dense);
+    bytes +=
+        (dense_layers - of_dense) * (dense_.whole - dense_.kept) + (moe_layers - of_moe) * (moe_.whole - moe_.kept);
+  }
+  return bytes;
+}
+
+double MemoryModel::pending_by_layer() const {
+  const ParallelismConfig& parallelism = job_.parallelism;
+  const bool gathers = parallelism.sequence && parallelism.tensor > 1;
+  if (!gathers || job_.training.has_option("keep_gathered_inputs") || job_.training.offload == "activations") return 0;
+  const double elsewhere = 1 - 1 / static_cast<double>(parallelism.tensor);
+  return memory_.pending_gathers * kElement * s_.tokens * s_.hidden_size * elsewhere;
+}
+
+double MemoryModel::kept_always(const std::vector<StageChunk>& chunks) const {
+  double bytes = 0;
+  if (job_.training.has_option("attention_mask")) bytes += s_.sequences * s_.seq_len * s_.seq_len;
+  if (job_.parallelism.zero_stage >= 3) {  // gathered: tables, the layer at work and the next one
+    const bool table = std::any_of(chunks.begin(), chunks.end(),
+                                   [](const StageChunk& chunk) { return chunk.embedding || chunk.head; });
+    bytes += kElement * ((table ? pieces_.table : 0) + 2 * pieces_.last_layer.total());
+  }
+  return bytes;
+}
+
+double MemoryModel::backward_work(const std::vector<StageChunk>& chunks) const {
+  bool embedding = false, last_is_moe = false, any_layer = false;
+  for (const StageChunk& chunk : chunks) {
+    embedding |= chunk.embedding;
+    if (chunk.num_layers == 0) continue;
+    any_layer = true;
+    last_is_moe = chunk.num_moe_layers(job_.model) > 0;
+  }
+  if (!any_layer) return 0;
+  const auto up = static_cast<double>(job_.model.up_projections());
+  double backward;
+  if (last_is_moe) {
+    backward = memory_.expert_backward_buffers * kElement * expert_rows_ * s_.hidden_size +
+               kElement * expert_rows_ * (up + 1) * s_.expert_hidden_size + hidden_;
+  } else {
+    backward = memory_.backward_work_factor * kElement * s_.tokens * up * s_.dense_hidden_size + hidden_;
+  }
+  // Gradients of the probabilities and of the scores.
+  if (scores_ > 0) backward = std::max(backward, 2 * scores_ + hidden_);
+  const LayerBytes& last = last_is_moe ? moe_ : dense_;
+  backward += job_.training.recompute.full ? last.whole : last.again;
+  if (embedding) backward += memory_.embedding_gradient_bytes * pieces_.table;
+  return backward;
+}
+
+// Forward passes take the chunks in turns, a pipeline's width of micro-batches each; backward passes the other way
+// round.
+int64_t MemoryModel::in_flight_of(int64_t chunk, int64_t rank, int64_t backwards) const {
+  const int64_t p = job_.parallelism.pipeline, v = job_.parallelism.virtual_pipeline;
+  const auto of_turns = [&](int64_t passes, int64_t place) {
+    return passes / (p * v) * p + std::clamp<int64_t>(passes % (p * v) - place * p, 0, p);
+  };
+  const int64_t forwards = chunks_in_flight(pipeline_shape(job_), rank).total() + backwards;
+  return of_turns(forwards, chunk) - of_turns(backwards, v - 1 - chunk);
+}
+
+// After how many backward passes the chunks in flight keep most. Their number stays the same, their mix changes
+// linearly between the turns of either kind of pass.
+int64_t MemoryModel::heaviest_moment(const std::vector<StageChunk>& chunks, int64_t rank) const {
+  const int64_t p = job_.parallelism.pipeline, v = job_.parallelism.virtual_pipeline;
+  if (v == 1 || pipeline_shape(job_).is_v_shaped()) return 0;
+  const double first = kept_by_chunk(chunks[0]);
+  if (std::all_of(chunks.begin(), chunks.end(),
+                  [&](const StageChunk& chunk) { return kept_by_chunk(chunk) == first; })) {
+    return 0;
+  }
+  const int64_t in_flight = chunks_in_flight(pipeline_shape(job_), rank).total();
+  const int64_t steady = std::max<int64_t>(0, job_.num_micro_batches() * v - in_flight);
+  int64_t best = 0;
+  double most = 0;
+  for (int64_t turn = 0; turn < 2 * v; ++turn) {
+    const int64_t own = turn / 2 * p, theirs = own + (p - in_flight % p) % p;
+    const int64_t backwards = std::min(turn % 2 == 0 ? own : theirs, steady);
+    double bytes = 0;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      bytes += static_cast<double>(in_flight_of(static_cast<int64_t>(i), rank, backwards)) * kept_by_chunk(chunks[i]);
+    }
+    if (bytes <= most) continue;
+    most = bytes;
+    best = backwards;
+  }
+  return best;
+}
+
 RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank) const {
   const ModelConfig& model = job_.model;
   const TrainingConfig& training = job_.training;
   const ParallelismConfig& parallelism = job_.parallelism;
-  const bool full = training.recompute.full;
   const RankWeights weights = rank_weights(job_, pieces_, chunks);
   RankMemory result;
   result.held = held(chunks, weights);
@@ -178,62 +276,26 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
   if (training.precision == Precision::kFp16 && training.offload != "optimizer") {
     result.static_bytes += Bytes{4 * over(weights, parallelism.zero_stage >= 1, shards(job_))};
   }
-  // First chunks fill first, a pipeline's width of micro-batches each.
-  int64_t left = chunks_in_flight(pipeline_shape(job_), rank).total();
-  double activations = 0, total_in_flight = 0, pending_layers = 0;
-  bool head = false, embedding = false, last_is_moe = false, any_layer = false;
+  const int64_t backwards = heaviest_moment(chunks, rank);
+  double activations = kept_always(chunks), total_in_flight = 0, pending_layers = 0;
+  bool head = false, embedding = false, last_is_moe = false;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const StageChunk& chunk = chunks[i];
-    const int64_t here = i + 1 == chunks.size() ? left : std::min(left, parallelism.pipeline);
-    left -= here;
-    const auto in_flight = static_cast<double>(here);
-    const auto dense_layers = static_cast<double>(chunk.num_dense_layers(model));
-    const auto moe_layers = static_cast<double>(chunk.num_moe_layers(model));
-    double chunk_bytes = dense_layers * dense_.kept + moe_layers * moe_.kept;
-    if (full && training.recompute.num_layers > 0) {  // only the first ones of each chunk
-      const auto recomputed = static_cast<double>(training.recompute.num_layers);
-      const double of_dense = std::min(dense_layers, recomputed);
-      const double of_moe = std::min(moe_layers, recomputed - of_dense);
-      chunk_bytes +=
-          (dense_layers - of_dense) * (dense_.whole - dense_.kept) + (moe_layers - of_moe) * (moe_.whole - moe_.kept);
-    }
-    activations += in_flight * chunk_bytes;
+    const auto in_flight = static_cast<double>(in_flight_of(static_cast<int64_t>(i), rank, backwards));
+    activations += in_flight * kept_by_chunk(chunk);
     total_in_flight += in_flight;
     pending_layers += std::max(in_flight - 2, 0.0) * static_cast<double>(chunk.num_layers);
     head |= chunk.head;
     embedding |= chunk.embedding;
-    if (chunk.num_layers > 0) {
-      any_layer = true;
-      last_is_moe = moe_layers > 0;
-    }
+    if (chunk.num_layers > 0) last_is_moe = chunk.num_moe_layers(model) > 0;
   }
-  if (embedding && training.hidden_dropout > 0) activations += s_.split_tokens * s_.hidden_size * total_in_flight;
-  if (parallelism.sequence && parallelism.tensor > 1 && !training.has_option("keep_gathered_inputs")) {
-    const double elsewhere = 1 - 1 / static_cast<double>(parallelism.tensor);
-    activations += memory_.pending_gathers * kElement * s_.tokens * s_.hidden_size * elsewhere * pending_layers;
+  if (embedding && training.hidden_dropout > 0 && training.offload != "activations") {
+    activations += dropout_mask() * total_in_flight;
   }
-  if (training.offload == "activations") activations = 0;
-  if (training.has_option("attention_mask")) activations += s_.sequences * s_.seq_len * s_.seq_len;
-  if (parallelism.zero_stage >= 3) {  // gathered: tables, the layer at work and the next one
-    activations += kElement * ((embedding || head ? pieces_.table : 0) + 2 * pieces_.last_layer.total());
-  }
+  activations += pending_by_layer() * pending_layers;
   result.activations = Bytes{activations};
   // Two moments compete: the loss, and the backward pass of the stage's last layer.
-  double backward = 0;
-  if (any_layer) {
-    const auto up = static_cast<double>(model.up_projections());
-    if (last_is_moe) {
-      backward = memory_.expert_backward_buffers * kElement * expert_rows_ * s_.hidden_size +
-                 kElement * expert_rows_ * (up + 1) * s_.expert_hidden_size + hidden_;
-    } else {
-      backward = memory_.backward_work_factor * kElement * s_.tokens * up * s_.dense_hidden_size + hidden_;
-    }
-    // Gradients of the probabilities and of the scores.
-    if (scores_ > 0) backward = std::max(backward, 2 * scores_ + hidden_);
-    const LayerBytes& last = last_is_moe ? moe_ : dense_;
-    backward += full ? last.whole : last.again;
-    if (embedding) backward += memory_.embedding_gradient_bytes * pieces_.table;
-  }
+  const double backward = backward_work(chunks);
   if (head && loss_ >= backward) {
     result.logits = Bytes{loss_};
     result.moment = "loss head";

@@ -39,7 +39,24 @@ class MemoryModel {
 
   RankMemory rank(const std::vector<StageChunk>& chunks, int64_t rank) const;
 
+  // The pieces of it, in bytes. What one micro-batch keeps in a chunk from its forward to its backward pass; what
+  // gathered inputs hold for each layer of every micro-batch in flight but two; what is there during the whole step
+  // beside the states; what the loss, and the layer at work in a backward pass, add.
+  double kept_by_chunk(const StageChunk& chunk) const;
+  double pending_by_layer() const;
+  double kept_always(const std::vector<StageChunk>& chunks) const;
+  double loss() const { return loss_; }
+  double dropout_mask() const { return s_.split_tokens * s_.hidden_size; }  // of the embedding, a micro-batch
+  double backward_work(const std::vector<StageChunk>& chunks) const;
+
+  // Between steps, from the second on.
+  RankStatic held(const std::vector<StageChunk>& chunks) const {
+    return held(chunks, rank_weights(job_, pieces_, chunks));
+  }
+
  private:
+  int64_t in_flight_of(int64_t chunk, int64_t rank, int64_t backwards) const;
+  int64_t heaviest_moment(const std::vector<StageChunk>& chunks, int64_t rank) const;
   RankStatic held(const std::vector<StageChunk>& chunks, const RankWeights& weights) const;
 
   const Job& job_;

@@ -214,7 +214,7 @@ constexpr Architecture kArchitectures[] = {
 
 }  // namespace
 
-ModelConfig parse_hf_config(const nlohmann::json& json, const std::string& where) {
+ModelConfig parse_hf_config(const nlohmann::json& json, const std::string& where, HfSizes sizes) {
   HfReader hf(json, where);
   hf.reader().require("model_type", "is this a Hugging Face config.json of a language model?");
   const std::string type = hf.text("model_type", "");
@@ -224,7 +224,7 @@ ModelConfig parse_hf_config(const nlohmann::json& json, const std::string& where
     refuse_what_is_not_modelled(hf);
     if (type != "gpt2") read_attention(hf, model);
     architecture.read(hf, model);
-    complete_model(model);
+    if (sizes == HfSizes::kComplete) complete_model(model);
     return model;
   }
   std::vector<std::string> known;
@@ -232,12 +232,12 @@ ModelConfig parse_hf_config(const nlohmann::json& json, const std::string& where
   hf.refuse("model_type", "is not supported; supported are " + join(known));
 }
 
-ModelConfig load_hf_config(const std::string& path) {
+ModelConfig load_hf_config(const std::string& path, HfSizes sizes) {
   namespace fs = std::filesystem;
   std::error_code error;
   const std::string file = fs::is_directory(path, error) ? (fs::path(path) / "config.json").string() : path;
-  const ModelConfig model = parse_hf_config(read_json_file(file), file);
-  model.validate(file);
+  const ModelConfig model = parse_hf_config(read_json_file(file), file, sizes);
+  if (sizes == HfSizes::kComplete) model.validate(file);
   return model;
 }
 

@@ -89,7 +89,10 @@ ModelConfig read_model(JsonReader& root, const std::string& folder) {
   section.read("hf_config", hf_config);
   if (!preset.empty() && !hf_config.empty()) section.fail("preset", "and model.hf_config exclude each other; keep one");
   if (!preset.empty()) model = load_model_preset(preset, root.where() + ": model.preset");
-  if (!hf_config.empty()) model = load_hf_config(resolve_path(hf_config, folder));
+  if (!hf_config.empty()) {
+    const bool changed = value.size() > 1;  // keys beside hf_config
+    model = load_hf_config(resolve_path(hf_config, folder), changed ? HfSizes::kAsWritten : HfSizes::kComplete);
+  }
   if (preset.empty() && hf_config.empty()) {
     for (const char* key : {"hidden_size", "num_layers", "num_heads", "vocab_size"}) {
       section.require(key, "a model needs hidden_size, num_layers, num_heads and vocab_size, or hf_config, or preset");

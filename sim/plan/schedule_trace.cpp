@@ -1,6 +1,7 @@
 #include "sim/plan/schedule_trace.h"
 
 #include "sim/cluster/expert_load.h"
+#include "sim/cluster/memory_timeline.h"
 #include "sim/plan/cluster_time_law.h"
 #include "sim/schedule/trace.h"
 
@@ -14,7 +15,26 @@ nlohmann::json schedule_trace(const Job& job, const Framework& framework) {
   const std::vector<Seconds> seconds = pass_table(passes, [&](int64_t rank, const Pass& pass) {
     return chunks[static_cast<std::size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)].of(pass.kind);
   });
-  return chrome_trace_json(passes, simulate_pipeline(passes, seconds, transfers), transfers);
+  nlohmann::json trace = chrome_trace_json(passes, simulate_pipeline(passes, seconds, transfers), transfers);
+  // A counter of each rank's memory beside its passes.
+  const double k = mean_k(job);
+  const std::vector<RankTimeline> memory = memory_timeline(
+      job, framework, [k](int64_t, int64_t) { return k; }, k, expert_load_factor(job));
+  for (std::size_t rank = 0; rank < memory.size(); ++rank) {
+    const double held = memory[rank].held.total().value;
+    for (const MemorySample& sample : memory[rank].samples) {
+      trace["traceEvents"].push_back({{"ph", "C"},
+                                      {"name", "memory, bytes"},
+                                      {"pid", rank},
+                                      {"ts", sample.seconds * 1e6},
+                                      {"args",
+                                       {{"states", held},
+                                        {"activations", sample.activations},
+                                        {"loss", sample.logits},
+                                        {"layer at work", sample.transient}}}});
+    }
+  }
+  return trace;
 }
 
 }  // namespace mmoe

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 from cli_test import ROOT, error_line, run
@@ -48,7 +50,23 @@ def test_what_does_not_fit_comes_with_changes_that_make_it_fit():
 def test_trace_is_a_chrome_trace(tmp_path):
     path = tmp_path / "trace.json"
     assert run("simulate", "--job", "llama3-70b-h100-64", "--trace", path).returncode == 0
-    assert json.loads(path.read_text())["traceEvents"]
+    events = json.loads(path.read_text())["traceEvents"]
+    counters = [event for event in events if event["ph"] == "C"]
+    assert len(counters) < len(events) and {event["pid"] for event in counters} == {0, 1, 2, 3}
+
+
+def test_memory_timeline_peaks_where_the_simulation_says_and_is_drawn(tmp_path):
+    path, image = tmp_path / "timeline.json", tmp_path / "timeline.png"
+    result = run("simulate", "--job", "llama3-70b-h100-64", "--timeline", path, "--json")
+    assert result.returncode == 0, result.stderr
+    ranks = json.loads(path.read_text())["draws"]["k_max"]
+    peak = max(rank["peak"]["bytes"] for rank in ranks)
+    assert peak == pytest.approx(json.loads(result.stdout)["memory"]["peak_allocated_bytes"], rel=1e-9)
+    script = ROOT / "analysis" / "memory_timeline_figure.py"
+    drawn = subprocess.run([sys.executable, script, path, "--out", image], capture_output=True, text=True, timeout=120)
+    assert drawn.returncode == 0, drawn.stderr
+    assert image.read_bytes().startswith(b"\x89PNG")
+    assert "several devices" in error_line(run("simulate", "--job", "demo", "--timeline", path))
 
 
 def test_budgets_stand_behind_layouts_that_need_none_and_on_the_front(tmp_path):

@@ -208,6 +208,26 @@ TEST(HfConfig, AJobNamesTheFileOrItsFolder) {
   std::filesystem::remove_all(folder);
 }
 
+// What follows from the sizes follows from the changed ones: layers of a dense model stay dense, heads share the width.
+TEST(HfConfig, SizesBesideTheFileAreCompletedAfterIt) {
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "hf_config_sizes_test";
+  std::filesystem::create_directories(folder);
+  nlohmann::json file = llama();
+  file.erase("head_dim");
+  std::ofstream(folder / "config.json") << file;
+  nlohmann::json job = example_job();
+  job.erase("elastic");
+  job["parallelism"] = nlohmann::json::object();
+  job["hardware"]["num_devices"] = 1;
+  job["model"] = {{"hf_config", "config.json"}, {"num_layers", 3}, {"hidden_size", 1024}};
+  const ModelConfig model = parse_job(job, "job.json", folder.string()).model;
+  EXPECT_EQ(model.num_layers, 3);
+  EXPECT_EQ(model.num_dense_layers, 3);
+  EXPECT_EQ(model.head_dim, 1024 / model.num_heads);
+  EXPECT_EQ(model.v_head_dim, model.head_dim);
+  std::filesystem::remove_all(folder);
+}
+
 TEST(HfConfig, MissingKeyIsNamed) {
   nlohmann::json json = llama();
   json.erase("intermediate_size");

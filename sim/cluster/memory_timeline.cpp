@@ -1,0 +1,143 @@
+#include "sim/cluster/memory_timeline.h"
+
+#include <algorithm>
+
+#include "sim/cluster/step_time.h"
+#include "sim/schedule/timeline.h"
+
+namespace mmoe {
+namespace {
+
+// Bytes that grow with k, from those at the two ends of its range.
+struct Linear {
+  double at_least, slope, k_min;
+  double at(double k) const { return at_least + slope * (k - k_min); }
+};
+
+// Models of the same job at k_min and k_max.
+struct Ends {
+  MemoryModel least, most;
+  double k_min, range;
+
+  Linear between(double low, double high, double layers) const {
+    return {low, range > 0 && layers > 0 ? (high - low) / range / layers : 0, k_min};
+  }
+};
+
+class RankPlayer {
+ public:
+  RankPlayer(const Job& job, const Ends& ends, const std::vector<StageChunk>& chunks, const DrawnK& k)
+      : job_(job), ends_(ends), chunks_(chunks), k_(k), always_(ends.most.kept_always(chunks)) {
+    timeline_.held = ends.most.held(chunks);
+    in_flight_.assign(chunks.size(), 0);
+  }
+
+  void forward(const Pass& pass, double finish) {
+    kept_ += kept(pass);
+    ++in_flight_[static_cast<std::size_t>(pass.chunk)];
+    if (chunk_of(pass).head) {
+      add(finish, ends_.most.loss(), 0);
+      return;
+    }
+    add(finish, 0, 0);
+  }
+  void backward(const Pass& pass, double start, double finish) {
+    add(start, 0, work(pass));
+    if (pass.kind != PassKind::kBackwardInput) {  // a split backward gives all back with the weights' gradients
+      kept_ -= kept(pass);
+      --in_flight_[static_cast<std::size_t>(pass.chunk)];
+    }
+    add(finish, 0, 0);
+  }
+  RankTimeline finish() {
+    for (std::size_t i = 0; i < timeline_.samples.size(); ++i) {
+      if (timeline_.samples[i].total() > timeline_.samples[timeline_.peak].total()) timeline_.peak = i;
+    }
+    return std::move(timeline_);
+  }
+
+ private:
+  const StageChunk& chunk_of(const Pass& pass) const { return chunks_[static_cast<std::size_t>(pass.chunk)]; }
+
+  double sum_k(const Pass& pass) const {
+    const StageChunk& chunk = chunk_of(pass);
+    const int64_t count = chunk.num_moe_layers(job_.model);
+    const int64_t first = chunk.first_layer + chunk.num_layers - count - job_.model.num_dense_layers;
+    double sum = 0;
+    for (int64_t layer = first; layer < first + count; ++layer) sum += k_(pass.micro_batch, layer);
+    return sum;
+  }
+
+  double kept(const Pass& pass) const {
+    const StageChunk& chunk = chunk_of(pass);
+    const auto layers = static_cast<double>(chunk.num_moe_layers(job_.model));
+    const Linear bytes = ends_.between(ends_.least.kept_by_chunk(chunk), ends_.most.kept_by_chunk(chunk), layers);
+    const double drawn =
+        layers > 0 ? bytes.at_least + bytes.slope * (sum_k(pass) - layers * bytes.k_min) : bytes.at_least;
+    const bool masks =
+        chunks_.front().embedding && job_.training.hidden_dropout > 0 && job_.training.offload != "activations";
+    return drawn + (masks ? ends_.most.dropout_mask() : 0);
+  }
+
+  double work(const Pass& pass) const {
+    const auto layers = static_cast<double>(chunk_of(pass).num_moe_layers(job_.model));
+    const Linear bytes = ends_.between(ends_.least.backward_work(chunks_), ends_.most.backward_work(chunks_), 1);
+    return layers > 0 ? bytes.at(sum_k(pass) / layers) : bytes.at(ends_.k_min + ends_.range);
+  }
+
+  void add(double seconds, double logits, double transient) {
+    double pending = 0;
+    for (std::size_t i = 0; i < chunks_.size(); ++i) {
+      pending += static_cast<double>(std::max<int64_t>(in_flight_[i] - 2, 0) * chunks_[i].num_layers);
+    }
+    timeline_.samples.push_back(
+        {seconds, always_ + kept_ + pending * ends_.most.pending_by_layer(), logits, transient});
+  }
+
+  const Job& job_;
+  const Ends& ends_;
+  const std::vector<StageChunk>& chunks_;
+  const DrawnK& k_;
+  double always_, kept_ = 0;
+  std::vector<int64_t> in_flight_;  // by chunk
+  RankTimeline timeline_;
+};
+
+}  // namespace
+
+std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& framework, const DrawnK& k, double time_k,
+                                          double rows_factor) {
+  const PipelineStages stages = pipeline_stages(job, framework);
+  const double k_min = job.elastic.k_min, k_max = job.elastic.k_max;
+  const Ends ends{MemoryModel(job, framework, k_min, rows_factor), MemoryModel(job, framework, k_max, rows_factor),
+                  k_min, k_max - k_min};
+  const StepModel model(job, framework, time_k, rows_factor);
+  const std::vector<ChunkSeconds> chunks = model.stages(stages).chunks;
+  const PipelinePasses passes = pipeline_passes(pipeline_shape(job));
+  const Timeline times = simulate_pipeline(
+      passes,
+      pass_table(passes,
+                 [&](int64_t rank, const Pass& pass) {
+                   return chunks[static_cast<std::size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)].of(
+                       pass.kind);
+                 }),
+      model.transfers());
+  std::vector<RankTimeline> ranks;
+  for (int64_t rank = 0; rank < job.parallelism.pipeline; ++rank) {
+    RankPlayer player(job, ends, stages[static_cast<std::size_t>(rank)], k);
+    for (int32_t i = passes.rank_begin[rank]; i < passes.rank_begin[rank + 1]; ++i) {
+      const Pass& pass = passes.passes[static_cast<std::size_t>(i)];
+      const double start = times.start[static_cast<std::size_t>(i)].value,
+                   finish = times.finish[static_cast<std::size_t>(i)].value;
+      if (pass.kind == PassKind::kForward) {
+        player.forward(pass, finish);
+      } else {
+        player.backward(pass, start, finish);
+      }
+    }
+    ranks.push_back(player.finish());
+  }
+  return ranks;
+}
+
+}  // namespace mmoe

@@ -1,0 +1,35 @@
+#pragma once
+// Memory of every pipeline rank over one step: what is alive during each pass of the schedule.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "sim/cluster/memory_model.h"
+
+namespace mmoe {
+
+// From `seconds` (after the step's start) to the next sample; bytes beside the states.
+struct MemorySample {
+  double seconds = 0;
+  double activations = 0;  // kept by micro-batches in flight
+  double logits = 0;       // the loss
+  double transient = 0;    // the layer at work in a backward pass
+  double total() const { return activations + logits + transient; }
+};
+
+struct RankTimeline {
+  RankStatic held;
+  std::vector<MemorySample> samples;  // by rising time
+  std::size_t peak = 0;               // the highest sample
+  double peak_bytes() const { return held.total().value + samples[peak].total(); }
+};
+
+// k of a MoE layer (counted from 0 over the model's MoE layers) in a micro-batch of the step.
+using DrawnK = std::function<double(int64_t micro_batch, int64_t moe_layer)>;
+
+// One step with the given draw. Passes take the time that they have with every MoE layer at `time_k`.
+std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& framework, const DrawnK& k, double time_k,
+                                          double rows_factor = 1);
+
+}  // namespace mmoe
