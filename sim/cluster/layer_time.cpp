@@ -338,7 +338,8 @@ LayerSeconds LayerTimes::embedding() const {
 
 LayerSeconds LayerTimes::head() const {
   Work work;
-  const bool odd = std::fmod(shapes_.vocabulary, 2) != 0;
+  // A vocabulary split over tensor-parallel ranks is padded: Shoeybi et al. 2019 (arXiv:1909.08053), section 5.1.
+  const bool odd = tensor_.size <= 1 && std::fmod(shapes_.vocabulary, 2) != 0;
   const Product logits{shapes_.tokens, shapes_.vocabulary, shapes_.hidden_size, 1};
   const double efficiency = odd ? time_.odd_vocabulary_efficiency : 1;
   const double slow = efficiency * time_.gemm_backward_efficiency;

@@ -45,7 +45,7 @@ inline constexpr std::array kTimeParameterDefinitions = std::to_array<NumberDefi
     {"gemm_backward_efficiency", &TimeParameters::gemm_backward_efficiency, 0.5, 1.2, "backward over forward rate"},
     {"gemm_gap", &TimeParameters::gemm_gap, 0, 1e-4, "idle time after each product, s"},
     {"odd_vocabulary_efficiency", &TimeParameters::odd_vocabulary_efficiency, 0.05, 1,
-     "rate of the head's products where the vocabulary of a rank is odd"},
+     "rate of the head's products where the vocabulary is odd and not split"},
     {"grouped_gemm_efficiency", &TimeParameters::grouped_gemm_efficiency, 0.3, 1.1, "expert over dense products"},
     {"fp8_efficiency", &TimeParameters::fp8_efficiency, 0.3, 1.1, "share of the fp8 peak over that of the bf16 peak"},
     {"fp4_efficiency", &TimeParameters::fp4_efficiency, 0.2, 1.1, "share of the fp4 peak over that of the bf16 peak"},

@@ -77,5 +77,20 @@ TEST(LayerTimes, RecomputationIsNeverFaster) {
               framework.time.recompute_factor * LayerTimes(plain, framework).moe_layer(2).forward_total(), 1e-12);
 }
 
+// An odd vocabulary slows the head's products where one rank holds it whole; split over ranks it is padded.
+TEST(LayerTimes, OddVocabularyIsSlowOnOneTensorRankAlone) {
+  for (const char* tensor : {"1", "2"}) {
+    // 2 x 25129: each of two ranks has an odd share, so the test sees whether that counts.
+    const char* vocabulary = tensor[0] == '1' ? "50257" : "50258";
+    const Job job = example_cluster_job({{"parallelism.tensor", tensor}, {"model.vocab_size", vocabulary}});
+    Framework framework = ideal(job);
+    framework.vocabulary_multiple = 1;
+    const double even = at(LayerTimes(job, framework).head().forward, TimeCause::kProducts);
+    framework.time.odd_vocabulary_efficiency = 0.5;
+    const double odd = at(LayerTimes(job, framework).head().forward, TimeCause::kProducts);
+    EXPECT_NEAR(odd / even, tensor[0] == '1' ? 2 : 1, 1e-12) << "tensor " << tensor;
+  }
+}
+
 }  // namespace
 }  // namespace mmoe
