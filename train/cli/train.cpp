@@ -1,3 +1,5 @@
+#include "sim/cli/calibration_flag.h"
+#include "sim/elastic/budget_plan.h"
 #include "train/cli/commands.h"
 #include "train/cli/threads.h"
 #include "train/loop/run.h"
