@@ -359,6 +359,27 @@ DiscreteLaw in_flight_sum(const ElasticConfig& config, const PipelineStage& stag
   return in_flight(stage_laws(config, stage, known), stage, kind, bound);
 }
 
+TailProbability passing_probability(const ElasticConfig& config, const std::vector<PipelineStage>& stages,
+                                    const PipelineGoal& goal, const Budget& budget, double limit, int64_t num_samples) {
+  MMOE_CHECK(budget.kind != BudgetKind::kWindow && budget.sum_k.size() == stages.size()) << budget.sum_k.size();
+  double log_within = 0, variance = 0;
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const PipelineStage& stage = stages[s];
+    MMOE_CHECK(stage.chunks.size() == 1) << stage.chunks.size() << " chunks";
+    if (limit < stage.at_least) return {1, 0};
+    if (stage.slope == 0) continue;
+    const int64_t width = stage.width();
+    const DiscreteLaw one = conditioned(free_sum(config, stage.num_layers()), budget.kind, budget.sum_k[s]);
+    const double room = std::min(std::floor((limit - stage.at_least) / stage.slope + 1e-9), 1e15);
+    const int64_t bound = width * stage.num_layers() * config.k_min + static_cast<int64_t>(room);
+    const TailProbability tail = sliding_maximum_tail(one, width, goal.num_micro_batches, bound, num_samples, s);
+    log_within += std::log1p(-tail.value);
+    variance += tail.standard_error * tail.standard_error;
+  }
+  const double steps = goal.steps * goal.replicas;
+  return {-std::expm1(steps * log_within), steps * std::exp(steps * log_within) * std::sqrt(variance)};
+}
+
 BudgetTuning tune_pipeline_budget(const ElasticConfig& config, const std::vector<PipelineStage>& stages,
                                   const PipelineGoal& goal) {
   MMOE_CHECK(!stages.empty() && config.granularity == Granularity::kLayer) << stages.size() << " stages";

@@ -8,6 +8,7 @@
 #include "sim/config/elastic_config.h"
 #include "sim/elastic/budget_tuner.h"
 #include "sim/elastic/discrete_law.h"
+#include "sim/elastic/sliding_maximum.h"
 
 namespace mmoe {
 
@@ -45,5 +46,11 @@ DiscreteLaw in_flight_sum(const ElasticConfig& config, const PipelineStage& stag
 // order.
 BudgetTuning tune_pipeline_budget(const ElasticConfig& config, const std::vector<PipelineStage>& stages,
                                   const PipelineGoal& goal);
+
+// P(some stage passes `limit` at some time of the horizon) by the law of the sliding sum itself (sliding_maximum_tail),
+// for stages of one chunk and a budget of kind at_most or exact. Stages share no layer, so they are independent.
+TailProbability passing_probability(const ElasticConfig& config, const std::vector<PipelineStage>& stages,
+                                    const PipelineGoal& goal, const Budget& budget, double limit,
+                                    int64_t num_samples = 500);
 
 }  // namespace mmoe

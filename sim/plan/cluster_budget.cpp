@@ -189,6 +189,10 @@ ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, co
   plan.draws_confidence = goal.confidence;
   plan.replicas = goal.replicas;
   plan.tuning = tune_pipeline_budget(free.elastic, bytes.stages, goal);
+  const bool one_chunk = free.parallelism.virtual_pipeline == 1;
+  if (plan.tuning.choice && one_chunk && plan.tuning.choice->budget.kind != BudgetKind::kWindow) {
+    plan.sliding = passing_probability(free.elastic, bytes.stages, goal, plan.tuning.choice->budget, plan.tuning.limit);
+  }
   plan.k_dependent_fraction = 1 - bytes.least / plan.tuning.free_peak;
   plan.free_mean_k = mean_k(free);
   plan.mean_k = plan.free_mean_k;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sim/elastic/budget_plan.h"
+#include "sim/elastic/sliding_maximum.h"
 #include "sim/framework/framework.h"
 #include "sim/plan/cluster_time_law.h"
 
@@ -38,6 +39,9 @@ struct ClusterBudget {
   int64_t steps = 0;
   double replicas = 1;
   BudgetTuning tuning;
+  // P(the limit is passed over the horizon) with the choice by the law of the sliding sum, for pipelines of one chunk a
+  // stage; the tuner's own promise counts overlapping windows as independent and is never better.
+  std::optional<TailProbability> sliding;
   double least_peak = 0;            // k_min in every layer
   double k_dependent_fraction = 0;  // of the unbudgeted peak
   double expected_flops_fraction = 1;

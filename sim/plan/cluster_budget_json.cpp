@@ -76,6 +76,10 @@ nlohmann::json to_json(const ClusterBudget& plan) {
     const ElasticLaw with(budgeted, static_cast<int>(plan.job.model.num_moe_layers()));
     add_laws(json, with, with.without_budget());
   }
+  if (plan.sliding) {
+    json["sliding_probability_within_limit"] = {{"value", 1 - plan.sliding->value},
+                                                {"standard_error", plan.sliding->standard_error}};
+  }
   json["expected_flops_fraction"] = plan.expected_flops_fraction;
   json["throughput"] = speed_json(plan.with);
   return json;

@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "sim/elastic/sliding_maximum.h"
 #include "tests/sim/elastic/enumeration.h"
 
 namespace mmoe {
@@ -66,16 +65,22 @@ TEST(TunePipelineBudget, KeepsItsPromiseInEveryWindowOfEveryStage) {
   for (const TunedBudget& budget : tuning.front) {
     if (budget.budget.kind != BudgetKind::kAtMost || budget.probability_within_limit < 0.99) continue;
     // The sliding sum's own law is milder than that of independent windows, which the promise is made with.
-    double log_within = 0;
-    for (size_t s = 0; s < stages.size(); ++s) {
-      const int64_t width = stages[s].width();
-      const DiscreteLaw one = in_flight_sum(config, {0, 1, {{8, 1}}}, BudgetKind::kAtMost, budget.budget.sum_k[s]);
-      const auto bound = static_cast<int64_t>((tuning.limit - stages[s].at_least) / stages[s].slope + 1e-9) + width * 8;
-      const TailProbability tail = sliding_maximum_tail(one, width, goal.num_micro_batches, bound);
-      log_within += goal.steps * goal.replicas * std::log1p(-tail.value);
-    }
-    EXPECT_GE(std::exp(log_within), 0.99 - 1e-3);
+    const TailProbability passing = passing_probability(config, stages, goal, budget.budget, tuning.limit);
+    EXPECT_LE(passing.value, 1 - budget.probability_within_limit + 5 * passing.standard_error);
   }
+}
+
+// One stage with one micro-batch in flight: the largest of independent sums, in closed form.
+TEST(PassingProbability, OneInFlightIsTheLargestOfAllDraws) {
+  const ElasticConfig config = elastic_config(1, 6);
+  PipelineGoal goal = goal_of(0.1);
+  goal.steps = 3;
+  const Budget budget{BudgetKind::kAtMost, {8}, {40}, {}};
+  const TailProbability passing = passing_probability(config, {{0, 1, {{8, 1}}}}, goal, budget, 38 - 8);
+  DiscreteLaw one = in_flight_sum(config, {0, 1, {{8, 1}}}, BudgetKind::kAtMost, 40);
+  const double within = one.cdf(38);
+  EXPECT_EQ(passing.standard_error, 0);
+  EXPECT_NEAR(passing.value, 1 - std::pow(within, 3 * 8 * 32), 1e-12);
 }
 
 // By hand: one bound for all stages. Only the first stages hold enough micro-batches to need one.
