@@ -102,7 +102,8 @@ def table(rows):
     for row in rows:
         if row["fits"]:
             groups[row["recompute"], row["pipeline"]].append(row)
-    for (recompute, pipeline), group in sorted(groups.items(), key=lambda item: (list(RECOMPUTE).index(item[0][0]), item[0][1])):
+    order = list(RECOMPUTE)
+    for (recompute, pipeline), group in sorted(groups.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
         held = [row for row in group if row["outcome"] == "holds"]
         cells = [
             recompute,
@@ -132,9 +133,11 @@ def figure(rows, path):
         if row["outcome"] == "holds":
             costs.plot(100 * row["k_dependent_fraction"], row["mean_k"], marker, color=colour, alpha=0.7)
     shares.axhline(100 * SAVING, color="#222222", linewidth=1, linestyle="--")
-    shares.set(xlabel="peak without a budget, GiB", ylabel="share of it that depends on k, %", title="Below 10 % no budget can save 10 %")
+    shares.set(xlabel="peak without a budget, GiB", ylabel="share of it that depends on k, %")
+    shares.set_title("Below 10 % no budget can save 10 %")
     costs.axhline(3.5, color="#222222", linewidth=1, linestyle="--")
-    costs.set(xlabel="share of the peak that depends on k, %", ylabel="mean k under the budget", title="What a saving of 10 % costs")
+    costs.set(xlabel="share of the peak that depends on k, %", ylabel="mean k under the budget")
+    costs.set_title("What a saving of 10 % costs")
     for name, colour in colours.items():
         costs.plot([], [], "o", color=colour, label=f"recomputed: {name}")
     for pipeline, marker in markers.items():
