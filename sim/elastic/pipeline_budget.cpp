@@ -235,7 +235,7 @@ class PipelineTuner {
         const WindowLaw law = window_law(all, option.bound, width, goal_.num_micro_batches, steps);
         option.kl = law.kl_divergence;
         option.standard_error = law.standard_error;
-        option.mean = law.one_sum.mean();
+        option.mean = law.mean_sum;
       }
       return {option};
     }

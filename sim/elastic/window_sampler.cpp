@@ -66,13 +66,16 @@ WindowLaw window_law(const DiscreteLaw& free, int64_t bound, int64_t width, int6
   width = std::min(width, num_micro_batches);
   const int64_t room = bound - width * free.min();  // of a window's sum - its least
   MMOE_CHECK(width >= 1 && num_steps >= 2 && room >= 0) << width << ", " << num_steps << ", " << bound;
-  std::vector<double> cumulative;
-  double all = 0;
-  for (const double p : free.probabilities()) cumulative.push_back(all += p);
+  std::vector<double> cumulative, first_moment;
+  double all = 0, moment = 0;
+  for (const double p : free.probabilities()) {
+    moment += p * static_cast<double>(cumulative.size());
+    cumulative.push_back(all += p);
+    first_moment.push_back(moment);
+  }
   const auto last_choice = static_cast<int64_t>(cumulative.size()) - 1;
   std::vector<double> largest_count(static_cast<size_t>(std::min(room, width * last_choice)) + 1, 0.0);
-  std::vector<double> sum_count(cumulative.size(), 0.0);
-  double mean = 0, squares = 0;
+  double mean = 0, squares = 0, expected = 0;
   std::vector<int64_t> sums(static_cast<size_t>(num_micro_batches));
   for (int64_t step = 0; step < num_steps; ++step) {
     int64_t last = 0, largest = 0;
@@ -80,6 +83,7 @@ WindowLaw window_law(const DiscreteLaw& free, int64_t bound, int64_t width, int6
     for (int64_t m = 0; m < num_micro_batches; ++m) {
       const int64_t allowed = std::min(room - last, last_choice);
       const double kept = cumulative[static_cast<size_t>(allowed)];
+      expected += first_moment[static_cast<size_t>(allowed)] / kept;
       if (allowed < last_choice) kl -= std::log(kept / all);
       const double u =
           (static_cast<double>(draw_bits(seed, static_cast<uint64_t>(step), static_cast<uint64_t>(m), 0) >> 11) + 0.5) *
@@ -87,7 +91,6 @@ WindowLaw window_law(const DiscreteLaw& free, int64_t bound, int64_t width, int6
       const auto found = std::upper_bound(cumulative.begin(), cumulative.begin() + allowed + 1, u);
       const int64_t sum = std::min<int64_t>(found - cumulative.begin(), allowed);
       sums[static_cast<size_t>(m)] = sum;
-      sum_count[static_cast<size_t>(sum)] += 1;
       last += sum;
       largest = std::max(largest, last);
       if (m + 1 >= width) last -= sums[static_cast<size_t>(m + 1 - width)];
@@ -99,8 +102,12 @@ WindowLaw window_law(const DiscreteLaw& free, int64_t bound, int64_t width, int6
   }
   const auto n = static_cast<double>(num_steps);
   mean /= n;
-  return {DiscreteLaw(width * free.min(), std::move(largest_count)), DiscreteLaw(free.min(), std::move(sum_count)),
-          mean, std::sqrt(std::max(0.0, squares / n - mean * mean) / (n - 1))};
+  WindowLaw law;
+  law.largest_window = DiscreteLaw(width * free.min(), std::move(largest_count));
+  law.mean_sum = static_cast<double>(free.min()) + expected / (n * static_cast<double>(num_micro_batches));
+  law.kl_divergence = mean;
+  law.standard_error = std::sqrt(std::max(0.0, squares / n - mean * mean) / (n - 1));
+  return law;
 }
 
 }  // namespace mmoe

@@ -38,7 +38,7 @@ class WindowSampler {
 // What the causal law does to one group, simulated on sums alone.
 struct WindowLaw {
   DiscreteLaw largest_window;  // of the largest sliding sum of k in a step, as sampled
-  DiscreteLaw one_sum;         // of one micro-batch's sum of k, over the micro-batches of a step, as sampled
+  double mean_sum = 0;         // of k in one micro-batch: mean of what each is expected to draw given the room left
   double kl_divergence = 0;    // nats, mean over the micro-batches of a step
   double standard_error = 0;   // of kl_divergence
 };

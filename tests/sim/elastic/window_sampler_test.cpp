@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -78,6 +79,15 @@ TEST(WindowLaw, DivergenceAgreesWithTheChainRule) {
   for (int64_t s = free.min(); s <= free.max(); ++s) expected -= free.probability(s) * log_within(bound - s);
   const WindowLaw law = window_law(free, bound, 2, 2, 20000, 1);
   EXPECT_NEAR(law.kl_divergence, expected / 2, 5 * law.standard_error);
+  double second = 0;
+  for (int64_t s = free.min(); s <= free.max(); ++s) {
+    double sum = 0;
+    for (int64_t v = free.min(); v <= std::min(free.max(), bound - s); ++v)
+      sum += static_cast<double>(v) * free.probability(v);
+    second += free.probability(s) * sum / free.cdf(bound - s);
+  }
+  // The expected second sum lies in 3..10.5, so its mean over 20,000 steps within 5 * 7.5 / 2 / sqrt(20,000).
+  EXPECT_NEAR(law.mean_sum, (free.mean() + second) / 2, 0.07);
   EXPECT_LE(law.largest_window.max(), bound);
   EXPECT_LT(law.standard_error, 0.02 * expected);
 }
