@@ -4,10 +4,12 @@
 #include <optional>
 #include <utility>
 
+#include "sim/config/pipeline_layout.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/elastic/sampler.h"
 #include "sim/elastic/window_sampler.h"
 #include "sim/plan/rank_memory_law.h"
+#include "sim/schedule/in_flight.h"
 #include "sim/schedule/timeline.h"
 
 namespace mmoe {
@@ -94,10 +96,27 @@ class StepDraws {
   std::optional<WindowSampler> window_;
 };
 
+// Under window budgets: simulated, group by group.
+double window_mean_k(const Job& job) {
+  ElasticConfig free = job.elastic;
+  free.budget.reset();
+  double sum = 0;
+  std::size_t group = 0;
+  const auto layers = moe_layers_by_pipeline_rank(job.model, job.parallelism);
+  for (std::size_t rank = 0; rank < layers.size(); ++rank) {
+    if (layers[rank].empty()) continue;
+    const DiscreteLaw one = ElasticLaw(free, static_cast<int>(layers[rank].size())).sum();
+    const int64_t width = chunks_in_flight(pipeline_shape(job), static_cast<int64_t>(rank)).total();
+    sum += window_law(one, job.elastic.budget->sum_k[group++], width, job.num_micro_batches()).mean_sum;
+  }
+  return sum / static_cast<double>(job.model.num_moe_layers());
+}
+
 }  // namespace
 
 double mean_k(const Job& job) {
   if (!draws(job)) return job.elastic.k_max;
+  if (has_windows(job)) return window_mean_k(job);
   const ElasticLaw law(job.elastic, static_cast<int>(job.model.num_moe_layers()));
   return law.sum().mean() / static_cast<double>(job.model.num_moe_layers());
 }

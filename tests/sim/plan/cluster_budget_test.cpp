@@ -80,6 +80,8 @@ TEST(ClusterBudget, WindowsBoundThePeak) {
                     without = simulate_cluster(free, framework_of(job));
   EXPECT_LT(with.ranks[0].peak_allocated.max, without.ranks[0].peak_allocated.max);
   EXPECT_LT(with.time.step.mean(), without.time.step.mean());
+  EXPECT_LT(mean_k(job), 3.5);
+  EXPECT_GT(mean_k(job), 1);
 }
 
 }  // namespace
