@@ -1,7 +1,8 @@
-// mmoe-plan-bench: layouts evaluated a second, and complete searches of DeepSeek-V3's layouts.
+// mmoe-plan-bench: layouts evaluated a second, complete searches of DeepSeek-V3's layouts, and budgets tuned.
 
 #include <benchmark/benchmark.h>
 
+#include "sim/elastic/pipeline_budget.h"
 #include "sim/search/layout_search.h"
 
 namespace mmoe {
@@ -45,6 +46,23 @@ BENCHMARK(search)
     ->Args({16384, 2, 1})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
+
+// The bounds of 61 layers over 16 stages of a 1F1B pipeline, k in 1..8: choice and Pareto front.
+void tune(benchmark::State& state) {
+  ElasticConfig config;
+  config.k_max = 8;
+  std::vector<PipelineStage> stages;
+  for (int64_t rank = 0; rank < 16; ++rank) {
+    stages.push_back({.at_least = 2e10, .slope = 5e7, .chunks = {{rank < 13 ? 4 : 3, 16 - rank}}});
+  }
+  PipelineGoal goal;
+  goal.saving = 0.1;
+  goal.steps = 10000;
+  goal.replicas = 8;
+  goal.num_micro_batches = 64;
+  for (auto _ : state) benchmark::DoNotOptimize(tune_pipeline_budget(config, stages, goal).choice->kl_divergence);
+}
+BENCHMARK(tune)->Name("tune_budget/61_layers_16_stages")->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace mmoe

@@ -1,22 +1,16 @@
 // mmoe budget --job JOB: the activation budget that keeps a memory limit, or saves a wanted share, at a confidence.
 
+#include "sim/cli/budget_cluster.h"
 #include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
 #include "sim/cli/table.h"
 #include "sim/elastic/budget_plan.h"
+#include "sim/plan/cluster_plan.h"
 
 namespace mmoe {
 namespace {
 
 constexpr size_t kFrontRows = 12;
-
-std::string bound_text(const Budget& budget) {
-  std::string text = budget.kind == BudgetKind::kExact ? "exact" : "at_most";
-  for (size_t g = 0; g < budget.sum_k.size(); ++g) {
-    text += (g == 0 ? " " : ", ") + std::to_string(budget.sum_k[g]);
-  }
-  return text;
-}
 
 std::string probability_text(double probability) {
   return probability > 0 && probability < 1e-4 ? "below 0.0001" : significant(probability, 4);
@@ -32,7 +26,7 @@ void print_choice(const BudgetPlan& plan, std::ostream& out) {
   const int decimals = gib_decimals(plan.tuning.free_largest_peak);
   const auto gib_of = [decimals](double bytes) { return in_gib(bytes, decimals) + " GiB"; };
   if (plan.tuning.budget_needed) {
-    out << plan.job.where << ": sum of k " << bound_text(choice.budget) << " keeps the peak at " << gib_of(choice.peak)
+    out << plan.job.where << ": sum of k " << budget_text(choice.budget) << " keeps the peak at " << gib_of(choice.peak)
         << " of " << gib_of(plan.tuning.limit) << ' ' << horizon_text(plan) << '\n';
   } else {
     out << plan.job.where << ": no budget is needed: the peak stays at " << gib_of(choice.peak) << " of "
@@ -84,7 +78,7 @@ void print_front(const BudgetPlan& plan, std::ostream& out) {
   const size_t rows = std::min(kFrontRows, front.size());
   for (size_t i = 0; i < rows; ++i) {
     const TunedBudget& point = front[rows == 1 ? 0 : i * (front.size() - 1) / (rows - 1)];
-    table.add({bound_text(point.budget), percent(point.saving.p99), in_gib(point.peak, decimals),
+    table.add({budget_text(point.budget), percent(point.saving.p99), in_gib(point.peak, decimals),
                significant(point.kl_divergence, 3), percent(point.expected_sum_fraction),
                probability_text(point.probability_within_limit)});
   }
@@ -120,6 +114,7 @@ ExitCode budget_command(const std::vector<std::string>& arguments) {
     }
   }
   const Job job = flags.job();
+  if (is_cluster_job(job)) return cluster_budget_command(flags, job, request);
   const BudgetPlan plan = plan_budget(job, calibration_for(flags, job), request);
   if (flags.json()) {
     std::cout << to_json(plan).dump(2) << '\n';

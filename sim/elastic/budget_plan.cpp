@@ -24,45 +24,6 @@ double normal_quantile(double q) {
   return (low + high) / 2;
 }
 
-void check(const Job& job, const BudgetRequest& request) {
-  if (job.model.num_moe_layers() == 0) {
-    throw ConfigError(job.where + ": model.num_experts = 0: a dense model draws no k, so there is nothing to bound");
-  }
-  if (job.elastic.sampling == Sampling::kTopP) {
-    throw ConfigError(job.where +
-                      ": elastic.sampling = top_p chooses k per token, so no sum of draws can be bounded; " +
-                      "use uniform or capacity_weighted");
-  }
-  if (job.hardware.num_devices != 1) {
-    throw ConfigError(job.where + ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) +
-                      ", but budgets are tuned for one device; set it to 1");
-  }
-  if (request.memory_limit && request.saving) {
-    throw ConfigError("budget: --memory-limit and --saving are two goals; give one of them");
-  }
-  if (request.memory_limit && !(request.memory_limit->value > 0)) {
-    throw ConfigError("budget: --memory-limit must be more than 0 bytes");
-  }
-  if (request.saving && !(*request.saving > 0 && *request.saving < 1)) {
-    throw ConfigError("budget: --saving = " + nlohmann::json(*request.saving).dump() +
-                      " is no fraction between 0 and 1; 0.1 asks for 10 %");
-  }
-  if (!(request.confidence > 0 && request.confidence < 1)) {
-    throw ConfigError("budget: --confidence = " + nlohmann::json(request.confidence).dump() +
-                      " must lie between 0 and 1, both excluded; e.g. 0.99");
-  }
-  if (request.steps < 0) {
-    throw ConfigError("budget: --steps = " + std::to_string(request.steps) + " must be at least 1");
-  }
-}
-
-int64_t horizon_steps(const Job& job, const BudgetRequest& request) {
-  if (request.steps > 0) return request.steps;
-  const double tokens_a_step = static_cast<double>(job.training.global_batch_size * job.training.seq_len);
-  const auto steps = static_cast<int64_t>(job.training.tokens / tokens_a_step);
-  return steps > 0 ? steps : kDefaultHorizonSteps;
-}
-
 // Replicas draw on their own unless they share their draws.
 double draws_a_step(const Job& job) {
   if (job.elastic.granularity == Granularity::kGlobalBatch) return 1;
@@ -119,21 +80,64 @@ nlohmann::json front_json(const BudgetPlan& plan) {
 
 }  // namespace
 
+void check_budget_request(const Job& job, const BudgetRequest& request) {
+  if (job.model.num_moe_layers() == 0) {
+    throw ConfigError(job.where + ": model.num_experts = 0: a dense model draws no k, so there is nothing to bound");
+  }
+  if (job.elastic.sampling == Sampling::kTopP) {
+    throw ConfigError(job.where +
+                      ": elastic.sampling = top_p chooses k per token, so no sum of draws can be bounded; " +
+                      "use uniform or capacity_weighted");
+  }
+  if (request.memory_limit && request.saving) {
+    throw ConfigError("budget: --memory-limit and --saving are two goals; give one of them");
+  }
+  if (request.memory_limit && !(request.memory_limit->value > 0)) {
+    throw ConfigError("budget: --memory-limit must be more than 0 bytes");
+  }
+  if (request.saving && !(*request.saving > 0 && *request.saving < 1)) {
+    throw ConfigError("budget: --saving = " + nlohmann::json(*request.saving).dump() +
+                      " is no fraction between 0 and 1; 0.1 asks for 10 %");
+  }
+  if (!(request.confidence > 0 && request.confidence < 1)) {
+    throw ConfigError("budget: --confidence = " + nlohmann::json(request.confidence).dump() +
+                      " must lie between 0 and 1, both excluded; e.g. 0.99");
+  }
+  if (request.steps < 0) {
+    throw ConfigError("budget: --steps = " + std::to_string(request.steps) + " must be at least 1");
+  }
+}
+
+int64_t budget_horizon(const Job& job, const BudgetRequest& request) {
+  if (request.steps > 0) return request.steps;
+  const double tokens_a_step = static_cast<double>(job.training.global_batch_size * job.training.seq_len);
+  const auto steps = static_cast<int64_t>(job.training.tokens / tokens_a_step);
+  return steps > 0 ? steps : kDefaultHorizonSteps;
+}
+
+DrawsLimit draws_limit(Bytes limit, double confidence, double spread) {
+  if (spread <= 0) return {limit.value, confidence};
+  const double half = 1 - (1 - confidence) / 2;
+  return {limit.value * std::exp(-spread * normal_quantile(half)), half};
+}
+
 BudgetPlan plan_budget(const Job& job, const Calibration& calibration, const BudgetRequest& request) {
-  check(job, request);
+  check_budget_request(job, request);
+  if (job.hardware.num_devices != 1) {
+    throw ConfigError(job.where + ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) +
+                      ", but budgets are tuned for one device; set it to 1");
+  }
   BudgetGoal goal;
   goal.saving = request.saving;
   goal.confidence = request.confidence;
-  const int64_t steps = horizon_steps(job, request);
+  const int64_t steps = budget_horizon(job, request);
   goal.step_draws = draws_a_step(job);
   goal.horizon_draws = goal.step_draws * static_cast<double>(steps);
   const Bytes limit = request.memory_limit.value_or(job.hardware.usable_memory);
   if (!goal.saving) {
-    goal.memory_limit = limit.value;
-    if (calibration.peak_bytes_spread > 0) {
-      goal.confidence = 1 - (1 - request.confidence) / 2;
-      goal.memory_limit = limit.value * std::exp(-calibration.peak_bytes_spread * normal_quantile(goal.confidence));
-    }
+    const DrawsLimit draws = draws_limit(limit, request.confidence, calibration.peak_bytes_spread);
+    goal.memory_limit = draws.bytes;
+    goal.confidence = draws.confidence;
   }
   Job free = job;
   free.elastic.budget.reset();
@@ -169,6 +173,23 @@ BudgetPlan plan_budget(const Job& job, const Calibration& calibration, const Bud
   return plan;
 }
 
+Job with_automatic_budget(const Job& job, const Calibration& calibration) {
+  if (!job.elastic.budget_is_auto) return job;
+  const BudgetPlan plan = plan_budget(job, calibration, {});
+  if (!plan.tuning.choice) {
+    throw ConfigError(job.where + ": elastic.budget = auto: no budget fits: " + plan.tuning.reason);
+  }
+  return plan.job;
+}
+
+void add_laws(nlohmann::json& json, const ElasticLaw& with, const ElasticLaw& without) {
+  json["sum_k"] = {{"with", sums_json(with)}, {"without", sums_json(without)}};
+  json["marginals"] = nlohmann::json::array();
+  for (const DiscreteLaw& law : with.marginals()) json["marginals"].push_back(law.probabilities());
+  json["kl_divergence"] = {{"by_layer", with.kl_divergence_by_layer()}, {"all", with.kl_divergence()}};
+  json["entropy"] = with.entropy();
+}
+
 nlohmann::json to_json(const BudgetPlan& plan) {
   const BudgetTuning& tuning = plan.tuning;
   nlohmann::json json = {{"budget", nullptr},
@@ -189,11 +210,7 @@ nlohmann::json to_json(const BudgetPlan& plan) {
     return json;
   }
   json["budget"] = budget_json(plan.job, tuning.choice->budget);
-  json["sum_k"] = {{"with", sums_json(plan.with)}, {"without", sums_json(plan.without)}};
-  json["marginals"] = nlohmann::json::array();
-  for (const DiscreteLaw& law : plan.with.marginals()) json["marginals"].push_back(law.probabilities());
-  json["kl_divergence"] = {{"by_layer", plan.with.kl_divergence_by_layer()}, {"all", plan.with.kl_divergence()}};
-  json["entropy"] = plan.with.entropy();
+  add_laws(json, plan.with, plan.without);
   json["expected_flops_fraction"] = plan.expected_flops_fraction;
   json["saving_fraction"] = saving_json(tuning.choice->saving);
   json["peak_allocated_bytes"] = tuning.choice->peak;

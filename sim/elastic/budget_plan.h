@@ -33,10 +33,29 @@ struct BudgetPlan {
   double k_dependent_fraction = 0;  // of the unbudgeted peak, above that of k_min in every layer: no budget saves more
 };
 
+// Throws ConfigError for requests out of range and for jobs that draw no k (no MoE layers, top_p).
+void check_budget_request(const Job& job, const BudgetRequest& request);
+
+// Steps of the horizon: as asked for, else those of training.tokens, else 1000.
+int64_t budget_horizon(const Job& job, const BudgetRequest& request);
+
+// What is left to the draws where predictions are off by a factor exp(spread z): half of the risk goes to each.
+struct DrawsLimit {
+  double bytes = 0, confidence = 0;
+};
+DrawsLimit draws_limit(Bytes limit, double confidence, double spread);
+
 // Tunes a budget for the job; its own budget is ignored. A memory limit is kept with `confidence` over both the draws
 // and the memory model's error (the calibration's spread): half of the risk each. A saving is a ratio, in which that
 // error cancels. Throws ConfigError where nothing is drawn (no MoE layers, top_p) and for requests out of range.
 BudgetPlan plan_budget(const Job& job, const Calibration& calibration, const BudgetRequest& request);
+
+// The job with elastic.budget = "auto" resolved: the bound of least KL that keeps the device's usable memory over the
+// run at 99 %, or none of effect where none is needed. Other jobs as they are. Throws ConfigError where no bound fits.
+Job with_automatic_budget(const Job& job, const Calibration& calibration);
+
+// Adds the keys sum_k, marginals, kl_divergence and entropy of the draws.
+void add_laws(nlohmann::json& json, const ElasticLaw& with, const ElasticLaw& without);
 
 // The keys of design.md's `mmoe budget`; `budget` is null where no bound keeps the promise.
 nlohmann::json to_json(const BudgetPlan& plan);

@@ -219,7 +219,7 @@ class Tuner {
     }
     build_front(SumBound::kAtMost);
     build_front(SumBound::kExact);
-    prune_front();
+    keep_undominated(tuning_.front);
     return std::move(tuning_);
   }
 
@@ -366,23 +366,6 @@ class Tuner {
     }
   }
 
-  void prune_front() {
-    auto& front = tuning_.front;
-    std::sort(front.begin(), front.end(), [](const TunedBudget& a, const TunedBudget& b) {
-      return std::tuple(a.peak, a.kl_divergence, -a.expected_sum_fraction) <
-             std::tuple(b.peak, b.kl_divergence, -b.expected_sum_fraction);
-    });
-    std::vector<TunedBudget> kept;
-    for (TunedBudget& budget : front) {
-      const bool beaten = std::any_of(kept.begin(), kept.end(), [&](const TunedBudget& other) {
-        return other.kl_divergence <= budget.kl_divergence &&
-               other.expected_sum_fraction >= budget.expected_sum_fraction;  // its peak is no higher: sorted
-      });
-      if (!beaten) kept.push_back(std::move(budget));
-    }
-    front = std::move(kept);
-  }
-
   const ElasticConfig& config_;
   const BudgetGoal& goal_;
   std::vector<Unit> units_;
@@ -391,6 +374,22 @@ class Tuner {
 };
 
 }  // namespace
+
+void keep_undominated(std::vector<TunedBudget>& budgets) {
+  std::sort(budgets.begin(), budgets.end(), [](const TunedBudget& a, const TunedBudget& b) {
+    return std::tuple(a.peak, a.kl_divergence, -a.expected_sum_fraction) <
+           std::tuple(b.peak, b.kl_divergence, -b.expected_sum_fraction);
+  });
+  std::vector<TunedBudget> kept;
+  for (TunedBudget& budget : budgets) {
+    const bool beaten = std::any_of(kept.begin(), kept.end(), [&](const TunedBudget& other) {
+      return other.kl_divergence <= budget.kl_divergence &&
+             other.expected_sum_fraction >= budget.expected_sum_fraction;  // its peak is no higher: sorted
+    });
+    if (!beaten) kept.push_back(std::move(budget));
+  }
+  budgets = std::move(kept);
+}
 
 BudgetTuning tune_budget(const ElasticConfig& config, const std::vector<StageMemory>& stages, const BudgetGoal& goal) {
   MMOE_CHECK(!stages.empty()) << "no stages";

@@ -39,6 +39,7 @@ struct Saving {
 struct TunedBudget {
   Budget budget;                        // one group a stage
   double kl_divergence = 0;             // nats, of the whole draw from the free law
+  double kl_standard_error = 0;         // 0: exact
   double expected_sum_fraction = 1;     // E[sum of k] over its value without a budget
   double peak = 0;                      // bytes, at the confidence over the horizon, largest stage
   double probability_within_limit = 1;  // of all stages over the horizon
@@ -56,6 +57,9 @@ struct BudgetTuning {
   std::optional<TunedBudget> choice;  // least KL that keeps the promise, then most expected k
   std::string reason;                 // why there is no choice
 };
+
+// Drops budgets beaten by another with KL and peak no higher and expected k no lower; sorts the rest by peak.
+void keep_undominated(std::vector<TunedBudget>& budgets);
 
 // Tunes `at_most` and `exact` bounds, one a stage: the choice is the least sum of KL over the stages (a multiple-choice
 // knapsack, solved exactly) with P(no stage passes the limit over the horizon) >= confidence. The config's own budget

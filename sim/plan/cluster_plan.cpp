@@ -12,7 +12,6 @@
 #include "sim/formulas/parameter_counts.h"
 #include "sim/plan/fit_probability.h"
 #include "sim/plan/rank_memory_law.h"
-#include "sim/schedule/in_flight.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -30,22 +29,6 @@ constexpr double kRestartSeconds = 600;
 std::optional<ElasticLaw> law_of(const Job& job) {
   if (job.model.num_moe_layers() == 0 || job.elastic.sampling == Sampling::kTopP) return std::nullopt;
   return ElasticLaw(job.elastic, static_cast<int>(job.model.num_moe_layers()));
-}
-
-// Chunks in flight of one rank at its highest: the first chunks are filled first, `pipeline` micro-batches each.
-std::vector<ElasticChunk> elastic_chunks(const Job& job, const std::vector<StageChunk>& held, int64_t rank) {
-  int64_t left = chunks_in_flight(pipeline_shape(job), rank).total();
-  std::vector<ElasticChunk> chunks;
-  for (std::size_t i = 0; i < held.size(); ++i) {
-    ElasticChunk chunk;
-    for (int64_t layer = held[i].first_layer; layer < held[i].first_layer + held[i].num_layers; ++layer) {
-      if (job.model.is_moe_layer(layer)) chunk.moe_layers.push_back(layer - job.model.num_dense_layers);
-    }
-    chunk.in_flight = i + 1 == held.size() ? left : std::min(left, job.parallelism.pipeline);
-    left -= chunk.in_flight;
-    chunks.push_back(std::move(chunk));
-  }
-  return chunks;
 }
 
 // One rank's peak as a function of the sum of k in flight: bytes = at_least + slope (sum - least_sum).
@@ -68,6 +51,7 @@ std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const
   const std::vector<RankMemory> least = cluster_memory(job, framework, job.elastic.k_min, rows_factor);
   const std::vector<RankMemory> most = cluster_memory(job, framework, job.elastic.k_max, rows_factor);
   std::vector<RankLaw> laws;
+  std::size_t group = 0;  // of the budget: ranks with MoE layers
   for (std::size_t rank = 0; rank < stages.size(); ++rank) {
     RankLaw one;
     one.reserved_factor = most[rank].peak_reserved / most[rank].peak_allocated;
@@ -83,7 +67,9 @@ std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const
       if (layers > 0) {
         const double range = layers * static_cast<double>(job.elastic.k_max - job.elastic.k_min);
         one.slope = (most[rank].peak_allocated.value - one.at_least) / range;
-        one.in_flight = in_flight_law(*law, chunks, job.num_micro_batches());
+        one.in_flight = has_windows(job) ? window_in_flight(job, chunks.front(), group)
+                                         : in_flight_law(*law, chunks, job.num_micro_batches());
+        ++group;
       }
     }
     laws.push_back(std::move(one));

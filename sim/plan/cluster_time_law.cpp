@@ -1,9 +1,15 @@
 #include "sim/plan/cluster_time_law.h"
 
 #include <cmath>
+#include <optional>
+#include <utility>
 
+#include "sim/config/pipeline_layout.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/elastic/sampler.h"
+#include "sim/elastic/window_sampler.h"
+#include "sim/plan/rank_memory_law.h"
+#include "sim/schedule/in_flight.h"
 #include "sim/schedule/timeline.h"
 
 namespace mmoe {
@@ -63,10 +69,54 @@ double pipeline_seconds(const PipelineTimes& times, const std::vector<std::vecto
   return simulate_pipeline(times.passes, seconds, times.transfers).total.value;
 }
 
+// A step's draws of one replica, [micro-batch][MoE layer]: each micro-batch on its own, or windows that keep a bound.
+class StepDraws {
+ public:
+  StepDraws(const Job& job, const PipelineStages& stages)
+      : job_(job), sampler_(job.elastic, static_cast<int>(job.model.num_moe_layers())) {
+    if (!has_windows(job)) return;
+    std::vector<int64_t> widths;
+    for (std::size_t rank = 0; rank < stages.size(); ++rank) {
+      const std::vector<ElasticChunk> chunks = elastic_chunks(job, stages[rank], static_cast<int64_t>(rank));
+      if (!chunks.front().moe_layers.empty()) widths.push_back(chunks.front().in_flight);
+    }
+    window_.emplace(job.elastic, static_cast<int>(job.model.num_moe_layers()), std::move(widths));
+  }
+  std::vector<std::vector<int>> draw(int64_t step) const {
+    const int64_t micro_batches = job_.num_micro_batches();
+    if (window_) return window_->draw_step(job_.training.seed, step, 0, micro_batches);
+    std::vector<std::vector<int>> k;
+    for (int64_t j = 0; j < micro_batches; ++j) k.push_back(sampler_.draw(job_.training.seed, step, j));
+    return k;
+  }
+
+ private:
+  const Job& job_;
+  KSampler sampler_;
+  std::optional<WindowSampler> window_;
+};
+
+// Under window budgets: simulated, group by group.
+double window_mean_k(const Job& job) {
+  ElasticConfig free = job.elastic;
+  free.budget.reset();
+  double sum = 0;
+  std::size_t group = 0;
+  const auto layers = moe_layers_by_pipeline_rank(job.model, job.parallelism);
+  for (std::size_t rank = 0; rank < layers.size(); ++rank) {
+    if (layers[rank].empty()) continue;
+    const DiscreteLaw one = ElasticLaw(free, static_cast<int>(layers[rank].size())).sum();
+    const int64_t width = chunks_in_flight(pipeline_shape(job), static_cast<int64_t>(rank)).total();
+    sum += window_law(one, job.elastic.budget->sum_k[group++], width, job.num_micro_batches()).mean_sum;
+  }
+  return sum / static_cast<double>(job.model.num_moe_layers());
+}
+
 }  // namespace
 
 double mean_k(const Job& job) {
   if (!draws(job)) return job.elastic.k_max;
+  if (has_windows(job)) return window_mean_k(job);
   const ElasticLaw law(job.elastic, static_cast<int>(job.model.num_moe_layers()));
   return law.sum().mean() / static_cast<double>(job.model.num_moe_layers());
 }
@@ -81,14 +131,11 @@ ClusterTimeLaw cluster_time_law(const Job& job, const Framework& framework, doub
   const StepModel model(job, framework, mean_k(job), rows_factor);
   const PipelineStages stages = pipeline_stages(job, framework);
   const PipelineTimes times = pipeline_times(job, framework, model, stages);
-  const KSampler sampler(job.elastic, static_cast<int>(job.model.num_moe_layers()));
-  const int64_t micro_batches = job.num_micro_batches();
+  const StepDraws draws_of(job, stages);
   std::vector<std::pair<double, double>> outcomes;
   double sum = 0, squares = 0;
-  std::vector<std::vector<int>> k(static_cast<std::size_t>(micro_batches));
   for (int64_t i = 0; i < num_pipelines; ++i) {
-    for (int64_t j = 0; j < micro_batches; ++j) k[static_cast<std::size_t>(j)] = sampler.draw(job.training.seed, i, j);
-    const double pipeline = pipeline_seconds(times, k);
+    const double pipeline = pipeline_seconds(times, draws_of.draw(i));
     outcomes.emplace_back(pipeline, 1.0);
     sum += pipeline;
     squares += pipeline * pipeline;

@@ -2,6 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+
+#include "sim/cluster/step_time.h"
+#include "sim/config/pipeline_layout.h"
+#include "sim/elastic/window_sampler.h"
+#include "sim/schedule/in_flight.h"
 
 namespace mmoe {
 namespace {
@@ -31,6 +37,32 @@ DiscreteLaw sum_over(const ElasticLaw& law, const std::vector<int64_t>& layers) 
 
 }  // namespace
 
+std::vector<ElasticChunk> elastic_chunks(const Job& job, const std::vector<StageChunk>& held, int64_t rank) {
+  int64_t left = chunks_in_flight(pipeline_shape(job), rank).total();
+  std::vector<ElasticChunk> chunks;
+  for (std::size_t i = 0; i < held.size(); ++i) {
+    ElasticChunk chunk;
+    for (int64_t layer = held[i].first_layer; layer < held[i].first_layer + held[i].num_layers; ++layer) {
+      if (job.model.is_moe_layer(layer)) chunk.moe_layers.push_back(layer - job.model.num_dense_layers);
+    }
+    chunk.in_flight = i + 1 == held.size() ? left : std::min(left, job.parallelism.pipeline);
+    left -= chunk.in_flight;
+    chunks.push_back(std::move(chunk));
+  }
+  return chunks;
+}
+
+bool has_windows(const Job& job) {
+  const std::optional<Budget>& budget = job.elastic.budget;
+  if (!budget || budget->kind != BudgetKind::kWindow || job.elastic.granularity != Granularity::kLayer) return false;
+  if (job.parallelism.virtual_pipeline > 1) return false;
+  std::vector<int64_t> groups;
+  for (const auto& layers : moe_layers_by_pipeline_rank(job.model, job.parallelism)) {
+    if (!layers.empty()) groups.push_back(static_cast<int64_t>(layers.size()));
+  }
+  return groups == budget->groups;
+}
+
 InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t num_micro_batches) {
   InFlightLaw result{DiscreteLaw::certain(0), 1};
   int64_t most = 1;
@@ -53,6 +85,18 @@ InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>
     result.windows_per_step = static_cast<double>(std::max<int64_t>(1, num_micro_batches - most + 1));
   }
   return result;
+}
+
+InFlightLaw window_in_flight(const Job& job, const ElasticChunk& chunk, std::size_t group) {
+  constexpr int64_t kSteps = 200;
+  ElasticConfig free = job.elastic;
+  free.budget.reset();
+  const DiscreteLaw one = ElasticLaw(free, static_cast<int>(chunk.moe_layers.size())).sum();
+  const int64_t bound = std::min(job.elastic.budget->sum_k[group], chunk.in_flight * one.max());
+  const WindowLaw law = window_law(one, bound, chunk.in_flight, job.num_micro_batches(), kSteps);
+  std::vector<double> weights = law.largest_window.probabilities();
+  weights.back() += 1.0 / kSteps;
+  return {DiscreteLaw(law.largest_window.min(), std::move(weights)), 1};
 }
 
 }  // namespace mmoe

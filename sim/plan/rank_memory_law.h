@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include "sim/cluster/stages.h"
+#include "sim/config/job.h"
 #include "sim/elastic/elastic_law.h"
 
 namespace mmoe {
@@ -12,6 +14,13 @@ struct ElasticChunk {
   std::vector<int64_t> moe_layers;  // counted from 0 for the first MoE layer
   int64_t in_flight = 0;
 };
+
+// Chunks in flight of one rank at its highest: the first chunks are filled first, `pipeline` micro-batches each.
+std::vector<ElasticChunk> elastic_chunks(const Job& job, const std::vector<StageChunk>& held, int64_t rank);
+
+// Whether the job's budget bounds the sums in flight (WindowSampler): kind window, one chunk and one group a rank,
+// granularity `layer`. Elsewhere a window bound is taken as one on each micro-batch (ElasticLaw).
+bool has_windows(const Job& job);
 
 // The sum of k_l over a rank's layers and the micro-batches that it holds in flight at once.
 struct InFlightLaw {
@@ -24,5 +33,9 @@ struct InFlightLaw {
 // independent; layers of one group that stand in different chunks count as independent too, which a budget over the
 // rank makes pessimistic.
 InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t num_micro_batches);
+
+// The same for the budget's `group` under has_windows: the largest window of a step, simulated, with one sample's
+// weight on the bound itself, which sampling cannot exclude.
+InFlightLaw window_in_flight(const Job& job, const ElasticChunk& chunk, std::size_t group);
 
 }  // namespace mmoe

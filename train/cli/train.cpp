@@ -1,3 +1,5 @@
+#include "sim/cli/calibration_flag.h"
+#include "sim/elastic/budget_plan.h"
 #include "train/cli/commands.h"
 #include "train/cli/threads.h"
 #include "train/loop/run.h"
@@ -59,15 +61,13 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   if (flags.help_printed) return ExitCode::kDone;
   if (flags.has("seed")) flags.overrides.emplace_back("training.seed", std::to_string(flags.get<uint64_t>("seed")));
   use_threads(flags);
-  const Job job = flags.job();
-  if (job.elastic.budget_is_auto) {
-    throw ConfigError(job.where + ": elastic.budget = auto; let `mmoe budget` choose one and write it into the job");
-  }
+  Job job = flags.job();
   if (flags.has("nproc") && flags.get<int64_t>("nproc") != job.hardware.num_devices) {
     throw ConfigError("--nproc " + std::to_string(flags.get<int64_t>("nproc")) + " differs from " + job.where +
                       ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) + "; make them equal");
   }
   check_trainable(job);
+  job = with_automatic_budget(job, calibration_for(flags, job));
   RunOptions options;
   options.data = flags.get("data");
   options.out = flags.get("out");

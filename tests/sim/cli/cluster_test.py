@@ -175,3 +175,35 @@ def test_calibrate_fits_a_framework_to_a_table(table, tmp_path):
     assert "gem_efficiency" in error_line(run("calibrate", "--table", path, "--fit", "gem_efficiency", "--out", out))
     unknown = error_line(run("calibrate", "--table", path, "--fit", "gemm_efficiency", "--start", "no", "--out", out))
     assert "--start" in unknown
+
+
+def test_budget_of_a_cluster_job_saves_what_was_asked_for():
+    result = run("budget", "--job", "m-moe-100b-h100-1024", "--saving", "0.05", "--steps", "1000", "--json")
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert plan["saving_fraction"]["p99"] >= 0.05
+    assert plan["saving_fraction"]["mean"] < plan["saving_fraction"]["p99"] < plan["saving_fraction"]["k_max"]
+    assert plan["probability_within_limit"] >= 0.99
+    assert 0 < plan["kl_divergence"]["all"]
+    assert plan["throughput"]["step_seconds"]["mean"] < plan["without"]["throughput"]["step_seconds"]["mean"]
+    assert len(plan["marginals"]) == 48
+
+
+@pytest.mark.parametrize(
+    "flags, code, words",
+    [
+        (["--saving", "0.9"], 3, ["no budget reaches the goal", "k = 1 in every MoE layer"]),
+        (["--memory-limit", "5GiB"], 3, ["no budget reaches the goal", "above the limit of"]),
+        (["--saving", "0.1", "--confidence", "1"], 2, ["--confidence = 1.0", "between 0 and 1"]),
+        (["--saving", "0.1", "--confidence", "0"], 2, ["--confidence = 0.0", "between 0 and 1"]),
+        (["--saving", "0.1", "--memory-limit", "60GiB"], 2, ["two goals"]),
+        (["--saving", "1.2"], 2, ["--saving = 1.2"]),
+        (["--elastic.budget", "none", "--elastic.granularity", "micro_batch"], 2, ["elastic.granularity"]),
+    ],
+)
+def test_impossible_budgets_of_a_cluster_job_say_why(flags, code, words):
+    result = run("budget", "--job", "m-moe-100b-h100-1024", "--steps", "100", *flags)
+    assert result.returncode == code
+    line = result.stderr.strip()
+    assert "\n" not in line
+    assert all(word in line for word in words), line

@@ -151,5 +151,35 @@ TEST(ElasticLaw, SoundWhereDoubleUnderflows) {
   EXPECT_EQ(half.sum().max(), 4160);
 }
 
+// Too many draws to enumerate: sums and marginals against plain convolution of one layer's law.
+TEST(ElasticLaw, LargeBudgetsAgreeWithConvolution) {
+  for (const BudgetKind kind : {BudgetKind::kAtMost, BudgetKind::kExact}) {
+    const int num_layers = 128, k_max = 64;
+    const int64_t bound = 3900;
+    const ElasticConfig free = elastic_config(1, k_max, Granularity::kLayer, Sampling::kCapacityWeighted, 3);
+    const ElasticLaw law(with_budget(free, kind, {num_layers}, {bound}), num_layers);
+    std::vector<double> one;
+    for (int k = 1; k <= k_max; ++k) one.push_back(std::pow(k, 1.0 / 3));
+    const DiscreteLaw draw(1, one);
+    DiscreteLaw rest = draw;
+    for (int l = 2; l < num_layers; ++l) rest = rest.convolve(draw);
+    const DiscreteLaw sum = rest.convolve(draw);
+    const auto within = [&](const DiscreteLaw& of, int64_t room) {
+      return kind == BudgetKind::kExact ? of.probability(room) : of.cdf(room);
+    };
+    const DiscreteLaw found = law.sum();
+    for (int64_t v = found.min(); v <= bound; ++v) {
+      const double wanted = kind == BudgetKind::kExact ? 1 : sum.probability(v) / sum.cdf(bound);
+      EXPECT_NEAR(found.probability(v), wanted, 1e-12) << v;
+    }
+    const std::vector<DiscreteLaw> marginals = law.marginals();
+    for (int k = 1; k <= k_max; ++k) {
+      const double wanted = draw.probability(k) * within(rest, bound - k) / within(sum, bound);
+      EXPECT_NEAR(marginals.front().probability(k), wanted, 1e-12) << k;
+      EXPECT_NEAR(marginals.back().probability(k), wanted, 1e-12) << k;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace mmoe

@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
 #include "tests/sim/elastic/enumeration.h"
 
 namespace mmoe {
@@ -46,6 +51,58 @@ TEST(SharedDrawWeights, KeepsWhatEveryGroupAllows) {
   const ElasticConfig config = with_budget(elastic_config(1, 6), BudgetKind::kAtMost, {2, 3}, {9, 14});
   const auto weights = shared_draw_weights(draw_weights(config), group_bounds(config, 5, 1));
   for (int j = 0; j < 6; ++j) EXPECT_EQ(weights[static_cast<size_t>(j)].is_zero(), j >= 4) << j;
+}
+
+// Whole numbers of any size, in words of 32 bits, the lowest first.
+using BigInteger = std::vector<uint32_t>;
+
+void add(BigInteger& to, const BigInteger& other, bool subtract) {
+  int64_t carry = 0;
+  for (size_t i = 0; i < to.size(); ++i) {
+    const int64_t sum = int64_t{to[i]} + (subtract ? -int64_t{other[i]} : int64_t{other[i]}) + carry;
+    to[i] = static_cast<uint32_t>(sum);
+    carry = sum >> 32;
+  }
+}
+
+double log_of(const BigInteger& value) {
+  size_t top = value.size() - 1;
+  while (top > 0 && value[top] == 0) --top;
+  long double leading = 0;
+  for (size_t i = 0; i < 4 && i <= top; ++i)
+    leading = leading + std::ldexp(static_cast<long double>(value[top - i]), -32 * static_cast<int>(i));
+  return static_cast<double>(std::log(leading) + 32.0L * static_cast<long double>(top) * std::log(2.0L));
+}
+
+// 128 layers with k in 1..64: counts up to 64^128 = 2^768, each against exact arithmetic.
+TEST(SumCounts, AgreeWithBigIntegers) {
+  constexpr int kLayers = 128;
+  constexpr size_t kChoices = 64, kSums = kLayers * (kChoices - 1) + 1, kWords = 25;
+  const SumCounts counts(std::vector<ScaledCount>(kChoices, ScaledCount::of(1)), kLayers);
+  std::vector<BigInteger> exact(kSums, BigInteger(kWords, 0));
+  exact[0][0] = 1;
+  // One layer more: the sum over the last 64 counts, by adding the newest and dropping the oldest.
+  for (int layers = 1; layers <= kLayers; ++layers) {
+    std::vector<BigInteger> next(kSums, BigInteger(kWords, 0));
+    for (size_t sum = 0; sum < kSums; ++sum) {
+      if (sum > 0) next[sum] = next[sum - 1];
+      add(next[sum], exact[sum], false);
+      if (sum >= kChoices) add(next[sum], exact[sum - kChoices], true);
+    }
+    exact = std::move(next);
+  }
+  BigInteger at_most(kWords, 0);
+  // Each layer costs 64 sums and products of at most 2^-62; log to rounding of a double at up to 532.
+  const double tolerance = kLayers * 2.0 * kChoices * 0x1p-62 + 4 * 532 * 0x1p-53;
+  for (size_t sum = 0; sum < kSums; ++sum) {
+    add(at_most, exact[sum], false);
+    ASSERT_NEAR(log(counts.count(SumBound::kExact, kLayers, static_cast<int64_t>(sum))), log_of(exact[sum]), tolerance);
+    if (sum % 7 == 0) {
+      // The running sum adds one rounding a term.
+      ASSERT_NEAR(log(counts.count(SumBound::kAtMost, kLayers, static_cast<int64_t>(sum))), log_of(at_most),
+                  tolerance + kSums * 0x1p-62);
+    }
+  }
 }
 
 }  // namespace

@@ -290,7 +290,7 @@ def test_eval_refuses_a_bad_allocation(whole, data, tmp_path, k):
         ({"training.optimizer_precision": "bf16"}, ["training.optimizer_precision", "fp32"]),
         ({"training.precision": "fp8"}, ["training.precision", "fp8"]),
         ({"training.seq_len": 1 << 20}, ["training.seq_len"]),
-        ({"elastic.budget": "auto"}, ["elastic.budget", "mmoe budget"]),
+        ({"elastic.budget": "auto", "hardware.usable_memory_gib": 1e-4}, ["elastic.budget = auto", "no budget fits"]),
         ({"model.num_heads": 5}, ["model."]),
     ],
 )
@@ -299,6 +299,13 @@ def test_train_refuses_a_bad_job(data, tmp_path, changes, words):
     line = error_line(run(*train_words(job, data, tmp_path / "run")))
     assert all(word in line for word in words), line
     assert not (tmp_path / "run").exists()
+
+
+def test_train_resolves_an_automatic_budget(data, tmp_path):
+    job = write_job(tmp_path / "job.json", **{"elastic.budget": "auto"})
+    result = run(*train_words(job, data, tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "run" / "job.json").read_text())["elastic"]["budget"]["sum_k"]
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="a GPU is here")

@@ -1,0 +1,219 @@
+#include "sim/plan/cluster_budget.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "sim/cluster/expert_load.h"
+#include "sim/cluster/memory_model.h"
+#include "sim/cluster/reserved_memory.h"
+#include "sim/config/enum_names.h"
+#include "sim/elastic/elastic_law.h"
+#include "sim/elastic/pipeline_budget.h"
+#include "sim/evidence/evidence.h"
+#include "sim/formulas/model_flops.h"
+#include "sim/plan/rank_memory_law.h"
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+constexpr int64_t kPipelines = 100;  // schedules played for a speed
+
+void check(const Job& job, const BudgetRequest& request) {
+  check_budget_request(job, request);
+  if (job.elastic.granularity != Granularity::kLayer) {
+    throw ConfigError(job.where + ": elastic.granularity = " + name_of(job.elastic.granularity) +
+                      ": budgets of several devices are tuned for granularity layer; use it, or lower elastic.k_max");
+  }
+  if (job.elastic.k_min == job.elastic.k_max) {
+    throw ConfigError(job.where + ": elastic.k_min = elastic.k_max = " + std::to_string(job.elastic.k_max) +
+                      " leaves nothing to bound; raise k_max or lower k_min");
+  }
+}
+
+// The job's stages with MoE layers, in allocated bytes, and what its other stages hold.
+struct StageBytes {
+  std::vector<PipelineStage> stages;
+  double least = 0;            // peak at k_min in every layer, of all ranks
+  double reserved_factor = 1;  // of the rank that reserves most
+};
+
+StageBytes stage_bytes(const Job& job, const Framework& framework) {
+  const double rows = expert_load_factor(job);
+  const std::vector<RankMemory> least = cluster_memory(job, framework, job.elastic.k_min, rows);
+  const std::vector<RankMemory> most = cluster_memory(job, framework, job.elastic.k_max, rows);
+  const PipelineStages ranks = pipeline_stages(job, framework);
+  StageBytes result;
+  std::size_t limiting = 0;
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    result.least = std::max(result.least, least[rank].peak_allocated.value);
+    if (most[rank].peak_reserved > most[limiting].peak_reserved) limiting = rank;
+    PipelineStage stage;
+    stage.at_least = least[rank].peak_allocated.value;
+    double in_flight = 0;
+    for (const ElasticChunk& chunk : elastic_chunks(job, ranks[rank], static_cast<int64_t>(rank))) {
+      const auto layers = static_cast<int64_t>(chunk.moe_layers.size());
+      stage.chunks.push_back({layers, chunk.in_flight});
+      in_flight += static_cast<double>(layers * chunk.in_flight);
+    }
+    if (in_flight == 0) continue;
+    const double range = in_flight * (job.elastic.k_max - job.elastic.k_min);
+    stage.slope = std::max(0.0, (most[rank].peak_allocated.value - stage.at_least) / range);
+    result.stages.push_back(std::move(stage));
+  }
+  result.reserved_factor =
+      most[limiting].peak_reserved / most[limiting].peak_allocated *
+      replay_rank(job, framework, static_cast<int64_t>(limiting), job.elastic.k_max, rows).fragmentation();
+  return result;
+}
+
+Job without_budget(const Job& job) {
+  Job free = job;
+  free.elastic.budget.reset();
+  free.elastic.budget_is_auto = false;
+  return free;
+}
+
+// With the MoE layers of each group where they are no runs.
+Job with_budget(const Job& job, Budget budget, const PipelineStages& ranks) {
+  Job with = without_budget(job);
+  if (job.parallelism.virtual_pipeline > 1) {
+    for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+      std::vector<int64_t> layers;
+      for (const ElasticChunk& chunk : elastic_chunks(job, ranks[rank], static_cast<int64_t>(rank))) {
+        layers.insert(layers.end(), chunk.moe_layers.begin(), chunk.moe_layers.end());
+      }
+      if (!layers.empty()) budget.layers.push_back(std::move(layers));
+    }
+  }
+  with.elastic.budget = std::move(budget);
+  return with;
+}
+
+BudgetSpeed speed_of(const Job& job, const Framework& framework) {
+  BudgetSpeed speed;
+  speed.time = cluster_time_law(job, framework, expert_load_factor(job), kPipelines);
+  const double step = speed.time.step.mean();
+  const double tokens = static_cast<double>(job.training.global_batch_size * job.training.seq_len);
+  speed.tokens_per_second_per_device = tokens / step / static_cast<double>(job.hardware.num_devices);
+  speed.uneven_k_seconds = std::max(0.0, step - speed.time.straggling_seconds - speed.time.typical.step());
+  return speed;
+}
+
+PipelineGoal goal_of(const Job& job, double confidence, int64_t steps) {
+  PipelineGoal goal;
+  goal.confidence = confidence;
+  goal.steps = static_cast<double>(steps);
+  goal.replicas = job.elastic.share == DrawSharing::kReplicas ? 1 : static_cast<double>(job.data_parallel_size());
+  goal.num_micro_batches = job.num_micro_batches();
+  return goal;
+}
+
+// Changes of one key that spend memory for speed.
+std::vector<Overrides> spending_changes(const Job& job) {
+  std::vector<Overrides> changes;
+  for (const int64_t factor : {2, 4}) {
+    changes.push_back({{"training.micro_batch_size", std::to_string(job.training.micro_batch_size * factor)}});
+  }
+  const Recompute& recompute = job.training.recompute;
+  if (recompute.full || !recompute.modules.empty()) {
+    changes.push_back({{"training.recompute", "none"}});
+  }
+  if (recompute.full) {
+    changes.push_back({{"training.recompute", R"(["moe"])"}});
+    changes.push_back({{"training.recompute", R"(["moe_activation"])"}});
+  }
+  return changes;
+}
+
+std::string flag_text(const Overrides& change) {
+  const auto& [key, value] = change.front();
+  return "--" + key + " " + (value.find('"') == std::string::npos ? value : "'" + value + "'");
+}
+
+std::vector<FreedMemoryUse> uses_of(const ClusterBudget& plan, const Job& free, const Framework& framework,
+                                    double limit) {
+  std::vector<FreedMemoryUse> uses;
+  const nlohmann::json resolved = to_json(free);
+  for (const Overrides& change : spending_changes(free)) {
+    try {
+      const Job changed = parse_job(resolved, free.where, "/", change);
+      const StageBytes bytes = stage_bytes(changed, framework);
+      PipelineGoal goal = goal_of(changed, plan.draws_confidence, plan.steps);
+      goal.memory_limit = limit * plan.reserved_factor / bytes.reserved_factor;
+      const BudgetTuning tuning = tune_pipeline_budget(changed.elastic, bytes.stages, goal);
+      if (!tuning.choice) continue;
+      FreedMemoryUse use;
+      use.change = flag_text(change);
+      use.budget = *tuning.choice;
+      use.budget_needed = tuning.budget_needed;
+      use.speed = speed_of(tuning.budget_needed
+                               ? with_budget(changed, tuning.choice->budget, pipeline_stages(changed, framework))
+                               : changed,
+                           framework);
+      use.gain = use.speed.tokens_per_second_per_device / plan.without.tokens_per_second_per_device - 1;
+      if (use.gain > 0) uses.push_back(std::move(use));
+    } catch (const ConfigError&) {  // not a valid job: no use
+    }
+  }
+  std::sort(uses.begin(), uses.end(), [](const auto& a, const auto& b) { return a.gain > b.gain; });
+  return uses;
+}
+
+}  // namespace
+
+ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, const BudgetRequest& request,
+                                  bool with_uses) {
+  check(job, request);
+  framework.check_options(job.training.options, job.where);
+  const Job free = without_budget(job);
+  const PipelineStages ranks = pipeline_stages(free, framework);
+  const StageBytes bytes = stage_bytes(free, framework);
+  ClusterBudget plan;
+  plan.job = free;
+  plan.request = request;
+  plan.steps = budget_horizon(job, request);
+  plan.reserved_factor = bytes.reserved_factor;
+  plan.least_peak = bytes.least;
+  plan.memory_limit = request.memory_limit.value_or(job.hardware.usable_memory - Bytes{framework.memory.context_bytes});
+  PipelineGoal goal = goal_of(free, request.confidence, plan.steps);
+  if (request.saving) {
+    goal.saving = request.saving;
+  } else {
+    const double spread = evidence_for(job).widening * framework.spread_of("peak_reserved_bytes");
+    const DrawsLimit draws = draws_limit(plan.memory_limit, request.confidence, spread);
+    goal.memory_limit = draws.bytes / plan.reserved_factor;
+    goal.confidence = draws.confidence;
+  }
+  plan.draws_confidence = goal.confidence;
+  plan.replicas = goal.replicas;
+  plan.tuning = tune_pipeline_budget(free.elastic, bytes.stages, goal);
+  const bool one_chunk = free.parallelism.virtual_pipeline == 1;
+  if (plan.tuning.choice && one_chunk && plan.tuning.choice->budget.kind != BudgetKind::kWindow) {
+    plan.sliding = passing_probability(free.elastic, bytes.stages, goal, plan.tuning.choice->budget, plan.tuning.limit);
+  }
+  plan.k_dependent_fraction = 1 - bytes.least / plan.tuning.free_peak;
+  plan.free_mean_k = mean_k(free);
+  plan.mean_k = plan.free_mean_k;
+  plan.without = speed_of(free, framework);
+  plan.with = plan.without;
+  if (plan.tuning.choice && plan.tuning.budget_needed) {
+    plan.mean_k *= plan.tuning.choice->expected_sum_fraction;
+    plan.job = with_budget(free, plan.tuning.choice->budget, ranks);
+    plan.with = speed_of(plan.job, framework);
+    const auto flops = [&](double k) {
+      return model_step_flops(job.model, static_cast<double>(job.training.seq_len),
+                              static_cast<double>(job.training.global_batch_size),
+                              k * static_cast<double>(job.model.num_moe_layers()))
+          .value;
+    };
+    plan.expected_flops_fraction = flops(plan.mean_k) / flops(plan.free_mean_k);
+  }
+  if (with_uses) {
+    plan.uses = uses_of(plan, free, framework, goal.memory_limit ? *goal.memory_limit : plan.tuning.free_peak);
+  }
+  return plan;
+}
+
+}  // namespace mmoe
