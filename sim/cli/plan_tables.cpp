@@ -143,9 +143,15 @@ std::string verdict_line(const json& plan) {
   const json& limiting = fit["limiting"];
   const double peak = plan["memory"]["peak_allocated_bytes"];
   const auto gibs = [decimals = gib_decimals(peak)](double bytes) { return in_gib(bytes, decimals); };
-  return verdict + ": " + gibs(peak) + " GiB " + interval(plan, "peak_allocated_bytes", gibs) + " of " +
-         in_gib(fit["limit_bytes"]) + " usable; highest at " + limiting.value("moment", "?") + ", mostly " +
-         limiting.value("cause", "?");
+  std::string text = verdict + ": " + gibs(peak) + " GiB " + interval(plan, "peak_allocated_bytes", gibs) + " of " +
+                     in_gib(fit["limit_bytes"]) + " usable; highest at ";
+  if (plan["memory"]["stages"].size() > 1) text += "stage " + std::to_string(limiting["stage"].get<int64_t>()) + ", ";
+  text += limiting.value("moment", "?") + ", mostly " + limiting.value("cause", "?");
+  const json& evidence = plan["evidence"];
+  if (evidence.contains("nearest") && !evidence["nearest"].empty()) {
+    text += "; nearest measured run " + evidence["nearest"][0]["id"].get<std::string>();
+  }
+  return text;
 }
 
 void print_plan(const json& plan, const Job& job, std::ostream& out) {
