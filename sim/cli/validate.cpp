@@ -1,12 +1,15 @@
-// mmoe validate --table FILE.csv: predicted against measured for a table of training runs.
+// mmoe validate --table FILE.csv or --run RUN: predicted against measured.
 
 #include "sim/validation/validate.h"
 
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 
+#include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
 #include "sim/cli/table.h"
+#include "sim/validation/own_run.h"
 
 namespace mmoe {
 namespace {
@@ -87,37 +90,34 @@ bool passes(const std::string& bound, const ValidationReport& report) {
   return good;
 }
 
-}  // namespace
+// With fitted values, and with values that were fitted to nothing.
+struct Reports {
+  ValidationReport fitted, raw;
+};
 
-ExitCode validate_command(const std::vector<std::string>& arguments) {
-  CommandLine command;
-  command.name = "validate";
-  command.purpose = "compares predictions with a table of measured training runs";
-  command.example = "mmoe validate --table runs.csv --bound step_seconds=0.08";
-  command.options.add_options()("table", po::value<std::string>()->required()->value_name("FILE"),
-                                "CSV with the columns of profiles/measured/published")(
-      "calibration", po::value<std::string>()->value_name("FILE"), "framework file in place of the shipped ones")(
-      "bound", po::value<std::vector<std::string>>()->composing()->value_name("QUANTITY=FRACTION"),
-      "exit 3 where the mean absolute error is larger (of fits: the balanced accuracy smaller)")(
-      "csv", po::value<std::string>()->value_name("FILE"), "write every predicted row");
-  const Flags flags = parse(command, arguments);
-  if (flags.help_printed) return ExitCode::kDone;
-  const CsvTable table = CsvTable::load(flags.get("table"));
-  if (!table.has_column("id") || !table.has_column("framework")) {
-    throw ConfigError(flags.get("table") + ": line 1 names no columns id and framework; see profiles/measured");
-  }
-  const std::string framework = flags.has("calibration") ? flags.get("calibration") : "";
-  const ValidationReport report = validate_table(table, framework);
+// --calibration, else the run's own, else the uncalibrated values.
+Calibration run_calibration(const Flags& flags, const Job& job) {
+  const std::string own = flags.get("run") + "/calibration.json";
+  if (flags.has("calibration") || !std::filesystem::exists(own)) return calibration_for(flags, job);
+  return load_calibration(own);
+}
+
+ExitCode answer(const Flags& flags, const std::string& where, const char* what, const Reports& reports) {
+  const ValidationReport& report = reports.fitted;
   if (flags.has("csv")) {
     std::ofstream file(flags.get("csv"));
     print_csv(rows_table(report), file);
     if (!file.flush()) throw ConfigError("--csv " + flags.get("csv") + ": cannot be written; does its folder exist?");
   }
   if (flags.json()) {
-    std::cout << to_json(report).dump(1) << '\n';
+    nlohmann::json json = to_json(report);
+    const nlohmann::json raw = to_json(reports.raw);
+    json["raw"] = {{"summary", raw["summary"]}, {"summary_by_stratum", raw["summary_by_stratum"]}};
+    std::cout << json.dump(1) << '\n';
   } else {
-    std::cout << table.where() << ": " << report.num_runs << " runs, " << percent(report.coverage()) << " modelled\n\n";
-    print_scores(report, validate_table(table, framework, Speed::kRaw), std::cout);
+    std::cout << where << ": " << report.num_runs << ' ' << what << ", " << percent(report.coverage())
+              << " modelled\n\n";
+    print_scores(report, reports.raw, std::cout);
     print_unmodelled(report, std::cout);
   }
   bool good = true;
@@ -125,6 +125,42 @@ ExitCode validate_command(const std::vector<std::string>& arguments) {
     for (const std::string& bound : flags.get<std::vector<std::string>>("bound")) good = passes(bound, report) && good;
   }
   return good ? ExitCode::kDone : ExitCode::kAnswerIsNo;
+}
+
+}  // namespace
+
+ExitCode validate_command(const std::vector<std::string>& arguments) {
+  CommandLine command;
+  command.name = "validate";
+  command.purpose = "compares predictions with a table of measured training runs, or with a run of our own";
+  command.example = "mmoe validate --table runs.csv --bound step_seconds=0.08";
+  command.options.add_options()("table", po::value<std::string>()->value_name("FILE"),
+                                "CSV with the columns of profiles/measured/published")(
+      "run", po::value<std::string>()->value_name("RUN"),
+      "or a run folder of mmoe train: every step, for the k it drew")(
+      "calibration", po::value<std::string>()->value_name("FILE"),
+      "with --table: framework file in place of the shipped ones; with --run: calibration.json (default: the run's "
+      "own)")("bound", po::value<std::vector<std::string>>()->composing()->value_name("QUANTITY=FRACTION"),
+              "exit 3 where the mean absolute error is larger (of fits: the balanced accuracy smaller)")(
+      "csv", po::value<std::string>()->value_name("FILE"), "write every predicted row");
+  const Flags flags = parse(command, arguments);
+  if (flags.help_printed) return ExitCode::kDone;
+  if (flags.has("table") == flags.has("run"))
+    throw ConfigError("mmoe validate: give --table FILE or --run RUN, one of them");
+  if (flags.has("run")) {
+    const std::string& run = flags.get("run");
+    const Job job = own_run_job(run);
+    const Reports reports = {validate_own_run(run, job, run_calibration(flags, job)),
+                             validate_own_run(run, job, default_calibration(job.hardware.spec))};
+    return answer(flags, run, "steps", reports);
+  }
+  const CsvTable table = CsvTable::load(flags.get("table"));
+  if (!table.has_column("id") || !table.has_column("framework")) {
+    throw ConfigError(flags.get("table") + ": line 1 names no columns id and framework; see profiles/measured");
+  }
+  const std::string framework = flags.has("calibration") ? flags.get("calibration") : "";
+  return answer(flags, table.where(), "runs",
+                {validate_table(table, framework), validate_table(table, framework, Speed::kRaw)});
 }
 
 }  // namespace mmoe

@@ -1,0 +1,21 @@
+#pragma once
+// Predicted against measured for a run folder of this project's trainer.
+
+#include <string>
+
+#include "sim/calibration/calibration.h"
+#include "sim/config/job.h"
+#include "sim/validation/score.h"
+
+namespace mmoe {
+
+// RUN/job.json. Throws ConfigError where the folder holds no run on one device.
+Job own_run_job(const std::string& run_folder);
+
+// A row for the time and one for the peak of every step of RUN/metrics.jsonl, predicted for the k that the step drew;
+// steps up to `first_step` - 1 are warm-up and left out. Strata are thirds of the steps by their sum of k. Intervals
+// are 90 %. Throws ConfigError naming file and line where something is missing or does not match the job.
+ValidationReport validate_own_run(const std::string& run_folder, const Job& job, const Calibration& calibration,
+                                  int64_t first_step = 6);
+
+}  // namespace mmoe
