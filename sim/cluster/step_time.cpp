@@ -74,9 +74,27 @@ StepModel::StepModel(const Job& job, const Framework& framework, double k, doubl
       pieces_(weight_pieces(job, framework)),
       embedding_(layers_.embedding()),
       head_(layers_.head()) {
-  if (job.model.num_moe_layers() < job.model.num_layers) dense_ = layers_.dense_layer();
+  if (job.model.num_moe_layers() < job.model.num_layers) {
+    dense_ = with_offload(layers_.dense_layer(), LayerKind::kDense, k);
+  }
   if (job.model.num_moe_layers() > 0) moe_ = moe_layer(k);
   if (job.model.num_mtp_layers > 0) multi_token_ = layers_.multi_token(static_cast<double>(job.elastic.k_max));
+}
+
+// Kept activations go to the host while the layer runs forward and come back while it runs backward, each way hidden
+// behind the layer's own time.
+LayerSeconds StepModel::with_offload(LayerSeconds layer, LayerKind kind, double k) const {
+  if (job_.training.offload != "activations") return layer;
+  const double bytes = layer_bytes(job_, framework_, layers_.shapes(), kind, k, rows_factor_).kept;
+  const double transfer = bytes / job_.hardware.spec.host_link.value;
+  const auto host = static_cast<std::size_t>(TimeCause::kHost);
+  layer.forward[host] += std::max(0.0, transfer - layer.forward_total());
+  layer.backward[host] += std::max(0.0, transfer - layer.backward_total());
+  return layer;
+}
+
+LayerSeconds StepModel::moe_layer(double k) const {
+  return with_offload(layers_.moe_layer(k, rows_factor_), LayerKind::kMoe, k);
 }
 
 ChunkWork StepModel::fixed_work(const StageChunk& chunk) const {
@@ -156,6 +174,11 @@ ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_se
                                        weights.expert / static_cast<double>(expert_group.size)
                                  : weights.total();
     optimizer = std::max(optimizer, owned * time.optimizer_bytes / bandwidth);
+    // The host updates: gradients go down, weights come back up (ZeRO-Offload, Ren et al. 2021, arXiv:2101.06840,
+    // section 4.1). Its own arithmetic is taken to keep up with the link.
+    if (job.training.offload == "optimizer") {
+      optimizer = std::max(optimizer, owned * (gradient_bytes(job) + kWeightBytes) / job.hardware.spec.host_link.value);
+    }
   }
   ClusterStepTime tail;
   // With sharded gradients every micro-batch offers time to hide behind, else the last backward pass does.

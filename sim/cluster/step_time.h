@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "sim/cluster/layer_tensors.h"
 #include "sim/cluster/layer_time.h"
 #include "sim/cluster/stages.h"
 #include "sim/schedule/closed_form.h"
@@ -50,7 +51,7 @@ class StepModel {
 
   // Embedding, dense layers, head: what does not depend on the draws.
   ChunkWork fixed_work(const StageChunk& chunk) const;
-  LayerSeconds moe_layer(double k) const { return layers_.moe_layer(k, rows_factor_); }
+  LayerSeconds moe_layer(double k) const;
   ChunkWork work(const StageChunk& chunk) const;
   StageSeconds stages(const PipelineStages& stages) const;
 
@@ -65,6 +66,8 @@ class StepModel {
   ClusterStepTime step(const PipelineStages& stages) const;
 
  private:
+  LayerSeconds with_offload(LayerSeconds layer, LayerKind kind, double k) const;
+
   const Job& job_;
   const Framework& framework_;
   double rows_factor_;

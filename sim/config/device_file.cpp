@@ -46,6 +46,7 @@ DeviceSpec parse_device(const nlohmann::json& json, const std::string& where) {
   spec.memory = gib(positive(root, "hbm_capacity_gib", 1e6));
   spec.memory_bandwidth = gb_per_s(positive(root, "hbm_bandwidth_gb_per_s", 1e7));
   spec.link_bandwidth = gb_per_s(positive(root, "link_bandwidth_one_way_gb_per_s", 1e7));
+  spec.host_link = gb_per_s(positive(root, "host_link_one_way_gb_per_s", 1e7));
   spec.power_watt = positive(root, "power_watt", 1e6);
   root.read("num_multiprocessors", spec.num_multiprocessors, 1, 1 << 20);
   root.read("usual_cluster", spec.usual_cluster);

@@ -18,6 +18,7 @@ struct DeviceSpec {
   FlopsPerSecond peak_fp64, peak_fp32, peak_bf16, peak_fp8;
   FlopsPerSecond peak_tf32, peak_fp16, peak_fp4;
   BytesPerSecond link_bandwidth;    // to other devices of the node (NVLink, Infinity Fabric), one direction
+  BytesPerSecond host_link;         // to the memory of its host, one direction (PCIe, NVLink-C2C)
   int64_t num_multiprocessors = 0;  // streaming multiprocessors, compute units
   double power_watt = 0;
   std::string usual_cluster;  // a preset: the fabric of jobs that name no cluster

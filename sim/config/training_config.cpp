@@ -176,6 +176,10 @@ void TrainingConfig::validate(const ModelConfig&, const HardwareConfig& hardware
   rule(beta2 < 1, "beta2", beta2, "must be below 1");
   rule(offload == "none" || offload == "optimizer" || offload == "activations", "offload", offload,
        "is not known; use \"none\", \"optimizer\" (optimizer states and step on the host) or \"activations\"");
+  if (offload != "none" && hardware.num_devices > 1 && hardware.spec.host_link.value == 0) {
+    throw ConfigError(about(where, "training.offload", offload) + "needs the device's host_link_one_way_gb_per_s; " +
+                      hardware.device + " has none: give a device file with it");
+  }
   rule(optimizer_precision != Precision::kFp8 && optimizer_precision != Precision::kFp4, "optimizer_precision",
        name_of(optimizer_precision), "is too coarse for Adam; use fp32 or bf16");
   rule((precision == Precision::kFp64) == (optimizer_precision == Precision::kFp64), "optimizer_precision",
