@@ -87,6 +87,39 @@ double over(const RankWeights& weights, bool sharded, const Shards& by) {
   return sharded ? weights.dense / by.dense + weights.expert / by.expert : weights.total();
 }
 
+// Chunks of a rank in flight. Forward passes take the chunks in turns, a pipeline's width of micro-batches each;
+// backward passes the other way round.
+struct Turns {
+  int64_t p, v, all;  // pipeline, virtual pipeline, chunks in flight
+  int64_t of(int64_t passes, int64_t place) const {
+    return passes / (p * v) * p + std::clamp<int64_t>(passes % (p * v) - place * p, 0, p);
+  }
+  int64_t in_flight(int64_t chunk, int64_t backwards) const {
+    return of(all + backwards, chunk) - of(backwards, v - 1 - chunk);
+  }
+};
+
+// After how many backward passes the chunks in flight keep most, where chunk i keeps kept[i]. Their number stays the
+// same, their mix changes linearly between the turns of either kind of pass.
+int64_t heaviest_moment(const Turns& turns, const std::vector<double>& kept, int64_t num_micro_batches) {
+  if (std::all_of(kept.begin(), kept.end(), [&](double bytes) { return bytes == kept.front(); })) return 0;
+  const int64_t steady = std::max<int64_t>(0, num_micro_batches * turns.v - turns.all);
+  int64_t best = 0;
+  double most = 0;
+  for (int64_t turn = 0; turn < 2 * turns.v; ++turn) {
+    const int64_t own = turn / 2 * turns.p, theirs = own + (turns.p - turns.all % turns.p) % turns.p;
+    const int64_t backwards = std::min(turn % 2 == 0 ? own : theirs, steady);
+    double bytes = 0;
+    for (int64_t i = 0; i < turns.v; ++i) {
+      bytes += static_cast<double>(turns.in_flight(i, backwards)) * kept[static_cast<std::size_t>(i)];
+    }
+    if (bytes <= most) continue;
+    most = bytes;
+    best = backwards;
+  }
+  return best;
+}
+
 }  // namespace
 
 MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, double rows_factor)
@@ -225,45 +258,6 @@ double MemoryModel::backward_work(const std::vector<StageChunk>& chunks) const {
   return backward;
 }
 
-// Forward passes take the chunks in turns, a pipeline's width of micro-batches each; backward passes the other way
-// round.
-int64_t MemoryModel::in_flight_of(int64_t chunk, int64_t rank, int64_t backwards) const {
-  const int64_t p = job_.parallelism.pipeline, v = job_.parallelism.virtual_pipeline;
-  const auto of_turns = [&](int64_t passes, int64_t place) {
-    return passes / (p * v) * p + std::clamp<int64_t>(passes % (p * v) - place * p, 0, p);
-  };
-  const int64_t forwards = chunks_in_flight(pipeline_shape(job_), rank).total() + backwards;
-  return of_turns(forwards, chunk) - of_turns(backwards, v - 1 - chunk);
-}
-
-// After how many backward passes the chunks in flight keep most. Their number stays the same, their mix changes
-// linearly between the turns of either kind of pass.
-int64_t MemoryModel::heaviest_moment(const std::vector<StageChunk>& chunks, int64_t rank) const {
-  const int64_t p = job_.parallelism.pipeline, v = job_.parallelism.virtual_pipeline;
-  if (v == 1 || pipeline_shape(job_).is_v_shaped()) return 0;
-  const double first = kept_by_chunk(chunks[0]);
-  if (std::all_of(chunks.begin(), chunks.end(),
-                  [&](const StageChunk& chunk) { return kept_by_chunk(chunk) == first; })) {
-    return 0;
-  }
-  const int64_t in_flight = chunks_in_flight(pipeline_shape(job_), rank).total();
-  const int64_t steady = std::max<int64_t>(0, job_.num_micro_batches() * v - in_flight);
-  int64_t best = 0;
-  double most = 0;
-  for (int64_t turn = 0; turn < 2 * v; ++turn) {
-    const int64_t own = turn / 2 * p, theirs = own + (p - in_flight % p) % p;
-    const int64_t backwards = std::min(turn % 2 == 0 ? own : theirs, steady);
-    double bytes = 0;
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-      bytes += static_cast<double>(in_flight_of(static_cast<int64_t>(i), rank, backwards)) * kept_by_chunk(chunks[i]);
-    }
-    if (bytes <= most) continue;
-    most = bytes;
-    best = backwards;
-  }
-  return best;
-}
-
 RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank) const {
   const ModelConfig& model = job_.model;
   const TrainingConfig& training = job_.training;
@@ -276,13 +270,19 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
   if (training.precision == Precision::kFp16 && training.offload != "optimizer") {
     result.static_bytes += Bytes{4 * over(weights, parallelism.zero_stage >= 1, shards(job_))};
   }
-  const int64_t backwards = heaviest_moment(chunks, rank);
+  const PipelineShape shape = pipeline_shape(job_);
+  const Turns turns{shape.pipeline, shape.virtual_pipeline, chunks_in_flight(shape, rank).total()};
+  static thread_local std::vector<double> kept;  // by chunk; reused, as a search asks a million times a second
+  kept.clear();
+  for (const StageChunk& chunk : chunks) kept.push_back(kept_by_chunk(chunk));
+  const bool changes = turns.v > 1 && !shape.is_v_shaped();
+  const int64_t backwards = changes ? heaviest_moment(turns, kept, shape.num_micro_batches) : 0;
   double activations = kept_always(chunks), total_in_flight = 0, pending_layers = 0;
   bool head = false, embedding = false, last_is_moe = false;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const StageChunk& chunk = chunks[i];
-    const auto in_flight = static_cast<double>(in_flight_of(static_cast<int64_t>(i), rank, backwards));
-    activations += in_flight * kept_by_chunk(chunk);
+    const auto in_flight = static_cast<double>(turns.in_flight(static_cast<int64_t>(i), backwards));
+    activations += in_flight * kept[i];
     total_in_flight += in_flight;
     pending_layers += std::max(in_flight - 2, 0.0) * static_cast<double>(chunk.num_layers);
     head |= chunk.head;

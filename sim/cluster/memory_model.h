@@ -55,8 +55,6 @@ class MemoryModel {
   }
 
  private:
-  int64_t in_flight_of(int64_t chunk, int64_t rank, int64_t backwards) const;
-  int64_t heaviest_moment(const std::vector<StageChunk>& chunks, int64_t rank) const;
   RankStatic held(const std::vector<StageChunk>& chunks, const RankWeights& weights) const;
 
   const Job& job_;
