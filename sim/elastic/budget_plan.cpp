@@ -54,17 +54,6 @@ nlohmann::json sums_json(const ElasticLaw& law) {
   return groups;
 }
 
-nlohmann::json saving_json(const Saving& saving) {
-  return {{"p99", saving.p99}, {"mean", saving.mean}, {"k_max", saving.k_max}};
-}
-
-// A budget as a job file holds it.
-nlohmann::json budget_json(const Job& job, const Budget& budget) {
-  Job with = job;
-  with.elastic.budget = budget;
-  return to_json(with)["elastic"]["budget"];
-}
-
 nlohmann::json front_json(const BudgetPlan& plan) {
   nlohmann::json front = nlohmann::json::array();
   for (const TunedBudget& point : plan.tuning.front) {
@@ -79,6 +68,16 @@ nlohmann::json front_json(const BudgetPlan& plan) {
 }
 
 }  // namespace
+
+nlohmann::json saving_json(const Saving& saving) {
+  return {{"p99", saving.p99}, {"mean", saving.mean}, {"k_max", saving.k_max}};
+}
+
+nlohmann::json budget_json(const Job& job, const Budget& budget) {
+  Job with = job;
+  with.elastic.budget = budget;
+  return to_json(with)["elastic"]["budget"];
+}
 
 void check_budget_request(const Job& job, const BudgetRequest& request) {
   if (job.model.num_moe_layers() == 0) {

@@ -60,4 +60,8 @@ void add_laws(nlohmann::json& json, const ElasticLaw& with, const ElasticLaw& wi
 // The keys of design.md's `mmoe budget`; `budget` is null where no bound keeps the promise.
 nlohmann::json to_json(const BudgetPlan& plan);
 
+// Parts of it that cluster jobs share: the three savings, and a budget as a job file holds it.
+nlohmann::json saving_json(const Saving& saving);
+nlohmann::json budget_json(const Job& job, const Budget& budget);
+
 }  // namespace mmoe

@@ -1,20 +1,11 @@
 #include <nlohmann/json.hpp>
 
+#include "sim/elastic/budget_plan.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/plan/cluster_budget.h"
 
 namespace mmoe {
 namespace {
-
-nlohmann::json saving_json(const Saving& saving) {
-  return {{"p99", saving.p99}, {"mean", saving.mean}, {"k_max", saving.k_max}};
-}
-
-nlohmann::json budget_json(const Job& job, const Budget& budget) {
-  Job with = job;
-  with.elastic.budget = budget;
-  return to_json(with)["elastic"]["budget"];
-}
 
 nlohmann::json speed_json(const BudgetSpeed& speed) {
   return {{"tokens_per_second_per_device", speed.tokens_per_second_per_device},
