@@ -10,17 +10,6 @@ constexpr double kWeightBytes = 2;  // as gathered: compute precision
 
 double gradient_bytes(const Job& job) { return job.training.gradient_precision == Precision::kFp32 ? 4 : 2; }
 
-// In closed form; the V-shaped zero-bubble schedule, which has none, is played.
-Seconds pipeline_seconds(const PipelineShape& shape, const std::vector<ChunkSeconds>& chunks,
-                         const Transfers& transfers) {
-  if (!shape.is_v_shaped()) return uneven_stages_seconds(shape, chunks, transfers);
-  const PipelinePasses passes = pipeline_passes(shape);
-  const std::vector<Seconds> seconds = pass_table(passes, [&](int64_t rank, const Pass& pass) {
-    return chunks[static_cast<std::size_t>(rank * shape.virtual_pipeline + pass.chunk)].of(pass.kind);
-  });
-  return simulate_pipeline(passes, seconds, transfers).total;
-}
-
 // Weights of one class over their group: what one step transfers, by ZeRO stage (Rajbhandari et al. 2020,
 // arXiv:1910.02054, section 7).
 double data_transfer_seconds(const Job& job, const TimeParameters& time, const Network& network,
@@ -64,6 +53,16 @@ ChunkSeconds joined(const ChunkWork& work, const TimeParameters& time) {
 PipelineShape pipeline_shape(const Job& job) {
   return {job.parallelism.schedule, job.parallelism.pipeline, job.parallelism.virtual_pipeline,
           job.num_micro_batches()};
+}
+
+Seconds pipeline_seconds(const PipelineShape& shape, const std::vector<ChunkSeconds>& chunks,
+                         const Transfers& transfers) {
+  if (!shape.is_v_shaped()) return uneven_stages_seconds(shape, chunks, transfers);
+  const PipelinePasses passes = pipeline_passes(shape);
+  const std::vector<Seconds> seconds = pass_table(passes, [&](int64_t rank, const Pass& pass) {
+    return chunks[static_cast<std::size_t>(rank * shape.virtual_pipeline + pass.chunk)].of(pass.kind);
+  });
+  return simulate_pipeline(passes, seconds, transfers).total;
 }
 
 StepModel::StepModel(const Job& job, const Framework& framework, double k, double rows_factor)

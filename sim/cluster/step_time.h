@@ -41,6 +41,10 @@ struct ClusterStepTime {
 
 PipelineShape pipeline_shape(const Job& job);
 
+// Of one step's passes. In closed form; the V-shaped zero-bubble schedule, which has none, is played.
+Seconds pipeline_seconds(const PipelineShape& shape, const std::vector<ChunkSeconds>& chunks,
+                         const Transfers& transfers);
+
 // The times of jobs that share all but their pipeline, their schedule and their sharding: layers are timed once. Both
 // arguments must outlive the model; `job` may change pipeline, virtual_pipeline, schedule, zero_stage and zero_group
 // between calls.

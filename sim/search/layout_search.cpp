@@ -176,8 +176,9 @@ class ShapeSearch {
         backward = back;
       }
     }
-    // No step is shorter than this; what can no longer be among the best is not worked out.
-    const double least = least_step_seconds(shape, chunks_, transfers_).value;
+    // No step is shorter than this; what can no longer be among the best is not worked out. The V-shaped schedule has
+    // no such bound.
+    const double least = shape.is_v_shaped() ? 0 : least_step_seconds(shape, chunks_, transfers_).value;
     LayoutCandidate candidate{job_.parallelism,
                               job_.training.micro_batch_size,
                               job_.training.recompute,
@@ -189,7 +190,7 @@ class ShapeSearch {
       const bool hopeless = found.best.size() == top_ && candidate.step_seconds >= found.best.back().step_seconds &&
                             behind_front(found.front, candidate);
       if (hopeless) return;
-      const double pipeline = uneven_stages_seconds(shape, chunks_, transfers_).value;
+      const double pipeline = pipeline_seconds(shape, chunks_, transfers_).value;
       candidate.step_seconds = pipeline + overhead(plan, step, pipeline, backward);
     }
     add_best(found.best, candidate, top_);

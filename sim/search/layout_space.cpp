@@ -123,7 +123,8 @@ std::vector<int64_t> LayoutSpace::virtual_pipelines(int64_t pipeline) const {
 }
 
 std::vector<PipelineSchedule> LayoutSpace::schedules(int64_t virtual_pipeline) const {
-  if (virtual_pipeline > 1) return {PipelineSchedule::kInterleaved};
+  const bool zero_bubble = schedule_given_ && job_.parallelism.schedule == PipelineSchedule::kZeroBubble;
+  if (virtual_pipeline > 1 && !zero_bubble) return {PipelineSchedule::kInterleaved};
   if (schedule_given_) return {job_.parallelism.schedule};
   return {PipelineSchedule::kOneForwardOneBackward};
 }

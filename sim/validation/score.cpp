@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace mmoe {
 namespace {
@@ -14,27 +15,43 @@ std::map<std::string, QuantityScore> scores(const RowsByQuantity& rows) {
   return result;
 }
 
-QuantityScore classifier_score(const std::vector<const ScoredRow*>& rows) {
+// Mean of the shares of both outcomes that are told right; of the one outcome where there is no other, 0 of no row.
+double balanced_accuracy(const std::vector<const ScoredRow*>& rows) {
   double count[2] = {0, 0}, right[2] = {0, 0};
   for (const ScoredRow* row : rows) {
     const int fits = row->measured > 0.5 ? 1 : 0;
     ++count[fits];
     right[fits] += (row->predicted >= 0.5 ? 1 : 0) == fits;
   }
-  QuantityScore result;
-  result.count = static_cast<int64_t>(rows.size());
-  double outcomes = 0;
+  double sum = 0, outcomes = 0;
   for (const int fits : {0, 1}) {
     if (count[fits] == 0) continue;
-    result.balanced_accuracy += right[fits] / count[fits];
+    sum += right[fits] / count[fits];
     ++outcomes;
   }
-  result.balanced_accuracy /= outcomes;
+  return outcomes > 0 ? sum / outcomes : 0;
+}
+
+QuantityScore classifier_score(const std::vector<const ScoredRow*>& rows) {
+  constexpr double kGiB = 1073741824, kLow = 60 * kGiB, kHigh = 100 * kGiB;
+  std::vector<const ScoredRow*> hard;
+  std::copy_if(rows.begin(), rows.end(), std::back_inserter(hard),
+               [](const ScoredRow* row) { return row->peak_bytes >= kLow && row->peak_bytes <= kHigh; });
+  QuantityScore result;
+  result.count = static_cast<int64_t>(rows.size());
+  result.balanced_accuracy = balanced_accuracy(rows);
+  result.count_of_hard = static_cast<int64_t>(hard.size());
+  result.balanced_accuracy_of_hard = balanced_accuracy(hard);
   return result;
 }
 
 nlohmann::json score_json(const std::string& quantity, const QuantityScore& s) {
-  if (quantity == kFitsQuantity) return {{"count", s.count}, {"balanced_accuracy", s.balanced_accuracy}};
+  if (quantity == kFitsQuantity) {
+    return {{"count", s.count},
+            {"balanced_accuracy", s.balanced_accuracy},
+            {"count_60_to_100_gib", s.count_of_hard},
+            {"balanced_accuracy_60_to_100_gib", s.balanced_accuracy_of_hard}};
+  }
   return {{"count", s.count},
           {"mean_absolute_error_fraction", s.mean_absolute_error_fraction},
           {"median_absolute_error_fraction", s.median_absolute_error_fraction},

@@ -16,6 +16,7 @@ struct ScoredRow {
   double low = 0, high = 0;  // 90 % interval of the prediction
   std::string stratum;
   std::vector<std::pair<std::string, std::string>> job = {};  // its main keys, for tables
+  double peak_bytes = 0;                                      // of `fits`: predicted, of the largest rank
   double error_fraction() const { return predicted / measured - 1; }
 };
 
@@ -29,6 +30,9 @@ struct QuantityScore {
   double bias_fraction = 0;  // mean signed error
   double interval_coverage = 0;
   double balanced_accuracy = 0;  // of `fits` alone: mean of the shares of both outcomes that are told right
+  // The same of the hard cases, in which 60 to 100 GiB are predicted, and how many these are.
+  double balanced_accuracy_of_hard = 0;
+  int64_t count_of_hard = 0;
 };
 
 struct ValidationReport {

@@ -70,6 +70,7 @@ RunPrediction predict_run(const MeasuredRun& run, const Framework& framework) {
     result.peak_allocated_bytes = std::max(result.peak_allocated_bytes, ranks[rank].peak_allocated.value);
     result.peak_reserved_bytes = std::max(result.peak_reserved_bytes, ranks[rank].peak_reserved.value);
   }
+  result.largest_reserved_bytes = most;
   const double limit = job.hardware.spec.memory.value - framework.memory.context_bytes;
   result.fit_probability = fit_probability([&](double bytes) { return most <= bytes ? 1.0 : 0.0; }, limit,
                                            framework.spread_of("peak_reserved_bytes"));
@@ -101,7 +102,7 @@ ValidationReport validate_table(const CsvTable& table, const std::string& framew
       add_row(report, run, framework, "static_bytes", run.static_bytes, predicted.static_bytes);
       if (run.fits) {
         report.rows.push_back({run.id, kFitsQuantity, *run.fits ? 1.0 : 0.0, predicted.fit_probability, 0, 1,
-                               run.stratum, job_columns(run.job)});
+                               run.stratum, job_columns(run.job), predicted.largest_reserved_bytes});
       }
     } catch (const ConfigError& error) {
       report.unmodelled.push_back({run.id, error.what()});

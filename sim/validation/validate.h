@@ -15,6 +15,7 @@ struct RunPrediction {
   double step_seconds = 0, mfu = 0;
   double static_bytes = 0, peak_allocated_bytes = 0, peak_reserved_bytes = 0;
   double fit_probability = 0;
+  double largest_reserved_bytes = 0;  // of all ranks, whichever the measurement is of
 };
 RunPrediction predict_run(const MeasuredRun& run, const Framework& framework);
 

@@ -74,6 +74,24 @@ TEST(LayoutSearch, CandidatesAreValidJobsAndAgreeWithTheFullSimulation) {
   }
 }
 
+// A schedule that the job names stays, with its chunks: the V-shaped one is played, as the full simulation plays it.
+TEST(LayoutSearch, APinnedZeroBubbleScheduleStays) {
+  for (const int64_t chunks : {1, 2}) {
+    nlohmann::json json = example_cluster_json();
+    json["parallelism"] = {{"schedule", "zero_bubble"}, {"virtual_pipeline", chunks}, {"pipeline", 2}, {"tensor", 2}};
+    const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+    const Framework framework = framework_of(job);
+    const LayoutSearchResult result = search_layouts(job, framework, {.top = 5, .confidence = 0.5, .num_threads = 1});
+    ASSERT_FALSE(result.candidates.empty());
+    for (const LayoutCandidate& candidate : result.candidates) {
+      EXPECT_EQ(candidate.parallelism.schedule, PipelineSchedule::kZeroBubble);
+      EXPECT_EQ(candidate.parallelism.virtual_pipeline, chunks);
+      const double full = simulate_cluster(with_layout(job, candidate), framework).time.step.mean();
+      EXPECT_NEAR(candidate.step_seconds, full, 0.01 * full);
+    }
+  }
+}
+
 TEST(LayoutSearch, TheFrontHasNoLayoutThatAnotherBeats) {
   const Job job = open_job();
   const LayoutSearchResult result = search_layouts(job, framework_of(job));
