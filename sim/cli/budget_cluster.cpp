@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "sim/cli/calibration_flag.h"
 #include "sim/cli/table.h"
 #include "sim/config/enum_names.h"
 #include "sim/plan/cluster_budget.h"
@@ -85,9 +86,7 @@ std::string budget_text(const Budget& budget) {
 }
 
 ExitCode cluster_budget_command(const Flags& flags, const Job& job, const BudgetRequest& request) {
-  const Framework framework =
-      load_framework(flags.has("calibration") ? flags.get("calibration") : job.training.framework, job.hardware.spec,
-                     flags.has("calibration") ? "--calibration" : job.where + ": training.framework");
+  const Framework framework = framework_for(flags, job);
   const ClusterBudget plan = plan_cluster_budget(job, framework, request);
   if (flags.json()) {
     std::cout << to_json(plan).dump(2) << '\n';

@@ -26,4 +26,10 @@ Calibration calibration_for(const Flags& flags, const Job& job) {
   return default_calibration(job.hardware.spec);
 }
 
+Framework framework_for(const Flags& flags, const Job& job) {
+  const bool given = flags.has("calibration");
+  return load_framework(given ? flags.get("calibration") : job.training.framework, job.hardware.spec,
+                        given ? "--calibration" : job.where + ": training.framework");
+}
+
 }  // namespace mmoe

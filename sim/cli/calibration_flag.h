@@ -3,6 +3,7 @@
 
 #include "sim/calibration/calibration.h"
 #include "sim/cli/flags.h"
+#include "sim/framework/framework.h"
 
 namespace mmoe {
 
@@ -12,5 +13,9 @@ void add_calibration(CommandLine& command);
 // The calibration that --calibration names, else the shipped one for the job's device, else uncalibrated values. Throws
 // ConfigError when the file was fitted to another device.
 Calibration calibration_for(const Flags& flags, const Job& job);
+
+// Of jobs on several devices: the framework file that --calibration names, else that of training.framework. Throws
+// ConfigError.
+Framework framework_for(const Flags& flags, const Job& job);
 
 }  // namespace mmoe

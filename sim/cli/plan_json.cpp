@@ -7,10 +7,7 @@ namespace mmoe {
 
 nlohmann::json plan_json(const Flags& flags, const Job& job) {
   if (!is_cluster_job(job)) return to_json(simulate(job, calibration_for(flags, job)));
-  const Framework framework =
-      load_framework(flags.has("calibration") ? flags.get("calibration") : job.training.framework, job.hardware.spec,
-                     flags.has("calibration") ? "--calibration" : job.where + ": training.framework");
-  ClusterPlan plan = simulate_cluster(job, framework);
+  ClusterPlan plan = simulate_cluster(job, framework_for(flags, job));
   add_remedies(plan);
   return to_json(plan);
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <iostream>
 
+#include "sim/cli/calibration_flag.h"
 #include "sim/cli/megatron_flag.h"
 #include "sim/cli/table.h"
 #include "sim/config/enum_names.h"
@@ -119,9 +120,7 @@ std::vector<std::string> row(std::size_t rank, const Simulated& simulated) {
 }  // namespace
 
 ExitCode plan_layouts(const Flags& flags, const Job& job) {
-  const Framework framework =
-      load_framework(flags.has("calibration") ? flags.get("calibration") : job.training.framework, job.hardware.spec,
-                     flags.has("calibration") ? "--calibration" : job.where + ": training.framework");
+  const Framework framework = framework_for(flags, job);
   LayoutSearchOptions options;
   const auto top = static_cast<std::size_t>(std::max(1, flags.get<int>("top")));
   options.top = 2 * static_cast<int64_t>(top);  // some may fail the full simulation

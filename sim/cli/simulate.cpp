@@ -50,8 +50,7 @@ void write_schedule(const Flags& flags, const Job& job) {
   if (!is_cluster_job(job)) {
     throw ConfigError("--trace and --timeline are for jobs on several devices: one device has no schedule");
   }
-  const Framework framework =
-      load_framework(job.training.framework, job.hardware.spec, job.where + ": training.framework");
+  const Framework framework = framework_for(flags, job);
   if (flags.has("trace")) write_file_atomically(flags.get("trace"), schedule_trace(job, framework).dump() + "\n");
   if (flags.has("timeline")) {
     write_file_atomically(flags.get("timeline"), memory_timeline_json(job, framework).dump() + "\n");
