@@ -222,6 +222,13 @@ double MemoryModel::pending_by_layer() const {
   return memory_.pending_gathers * kElement * s_.tokens * s_.hidden_size * elsewhere;
 }
 
+double MemoryModel::dropout_masks(const std::vector<StageChunk>& chunks) const {
+  if (job_.training.hidden_dropout == 0 || job_.training.offload == "activations") return 0;
+  const bool embedding =
+      std::any_of(chunks.begin(), chunks.end(), [](const StageChunk& chunk) { return chunk.embedding; });
+  return embedding ? s_.split_tokens * s_.hidden_size : 0;
+}
+
 double MemoryModel::kept_always(const std::vector<StageChunk>& chunks) const {
   double bytes = 0;
   if (job_.training.has_option("attention_mask")) bytes += s_.sequences * s_.seq_len * s_.seq_len;
@@ -278,7 +285,7 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
   const bool changes = turns.v > 1 && !shape.is_v_shaped();
   const int64_t backwards = changes ? heaviest_moment(turns, kept, shape.num_micro_batches) : 0;
   double activations = kept_always(chunks), total_in_flight = 0, pending_layers = 0;
-  bool head = false, embedding = false, last_is_moe = false;
+  bool head = false, last_is_moe = false;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const StageChunk& chunk = chunks[i];
     const auto in_flight = static_cast<double>(turns.in_flight(static_cast<int64_t>(i), backwards));
@@ -286,12 +293,9 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
     total_in_flight += in_flight;
     pending_layers += std::max(in_flight - 2, 0.0) * static_cast<double>(chunk.num_layers);
     head |= chunk.head;
-    embedding |= chunk.embedding;
     if (chunk.num_layers > 0) last_is_moe = chunk.num_moe_layers(model) > 0;
   }
-  if (embedding && training.hidden_dropout > 0 && training.offload != "activations") {
-    activations += dropout_mask() * total_in_flight;
-  }
+  activations += dropout_masks(chunks) * total_in_flight;
   activations += pending_by_layer() * pending_layers;
   result.activations = Bytes{activations};
   // Two moments compete: the loss, and the backward pass of the stage's last layer.

@@ -46,7 +46,7 @@ class MemoryModel {
   double pending_by_layer() const;
   double kept_always(const std::vector<StageChunk>& chunks) const;
   double loss() const { return loss_; }
-  double dropout_mask() const { return s_.split_tokens * s_.hidden_size; }  // of the embedding, a micro-batch
+  double dropout_masks(const std::vector<StageChunk>& chunks) const;  // of the embedding, a chunk in flight
   double backward_work(const std::vector<StageChunk>& chunks) const;
 
   // Between steps, from the second on.

@@ -74,9 +74,7 @@ class RankPlayer {
     const Linear bytes = ends_.between(ends_.least.kept_by_chunk(chunk), ends_.most.kept_by_chunk(chunk), layers);
     const double drawn =
         layers > 0 ? bytes.at_least + bytes.slope * (sum_k(pass) - layers * bytes.k_min) : bytes.at_least;
-    const bool masks =
-        chunks_.front().embedding && job_.training.hidden_dropout > 0 && job_.training.offload != "activations";
-    return drawn + (masks ? ends_.most.dropout_mask() : 0);
+    return drawn + ends_.most.dropout_masks(chunks_);
   }
 
   double work(const Pass& pass) const {
@@ -114,14 +112,7 @@ std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& frame
   const StepModel model(job, framework, time_k, rows_factor);
   const std::vector<ChunkSeconds> chunks = model.stages(stages).chunks;
   const PipelinePasses passes = pipeline_passes(pipeline_shape(job));
-  const Timeline times = simulate_pipeline(
-      passes,
-      pass_table(passes,
-                 [&](int64_t rank, const Pass& pass) {
-                   return chunks[static_cast<std::size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)].of(
-                       pass.kind);
-                 }),
-      model.transfers());
+  const Timeline times = simulate_pipeline(passes, pass_seconds(passes, chunks), model.transfers());
   std::vector<RankTimeline> ranks;
   for (int64_t rank = 0; rank < job.parallelism.pipeline; ++rank) {
     RankPlayer player(job, ends, stages[static_cast<std::size_t>(rank)], k);

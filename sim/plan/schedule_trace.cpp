@@ -8,18 +8,16 @@
 namespace mmoe {
 
 nlohmann::json schedule_trace(const Job& job, const Framework& framework) {
-  const StepModel model(job, framework, mean_k(job), expert_load_factor(job));
+  const double k = mean_k(job), rows_factor = expert_load_factor(job);
+  const StepModel model(job, framework, k, rows_factor);
   const std::vector<ChunkSeconds> chunks = model.stages(pipeline_stages(job, framework)).chunks;
   const PipelinePasses passes = pipeline_passes(pipeline_shape(job));
   const Transfers transfers = model.transfers();
-  const std::vector<Seconds> seconds = pass_table(passes, [&](int64_t rank, const Pass& pass) {
-    return chunks[static_cast<std::size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)].of(pass.kind);
-  });
-  nlohmann::json trace = chrome_trace_json(passes, simulate_pipeline(passes, seconds, transfers), transfers);
+  nlohmann::json trace =
+      chrome_trace_json(passes, simulate_pipeline(passes, pass_seconds(passes, chunks), transfers), transfers);
   // A counter of each rank's memory beside its passes.
-  const double k = mean_k(job);
   const std::vector<RankTimeline> memory = memory_timeline(
-      job, framework, [k](int64_t, int64_t) { return k; }, k, expert_load_factor(job));
+      job, framework, [k](int64_t, int64_t) { return k; }, k, rows_factor);
   for (std::size_t rank = 0; rank < memory.size(); ++rank) {
     const double held = memory[rank].held.total().value;
     for (const MemorySample& sample : memory[rank].samples) {
