@@ -18,10 +18,11 @@ double learning_rate(const TrainingConfig& training, int64_t step, int64_t total
   const auto warmup = static_cast<double>(training.warmup_steps);
   switch (training.schedule) {
     case LearningRateSchedule::kCosine:
-      return peak * (kLearningRateFloor + (1 - kLearningRateFloor) * 0.5 * (1 + std::cos(std::numbers::pi * progress(warmup))));
+      return peak * (kLearningRateFloor +
+                     (1 - kLearningRateFloor) * 0.5 * (1 + std::cos(std::numbers::pi * progress(warmup))));
     case LearningRateSchedule::kWsd:
-      return peak *
-             (1 - (1 - kLearningRateFloor) * progress(std::max(warmup, (1 - kWsdDecayFraction) * static_cast<double>(total_steps))));
+      return peak * (1 - (1 - kLearningRateFloor) *
+                             progress(std::max(warmup, (1 - kWsdDecayFraction) * static_cast<double>(total_steps))));
     default:
       return peak;
   }
