@@ -167,4 +167,11 @@ double ElasticLaw::expected_flops_fraction(const std::vector<double>& weights, d
   return here / free;
 }
 
+DiscreteLaw free_sum(const ElasticConfig& config, int64_t num_moe_layers) {
+  if (num_moe_layers == 0) return DiscreteLaw::certain(0);
+  ElasticConfig free = config;
+  free.budget.reset();
+  return ElasticLaw(free, static_cast<int>(num_moe_layers)).sum();
+}
+
 }  // namespace mmoe

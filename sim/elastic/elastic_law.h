@@ -76,4 +76,7 @@ class ElasticLaw {
   double shared_log_probability_ = 0;
 };
 
+// Of the sum of k_l over `num_moe_layers` layers without a budget; 0 where there are none.
+DiscreteLaw free_sum(const ElasticConfig& config, int64_t num_moe_layers);
+
 }  // namespace mmoe

@@ -18,13 +18,6 @@ constexpr double kLeastProbability = 1e-280;
 constexpr int kFrontLevels = 12;
 constexpr int64_t kWindowDraws = 4000;  // simulated micro-batches for the KL of one window bound
 
-DiscreteLaw free_sum(const ElasticConfig& config, int64_t num_layers) {
-  if (num_layers == 0) return DiscreteLaw::certain(0);
-  ElasticConfig free = config;
-  free.budget.reset();
-  return ElasticLaw(free, static_cast<int>(num_layers)).sum();
-}
-
 // `law` given that its value is at most, or exactly, `bound`.
 DiscreteLaw conditioned(const DiscreteLaw& law, BudgetKind kind, int64_t bound) {
   if (kind == BudgetKind::kExact) return DiscreteLaw::certain(bound);

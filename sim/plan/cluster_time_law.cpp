@@ -1,24 +1,15 @@
 #include "sim/plan/cluster_time_law.h"
 
 #include <cmath>
-#include <optional>
-#include <utility>
 
-#include "sim/config/pipeline_layout.h"
 #include "sim/elastic/elastic_law.h"
-#include "sim/elastic/sampler.h"
 #include "sim/elastic/window_sampler.h"
 #include "sim/plan/rank_memory_law.h"
-#include "sim/schedule/in_flight.h"
+#include "sim/plan/step_draws.h"
 #include "sim/schedule/timeline.h"
 
 namespace mmoe {
 namespace {
-
-bool draws(const Job& job) {
-  return job.model.num_moe_layers() > 0 && job.elastic.sampling != Sampling::kTopP &&
-         job.elastic.k_min < job.elastic.k_max;
-}
 
 // What a chunk takes that does not depend on the draw, and its MoE layers.
 struct ChunkTimes {
@@ -69,45 +60,14 @@ double pipeline_seconds(const PipelineTimes& times, const std::vector<std::vecto
   return simulate_pipeline(times.passes, seconds, times.transfers).total.value;
 }
 
-// A step's draws of one replica, [micro-batch][MoE layer]: each micro-batch on its own, or windows that keep a bound.
-class StepDraws {
- public:
-  StepDraws(const Job& job, const PipelineStages& stages)
-      : job_(job), sampler_(job.elastic, static_cast<int>(job.model.num_moe_layers())) {
-    if (!has_windows(job)) return;
-    std::vector<int64_t> widths;
-    for (std::size_t rank = 0; rank < stages.size(); ++rank) {
-      const std::vector<ElasticChunk> chunks = elastic_chunks(job, stages[rank], static_cast<int64_t>(rank));
-      if (!chunks.front().moe_layers.empty()) widths.push_back(chunks.front().in_flight);
-    }
-    window_.emplace(job.elastic, static_cast<int>(job.model.num_moe_layers()), std::move(widths));
-  }
-  std::vector<std::vector<int>> draw(int64_t step) const {
-    const int64_t micro_batches = job_.num_micro_batches();
-    if (window_) return window_->draw_step(job_.training.seed, step, 0, micro_batches);
-    std::vector<std::vector<int>> k;
-    for (int64_t j = 0; j < micro_batches; ++j) k.push_back(sampler_.draw(job_.training.seed, step, j));
-    return k;
-  }
-
- private:
-  const Job& job_;
-  KSampler sampler_;
-  std::optional<WindowSampler> window_;
-};
-
 // Under window budgets: simulated, group by group.
 double window_mean_k(const Job& job) {
-  ElasticConfig free = job.elastic;
-  free.budget.reset();
+  const Budget& budget = *job.elastic.budget;
+  const std::vector<int64_t> widths = window_widths(job);
   double sum = 0;
-  std::size_t group = 0;
-  const auto layers = moe_layers_by_pipeline_rank(job.model, job.parallelism);
-  for (std::size_t rank = 0; rank < layers.size(); ++rank) {
-    if (layers[rank].empty()) continue;
-    const DiscreteLaw one = ElasticLaw(free, static_cast<int>(layers[rank].size())).sum();
-    const int64_t width = chunks_in_flight(pipeline_shape(job), static_cast<int64_t>(rank)).total();
-    sum += window_law(one, job.elastic.budget->sum_k[group++], width, job.num_micro_batches()).mean_sum;
+  for (std::size_t group = 0; group < widths.size(); ++group) {
+    const DiscreteLaw free = free_sum(job.elastic, budget.groups[group]);
+    sum += window_law(free, budget.sum_k[group], widths[group], job.num_micro_batches()).mean_sum;
   }
   return sum / static_cast<double>(job.model.num_moe_layers());
 }
@@ -115,7 +75,7 @@ double window_mean_k(const Job& job) {
 }  // namespace
 
 double mean_k(const Job& job) {
-  if (!draws(job)) return job.elastic.k_max;
+  if (!k_varies(job)) return job.elastic.k_max;
   if (has_windows(job)) return window_mean_k(job);
   const ElasticLaw law(job.elastic, static_cast<int>(job.model.num_moe_layers()));
   return law.sum().mean() / static_cast<double>(job.model.num_moe_layers());
@@ -124,18 +84,18 @@ double mean_k(const Job& job) {
 ClusterTimeLaw cluster_time_law(const Job& job, const Framework& framework, double rows_factor, int64_t num_pipelines) {
   ClusterTimeLaw law;
   law.typical = cluster_step_time(job, framework, mean_k(job), rows_factor);
-  if (!draws(job)) {
+  if (!k_varies(job)) {
     law.step = ValueLaw({{law.typical.step(), 1.0}});
     return law;
   }
   const StepModel model(job, framework, mean_k(job), rows_factor);
   const PipelineStages stages = pipeline_stages(job, framework);
   const PipelineTimes times = pipeline_times(job, framework, model, stages);
-  const StepDraws draws_of(job, stages);
+  const StepDraws draws(job);
   std::vector<std::pair<double, double>> outcomes;
   double sum = 0, squares = 0;
   for (int64_t i = 0; i < num_pipelines; ++i) {
-    const double pipeline = pipeline_seconds(times, draws_of.draw(i));
+    const double pipeline = pipeline_seconds(times, draws.draw(i));
     outcomes.emplace_back(pipeline, 1.0);
     sum += pipeline;
     squares += pipeline * pipeline;

@@ -1,11 +1,9 @@
 #include "sim/plan/memory_timeline_json.h"
 
-#include <map>
-
 #include "sim/cluster/expert_load.h"
 #include "sim/cluster/memory_timeline.h"
-#include "sim/elastic/sampler.h"
 #include "sim/plan/cluster_time_law.h"
+#include "sim/plan/step_draws.h"
 
 namespace mmoe {
 namespace {
@@ -40,13 +38,10 @@ nlohmann::json memory_timeline_json(const Job& job, const Framework& framework) 
   };
   nlohmann::json draws;
   draws["k_max"] = play([&](int64_t, int64_t) { return static_cast<double>(job.elastic.k_max); });
-  if (job.model.num_moe_layers() > 0 && job.elastic.k_min < job.elastic.k_max &&
-      job.elastic.sampling != Sampling::kTopP) {
-    const KSampler sampler(job.elastic, static_cast<int>(job.model.num_moe_layers()));
-    std::map<int64_t, std::vector<int>> drawn;
-    for (int64_t i = 0; i < job.num_micro_batches(); ++i) drawn[i] = sampler.draw(job.training.seed, 1, i);
+  if (k_varies(job)) {
+    const std::vector<std::vector<int>> drawn = StepDraws(job).draw(1);
     draws["drawn"] = play([&](int64_t micro_batch, int64_t layer) {
-      return static_cast<double>(drawn.at(micro_batch)[static_cast<std::size_t>(layer)]);
+      return static_cast<double>(drawn[static_cast<std::size_t>(micro_batch)][static_cast<std::size_t>(layer)]);
     });
   }
   return {{"limit_bytes", job.hardware.usable_memory.value - framework.memory.context_bytes}, {"draws", draws}};

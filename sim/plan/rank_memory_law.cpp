@@ -63,6 +63,16 @@ bool has_windows(const Job& job) {
   return groups == budget->groups;
 }
 
+std::vector<int64_t> window_widths(const Job& job) {
+  std::vector<int64_t> widths;
+  const auto layers = moe_layers_by_pipeline_rank(job.model, job.parallelism);
+  for (std::size_t rank = 0; rank < layers.size(); ++rank) {
+    if (layers[rank].empty()) continue;
+    widths.push_back(chunks_in_flight(pipeline_shape(job), static_cast<int64_t>(rank)).total());
+  }
+  return widths;
+}
+
 InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t num_micro_batches) {
   InFlightLaw result{DiscreteLaw::certain(0), 1};
   int64_t most = 1;
@@ -89,9 +99,7 @@ InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>
 
 InFlightLaw window_in_flight(const Job& job, const ElasticChunk& chunk, std::size_t group) {
   constexpr int64_t kSteps = 200;
-  ElasticConfig free = job.elastic;
-  free.budget.reset();
-  const DiscreteLaw one = ElasticLaw(free, static_cast<int>(chunk.moe_layers.size())).sum();
+  const DiscreteLaw one = free_sum(job.elastic, static_cast<int64_t>(chunk.moe_layers.size()));
   const int64_t bound = std::min(job.elastic.budget->sum_k[group], chunk.in_flight * one.max());
   const WindowLaw law = window_law(one, bound, chunk.in_flight, job.num_micro_batches(), kSteps);
   std::vector<double> weights = law.largest_window.probabilities();

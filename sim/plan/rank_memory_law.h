@@ -22,6 +22,9 @@ std::vector<ElasticChunk> elastic_chunks(const Job& job, const std::vector<Stage
 // granularity `layer`. Elsewhere a window bound is taken as one on each micro-batch (ElasticLaw).
 bool has_windows(const Job& job);
 
+// Micro-batches in flight on each rank with MoE layers, under has_windows: the widths of the budget's groups.
+std::vector<int64_t> window_widths(const Job& job);
+
 // The sum of k_l over a rank's layers and the micro-batches that it holds in flight at once.
 struct InFlightLaw {
   DiscreteLaw sum;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "sim/elastic/elastic_law.h"
+#include "sim/plan/step_draws.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -56,7 +57,7 @@ BudgetCost budget_cost(const Job& job) {
 
 BudgetedLayouts search_layout_budgets(const Job& job, const Framework& framework, const LayoutSearchOptions& options,
                                       const BudgetLimits& limits) {
-  if (job.elastic.k_min == job.elastic.k_max || job.elastic.sampling == Sampling::kTopP) {
+  if (!k_varies(job)) {
     throw ConfigError(job.where + ": --search-budget needs a k that is drawn (elastic.k_min below k_max)");
   }
   if (job.elastic.budget) {
