@@ -29,4 +29,7 @@ constexpr uint64_t draw_bits(uint64_t seed, uint64_t step, uint64_t micro_batch,
   return (uint64_t{bits[0]} << 32) | bits[1];
 }
 
+// A number in (0, 1) from 53 of the bits.
+constexpr double uniform(uint64_t bits) { return (static_cast<double>(bits >> 11) + 0.5) * 0x1p-53; }
+
 }  // namespace mmoe

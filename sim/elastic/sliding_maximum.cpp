@@ -49,7 +49,7 @@ double exact_tail(const DiscreteLaw& law, int64_t width, int64_t count, int64_t 
 class Uniforms {
  public:
   explicit Uniforms(uint64_t seed) : seed_(seed) {}
-  double next() { return (static_cast<double>(draw_bits(seed_, count_++, 0, 0) >> 11) + 0.5) * 0x1p-53; }
+  double next() { return uniform(draw_bits(seed_, count_++, 0, 0)); }
 
  private:
   uint64_t seed_, count_ = 0;

@@ -85,9 +85,7 @@ WindowLaw window_law(const DiscreteLaw& free, int64_t bound, int64_t width, int6
       const double kept = cumulative[static_cast<size_t>(allowed)];
       expected += first_moment[static_cast<size_t>(allowed)] / kept;
       if (allowed < last_choice) kl -= std::log(kept / all);
-      const double u =
-          (static_cast<double>(draw_bits(seed, static_cast<uint64_t>(step), static_cast<uint64_t>(m), 0) >> 11) + 0.5) *
-          0x1p-53 * kept;
+      const double u = kept * uniform(draw_bits(seed, static_cast<uint64_t>(step), static_cast<uint64_t>(m), 0));
       const auto found = std::upper_bound(cumulative.begin(), cumulative.begin() + allowed + 1, u);
       const int64_t sum = std::min<int64_t>(found - cumulative.begin(), allowed);
       sums[static_cast<size_t>(m)] = sum;
