@@ -10,8 +10,6 @@
 namespace mmoe {
 namespace {
 
-constexpr size_t kFrontRows = 12;
-
 std::string probability_text(double probability) {
   return probability > 0 && probability < 1e-4 ? "below 0.0001" : significant(probability, 4);
 }
@@ -68,16 +66,13 @@ void print_marginals(const BudgetPlan& plan, std::ostream& out) {
   print_table(table, out);
 }
 
-// Evenly many of the front's points, its ends among them.
 void print_front(const BudgetPlan& plan, std::ostream& out) {
   const std::vector<TunedBudget>& front = plan.tuning.front;
   if (front.empty()) return;
   out << "\nOther budgets, none better than another in saving, KL and expected k\n";
   Table table{.header = {"sum of k", "saving", "peak, GiB", "KL, nats", "expected k", "P(within limit)"}, .rows = {}};
   const int decimals = gib_decimals(plan.tuning.free_largest_peak);
-  const size_t rows = std::min(kFrontRows, front.size());
-  for (size_t i = 0; i < rows; ++i) {
-    const TunedBudget& point = front[rows == 1 ? 0 : i * (front.size() - 1) / (rows - 1)];
+  for (const TunedBudget& point : shown_points(front)) {
     table.add({budget_text(point.budget), percent(point.saving.p99), in_gib(point.peak, decimals),
                significant(point.kl_divergence, 3), percent(point.expected_sum_fraction),
                probability_text(point.probability_within_limit)});

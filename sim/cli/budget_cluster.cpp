@@ -11,8 +11,6 @@
 namespace mmoe {
 namespace {
 
-constexpr std::size_t kFrontRows = 12;
-
 void print_choice(const ClusterBudget& plan, std::ostream& out) {
   const TunedBudget& choice = *plan.tuning.choice;
   const int decimals = gib_decimals(plan.tuning.free_largest_peak);
@@ -51,9 +49,7 @@ void print_front(const ClusterBudget& plan, std::ostream& out) {
   out << "\nOther budgets, none better than another in saving, KL and expected k\n";
   Table table{.header = {"kind", "saving", "peak, GiB", "KL, nats", "expected k"}, .rows = {}};
   const int decimals = gib_decimals(plan.tuning.free_largest_peak);
-  const std::size_t rows = std::min(kFrontRows, front.size());
-  for (std::size_t i = 0; i < rows; ++i) {
-    const TunedBudget& point = front[rows == 1 ? 0 : i * (front.size() - 1) / (rows - 1)];
+  for (const TunedBudget& point : shown_points(front)) {
     table.add({name_of(point.budget.kind), percent(point.saving.p99), in_gib(point.peak, decimals),
                significant(point.kl_divergence, 3), percent(point.expected_sum_fraction)});
   }
@@ -83,6 +79,16 @@ std::string budget_text(const Budget& budget) {
     text += (g == 0 ? " " : ", ") + std::to_string(budget.sum_k[g]);
   }
   return text;
+}
+
+std::vector<TunedBudget> shown_points(const std::vector<TunedBudget>& front) {
+  constexpr std::size_t kMostPoints = 12;
+  const std::size_t count = std::min(kMostPoints, front.size());
+  std::vector<TunedBudget> points;
+  for (std::size_t i = 0; i < count; ++i) {
+    points.push_back(front[count == 1 ? 0 : i * (front.size() - 1) / (count - 1)]);
+  }
+  return points;
 }
 
 ExitCode cluster_budget_command(const Flags& flags, const Job& job, const BudgetRequest& request) {
