@@ -32,14 +32,13 @@ std::vector<ProducedTensor> foreign_pieces(const SafetensorsFile& weights, const
       throw ConfigError(weights.path().string() + ": tensor " + spec.name +
                         " has another shape than the model of state.json; copy the checkpoint again");
     }
-    int64_t first = 0;
+    size_t first = 0;  // byte
     for (const ForeignTensor& tensor : foreign_tensors(foreign.model, foreign.naming, spec)) {
-      const int64_t count =
-          std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<int64_t>());
       SafetensorsView piece;  // of no bytes: zeros
       if (stored != nullptr) {
-        const int64_t size = dtype_bytes(stored->dtype);
-        piece = {stored->dtype, tensor.shape, stored->data + first * size, static_cast<size_t>(count * size)};
+        const auto bytes = static_cast<size_t>(*tensor_bytes(stored->dtype, tensor.shape));
+        piece = {stored->dtype, tensor.shape, stored->data + first, bytes};
+        first += bytes;
       }
       tensors.push_back({tensor.name, safetensors_dtype(type), tensor.shape,
                          [piece, type, shape = tensor.shape](const ByteSink& sink) {
@@ -50,7 +49,6 @@ std::vector<ProducedTensor> foreign_pieces(const SafetensorsFile& weights, const
                            write_elements(stored_tensor(piece), type, sink);
                            SafetensorsFile::release(piece);
                          }});
-      first += count;
     }
   }
   return tensors;
