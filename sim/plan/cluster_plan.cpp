@@ -20,7 +20,6 @@ namespace {
 constexpr int64_t kMostPipelineRanks = 512;  // of sim/schedule's closed forms
 constexpr int64_t kDefaultHorizonSteps = 1000;
 constexpr double kConfidence = 0.99;
-constexpr double kNormal95 = 1.645;  // the normal law's 95 % quantile
 // Storage that a device's share of a checkpoint is written to, and what a restart takes: assumptions, stated with the
 // results. Source: Llama 3 report (arXiv:2407.21783), section 3.3.1: 2 TB/s for 16,384 GPUs.
 constexpr double kCheckpointBytesPerSecond = 2e12 / 16384;
@@ -139,17 +138,14 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   plan.sum_k =
       law ? law->sum().summary() : DiscreteLaw::certain(job.elastic.k_max * job.model.num_moe_layers()).summary();
   const double spread = widening * framework.spread_of("peak_reserved_bytes");
-  const auto around = [](double value, double sigma) {
-    return Interval{value / std::exp(kNormal95 * sigma), value * std::exp(kNormal95 * sigma)};
-  };
   plan.peak_interval =
-      around(limiting.worst.peak_allocated.value, widening * framework.spread_of("peak_allocated_bytes"));
-  plan.reserved_interval = around(limiting.worst.peak_reserved.value, spread);
+      error_interval(limiting.worst.peak_allocated.value, widening * framework.spread_of("peak_allocated_bytes"));
+  plan.reserved_interval = error_interval(limiting.worst.peak_reserved.value, spread);
 
   // Time.
   plan.time = cluster_time_law(job, framework, plan.rows_factor);
   const double step = plan.time.step.mean();
-  plan.step_interval = around(step, widening * framework.step_spread(job.model.num_moe_layers() > 0));
+  plan.step_interval = error_interval(step, widening * framework.step_spread(job.model.num_moe_layers() > 0));
   const auto devices = static_cast<double>(job.hardware.num_devices);
   const double tokens = static_cast<double>(job.training.global_batch_size) * static_cast<double>(job.training.seq_len);
   plan.tokens_per_second_per_device = tokens / step / devices;

@@ -4,6 +4,11 @@
 
 namespace mmoe {
 
+Interval error_interval(double predicted, double spread) {
+  const double factor = std::exp(kNormal95 * spread);
+  return {predicted / factor, predicted * factor};
+}
+
 double fit_probability(const std::function<double(double limit)>& holds, double limit, double spread) {
   if (spread <= 0) return holds(limit);
   constexpr int kSlices = 41;

@@ -139,9 +139,7 @@ Plan simulate(const Job& job, const Calibration& calibration) {
     const double slope = job.model.is_moe_layer(layer) ? kept_bytes_per_k(job) : 0;
     plan.memory.layers.push_back({layer, Bytes{layer_memory(job, layer, 1).kept - slope}, Bytes{slope}});
   }
-  // 1.645: the normal law's 95 % quantile.
-  const double factor = std::exp(1.645 * calibration.peak_bytes_spread);
-  plan.peak_interval = {plan.memory.total().value / factor, plan.memory.total().value * factor};
+  plan.peak_interval = error_interval(plan.memory.total().value, calibration.peak_bytes_spread);
 
   Fit& fit = plan.fit;
   fit.confidence = kConfidence;

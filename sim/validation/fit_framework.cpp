@@ -8,6 +8,7 @@
 
 #include "sim/cluster/step_time.h"
 #include "sim/config/enum_names.h"
+#include "sim/plan/fit_probability.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -18,7 +19,6 @@ constexpr double kPriorWidth = 0.25;  // standard deviation of a parameter about
 constexpr double kEdge = 0.01;        // starts lie this share of the range inside it
 constexpr int kMaxIterations = 60;
 constexpr int kNumStarts = 4;
-constexpr double kNormal95 = 1.645;
 
 // One number that rows' frameworks share, and where it goes.
 struct Target {
@@ -292,10 +292,10 @@ FrameworkFit fit_framework(const std::vector<const CsvTable*>& tables, const Fra
   for (const auto& [stratum, scored_rows] : by_stratum(after)) fit.fitted_by_stratum[stratum] = score_of(scored_rows);
   if (held_out.empty()) return fit;
   fit.held_out_spread = spread_of(held_out);
-  const double factor = std::exp(kNormal95 * fit.held_out_spread);
   for (ScoredRow& row : held_out) {
-    row.low = row.predicted / factor;
-    row.high = row.predicted * factor;
+    const Interval interval = error_interval(row.predicted, fit.held_out_spread);
+    row.low = interval.low;
+    row.high = interval.high;
   }
   fit.held_out = score_of(held_out);
   for (const auto& [stratum, scored_rows] : by_stratum(held_out)) {

@@ -1,19 +1,17 @@
 #include "sim/validation/own_run.h"
 
 #include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <numeric>
 
 #include "sim/config/json_text.h"
 #include "sim/memory/step_memory.h"
+#include "sim/plan/fit_probability.h"
 #include "sim/throughput/throughput.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
 namespace {
-
-constexpr double kNormal95 = 1.645;
 
 struct Step {
   int64_t number = 0;
@@ -91,7 +89,6 @@ ValidationReport validate_own_run(const std::string& run_folder, const Job& job,
   const Throughput throughput = predict_throughput(job, calibration);
   const double slower = throughput.step_interval.high / throughput.step.value;
   const double faster = throughput.step_interval.low / throughput.step.value;
-  const double larger = std::exp(kNormal95 * calibration.peak_bytes_spread);
   const double overhead = calibration.framework_overhead().value;
   ValidationReport report;
   report.num_runs = static_cast<int64_t>(steps.size());
@@ -104,7 +101,8 @@ ValidationReport validate_own_run(const std::string& run_folder, const Job& job,
     for (const std::vector<int>& micro_batch : step.k)
       peak = std::max(peak, step_peak(job, micro_batch).total.value + overhead);
     report.rows.push_back({id, "step_seconds", step.seconds, seconds, seconds * faster, seconds * slower, stratum});
-    report.rows.push_back({id, "peak_allocated_bytes", step.peak_bytes, peak, peak / larger, peak * larger, stratum});
+    const Interval peaks = error_interval(peak, calibration.peak_bytes_spread);
+    report.rows.push_back({id, "peak_allocated_bytes", step.peak_bytes, peak, peaks.low, peaks.high, stratum});
   }
   return report;
 }

@@ -13,8 +13,6 @@
 namespace mmoe {
 namespace {
 
-constexpr double kNormal95 = 1.645;
-
 std::vector<std::pair<std::string, std::string>> job_columns(const Job& job) {
   const auto text = [](int64_t value) { return std::to_string(value); };
   return {{"framework", job.training.framework},           {"device", job.hardware.device},
@@ -31,9 +29,9 @@ void add_row(ValidationReport& report, const MeasuredRun& run, const Framework& 
   const std::string name = quantity;
   const bool is_time = name == "step_seconds" || name == "mfu";
   const double spread = is_time ? framework.step_spread(run.job.model.num_moe_layers() > 0) : framework.spread_of(name);
-  const double factor = std::exp(kNormal95 * spread);
-  report.rows.push_back({run.id, quantity, *measured, predicted, predicted / factor, predicted * factor, run.stratum,
-                         job_columns(run.job)});
+  const Interval interval = error_interval(predicted, spread);
+  report.rows.push_back(
+      {run.id, quantity, *measured, predicted, interval.low, interval.high, run.stratum, job_columns(run.job)});
 }
 
 }  // namespace
