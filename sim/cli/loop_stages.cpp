@@ -107,7 +107,7 @@ std::vector<Stage> Loop::stages() const {
                     .captured = true,
                     .goes_on_after_no = is_at_risk_only});
   stages.push_back({.name = "train",
-                    .purpose = std::to_string(loop_steps(job)) + " steps",
+                    .purpose = std::to_string(job.training.num_steps()) + " steps",
                     .output = "metrics.jsonl",
                     .words = [this] { return train(); },
                     .afterward = [this] { return why_not_trained(); }});
@@ -173,8 +173,9 @@ Words Loop::build_data() const {
 
 Words Loop::train() const {
   const Job& job = settings_.job;
-  Words words = {
-      "train", "--job", file("job.json"), "--data", data_, "--out", run_, "--steps", std::to_string(loop_steps(job))};
+  Words words = {"train",  "--job",   file("job.json"),
+                 "--data", data_,     "--out",
+                 run_,     "--steps", std::to_string(job.training.num_steps())};
   if (job.hardware.num_devices > 1) words.insert(words.end(), {"--nproc", std::to_string(job.hardware.num_devices)});
   if (!last_checkpoint(run_).empty()) words.push_back("--resume");
   return words;
@@ -189,7 +190,7 @@ std::string Loop::why_not_trained() const {
   }
   const nlohmann::json record = nlohmann::json::parse(last, nullptr, false);
   const int64_t step = record.is_object() ? record.value("step", int64_t{0}) : 0;
-  const int64_t steps = loop_steps(settings_.job);
+  const int64_t steps = settings_.job.training.num_steps();
   if (step >= steps) return "";
   return "training stopped after step " + std::to_string(step) + " of " + std::to_string(steps) +
          "; run the same command again to go on";
@@ -275,11 +276,6 @@ nlohmann::json job_to_run(const Job& job) {
 
 }  // namespace
 
-int64_t loop_steps(const Job& job) {
-  const auto tokens_per_step = static_cast<double>(job.training.global_batch_size * job.training.seq_len);
-  return static_cast<int64_t>(job.training.tokens / tokens_per_step);
-}
-
 void check_loop_job(const LoopSettings& settings) {
   const Job& job = settings.job;
   const auto fail = [&](const std::string& what) { throw ConfigError(job.where + ": " + what); };
@@ -287,7 +283,7 @@ void check_loop_job(const LoopSettings& settings) {
     fail(
         "model.num_experts = 0: the loop chooses the number of active experts, which a dense model has not; give an "
         "MoE model");
-  if (loop_steps(job) < 1) {
+  if (job.training.num_steps() < 1) {
     fail("training.tokens = " + number(job.training.tokens) + " is less than one step of " +
          std::to_string(job.training.global_batch_size * job.training.seq_len) +
          " tokens: it says how long the loop trains; give the number of tokens, for example 4e6");

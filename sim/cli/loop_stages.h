@@ -16,9 +16,6 @@ struct LoopSettings {
   std::string program;  // path of `mmoe`
 };
 
-// Whole optimiser steps in training.tokens.
-int64_t loop_steps(const Job& job);
-
 // Throws ConfigError, naming the JSON key, when the loop cannot do this job (a dense model, no length, no text).
 void check_loop_job(const LoopSettings& settings);
 

@@ -74,6 +74,8 @@ struct TrainingConfig {
 
   int64_t micro_batch_tokens() const { return micro_batch_size * seq_len; }
   // Micro-batches that one data-parallel replica runs in a step.
+  // Whole steps that `tokens` amount to.
+  int64_t num_steps() const { return static_cast<int64_t>(tokens / static_cast<double>(global_batch_size * seq_len)); }
   int64_t num_micro_batches(int64_t data_parallel_size) const {
     return global_batch_size / (micro_batch_size * data_parallel_size);
   }

@@ -109,8 +109,7 @@ void check_budget_request(const Job& job, const BudgetRequest& request) {
 
 int64_t budget_horizon(const Job& job, const BudgetRequest& request) {
   if (request.steps > 0) return request.steps;
-  const double tokens_a_step = static_cast<double>(job.training.global_batch_size * job.training.seq_len);
-  const auto steps = static_cast<int64_t>(job.training.tokens / tokens_a_step);
+  const int64_t steps = job.training.num_steps();
   return steps > 0 ? steps : kDefaultHorizonSteps;
 }
 

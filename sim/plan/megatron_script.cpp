@@ -249,10 +249,10 @@ class Writer {
     argument("--seq-length", t.seq_len);
     argument("--micro-batch-size", t.micro_batch_size);
     argument("--global-batch-size", t.global_batch_size);
-    const double per_step = static_cast<double>(t.global_batch_size) * static_cast<double>(t.seq_len);
-    const auto steps = static_cast<int64_t>(t.tokens / per_step);
-    if (steps < 1) unexpressed("training.tokens", "not given", std::to_string(kDefaultSteps) + " steps");
-    argument("--train-iters", steps < 1 ? kDefaultSteps : steps);
+    const bool given = t.num_steps() >= 1;
+    const int64_t steps = given ? t.num_steps() : kDefaultSteps;
+    if (!given) unexpressed("training.tokens", "not given", std::to_string(steps) + " steps");
+    argument("--train-iters", steps);
     number("--lr", t.learning_rate);
     if (t.schedule != LearningRateSchedule::kConstant) number("--min-lr", t.learning_rate * kLearningRateFloor);
     switch (t.schedule) {
@@ -262,8 +262,7 @@ class Writer {
       case LearningRateSchedule::kWsd:
         argument("--lr-decay-style", "WSD");
         argument("--lr-wsd-decay-style", "linear");
-        argument("--lr-wsd-decay-iters",
-                 std::llround(kWsdDecayFraction * static_cast<double>(steps < 1 ? kDefaultSteps : steps)));
+        argument("--lr-wsd-decay-iters", std::llround(kWsdDecayFraction * static_cast<double>(steps)));
         break;
       default:
         argument("--lr-decay-style", "constant");

@@ -17,11 +17,6 @@ namespace {
 constexpr int64_t kDefaultHorizonSteps = 1000;
 constexpr double kConfidence = 0.99;
 
-int64_t steps_of_run(const Job& job) {
-  const double per_step = static_cast<double>(job.training.global_batch_size * job.training.seq_len);
-  return static_cast<int64_t>(job.training.tokens / per_step);
-}
-
 // The law of a job's draws; none where nothing is drawn (dense models, top_p).
 std::optional<ElasticLaw> law_of(const Job& job) {
   if (job.model.num_moe_layers() == 0 || job.elastic.sampling == Sampling::kTopP) return std::nullopt;
@@ -124,7 +119,7 @@ Plan simulate(const Job& job, const Calibration& calibration) {
   Plan plan;
   plan.job = job;
   plan.calibration_source = calibration.source;
-  plan.run_steps = steps_of_run(job);
+  plan.run_steps = job.training.num_steps();
   plan.throughput = predict_throughput(job, calibration);
 
   const std::optional<ElasticLaw> law = law_of(job);

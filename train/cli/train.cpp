@@ -14,11 +14,11 @@ int64_t steps_of_run(const Flags& flags, const Job& job) {
     if (steps < 1) throw ConfigError("--steps " + std::to_string(steps) + " is no number of steps; give 1 or more");
     return steps;
   }
-  const double per_step = static_cast<double>(job.training.global_batch_size * job.training.seq_len);
-  const auto steps = static_cast<int64_t>(job.training.tokens / per_step);
+  const int64_t steps = job.training.num_steps();
   if (steps < 1) {
     throw ConfigError(job.where + ": training.tokens gives no whole step of " +
-                      std::to_string(static_cast<int64_t>(per_step)) + " tokens; raise it or give --steps N");
+                      std::to_string(job.training.global_batch_size * job.training.seq_len) +
+                      " tokens; raise it or give --steps N");
   }
   return steps;
 }
