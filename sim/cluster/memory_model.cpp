@@ -99,10 +99,21 @@ struct Turns {
   }
 };
 
-// After how many backward passes the chunks in flight keep most, where chunk i keeps kept[i]. Their number stays the
-// same, their mix changes linearly between the turns of either kind of pass.
-int64_t heaviest_moment(const Turns& turns, const std::vector<double>& kept, int64_t num_micro_batches) {
-  if (std::all_of(kept.begin(), kept.end(), [&](double bytes) { return bytes == kept.front(); })) return 0;
+// What one chunk keeps of its micro-batches in flight: `kept` of each, `pending` of each but two.
+struct ChunkBytes {
+  double kept = 0, pending = 0;
+  double of(int64_t in_flight) const {
+    return static_cast<double>(in_flight) * kept + static_cast<double>(std::max<int64_t>(in_flight - 2, 0)) * pending;
+  }
+};
+
+// After how many backward passes the chunks in flight keep most. Their number stays the same, their mix changes
+// linearly between the turns of either kind of pass; what they keep is convex in it, so the most lies at a turn.
+int64_t heaviest_moment(const Turns& turns, const std::vector<ChunkBytes>& chunks, int64_t num_micro_batches) {
+  const double first = chunks.front().kept;
+  const bool alike = std::all_of(chunks.begin(), chunks.end(),
+                                 [&](const ChunkBytes& chunk) { return chunk.kept == first && chunk.pending == 0; });
+  if (alike) return 0;
   const int64_t steady = std::max<int64_t>(0, num_micro_batches * turns.v - turns.all);
   int64_t best = 0;
   double most = 0;
@@ -111,7 +122,7 @@ int64_t heaviest_moment(const Turns& turns, const std::vector<double>& kept, int
     const int64_t backwards = std::min(turn % 2 == 0 ? own : theirs, steady);
     double bytes = 0;
     for (int64_t i = 0; i < turns.v; ++i) {
-      bytes += static_cast<double>(turns.in_flight(i, backwards)) * kept[static_cast<std::size_t>(i)];
+      bytes += chunks[static_cast<std::size_t>(i)].of(turns.in_flight(i, backwards));
     }
     if (bytes <= most) continue;
     most = bytes;
@@ -279,24 +290,25 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
   }
   const PipelineShape shape = pipeline_shape(job_);
   const Turns turns{shape.pipeline, shape.virtual_pipeline, chunks_in_flight(shape, rank).total()};
-  static thread_local std::vector<double> kept;  // by chunk; reused, as a search asks a million times a second
+  static thread_local std::vector<ChunkBytes> kept;  // reused, as a search asks a million times a second
   kept.clear();
-  for (const StageChunk& chunk : chunks) kept.push_back(kept_by_chunk(chunk));
+  const double pending = pending_by_layer();
+  for (const StageChunk& chunk : chunks) {
+    kept.push_back({kept_by_chunk(chunk), pending * static_cast<double>(chunk.num_layers)});
+  }
   const bool changes = turns.v > 1 && !shape.is_v_shaped();
   const int64_t backwards = changes ? heaviest_moment(turns, kept, shape.num_micro_batches) : 0;
-  double activations = kept_always(chunks), total_in_flight = 0, pending_layers = 0;
+  double activations = kept_always(chunks), total_in_flight = 0;
   bool head = false, last_is_moe = false;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const StageChunk& chunk = chunks[i];
-    const auto in_flight = static_cast<double>(turns.in_flight(static_cast<int64_t>(i), backwards));
-    activations += in_flight * kept[i];
-    total_in_flight += in_flight;
-    pending_layers += std::max(in_flight - 2, 0.0) * static_cast<double>(chunk.num_layers);
+    const int64_t in_flight = turns.in_flight(static_cast<int64_t>(i), backwards);
+    activations += kept[i].of(in_flight);
+    total_in_flight += static_cast<double>(in_flight);
     head |= chunk.head;
     if (chunk.num_layers > 0) last_is_moe = chunk.num_moe_layers(model) > 0;
   }
   activations += dropout_masks(chunks) * total_in_flight;
-  activations += pending_by_layer() * pending_layers;
   result.activations = Bytes{activations};
   // Two moments compete: the loss, and the backward pass of the stage's last layer.
   const double backward = backward_work(chunks);

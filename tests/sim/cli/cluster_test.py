@@ -55,9 +55,8 @@ def test_trace_is_a_chrome_trace(tmp_path):
     assert len(counters) < len(events) and {event["pid"] for event in counters} == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize(
-    "flags", [(), ("--calibration", "nanotron", "--parallelism.virtual_pipeline", 1)], ids=["own framework", "another"]
-)
+# Nanotron's gathered inputs weigh chunks of an interleaved schedule by how many of their micro-batches are in flight.
+@pytest.mark.parametrize("flags", [(), ("--calibration", "nanotron")], ids=["own framework", "another"])
 def test_memory_timeline_peaks_where_the_simulation_says_and_is_drawn(flags, tmp_path):
     path, image = tmp_path / "timeline.json", tmp_path / "timeline.png"
     result = run("simulate", "--job", "llama3-70b-h100-64", "--timeline", path, "--json", *flags)
