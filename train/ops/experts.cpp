@@ -8,18 +8,14 @@
 #include <algorithm>
 
 #include "kernels/combine/combine.h"
-#include "kernels/dispatch/dispatch.h"
-#include "kernels/gather/gather.h"
 #include "kernels/swiglu/swiglu.h"
 #ifdef MMOE_WITH_CUDA
-#include "kernels/combine/combine_cuda.h"
-#include "kernels/dispatch/dispatch_cuda.h"
-#include "kernels/gather/gather_cuda.h"
 #include "kernels/swiglu/swiglu_cuda.h"
 #endif
 #include "sim/memory/chunks.h"
 #include "train/ops/gemm.h"
 #include "train/ops/launch.h"
+#include "train/ops/pair_order.h"
 #include "train/ops/parallel.h"
 #include "train/ops/saved_state.h"
 
@@ -31,57 +27,17 @@ using torch::autograd::variable_list;
 
 struct State {
   at::Tensor x_TD, weights_TK, gate_up_R2F;
-  at::Tensor offsets_E1;                 // int64 [E + 1]
-  at::Tensor token_of_row, pair_of_row;  // int32 [R]
-  at::Tensor row_of_pair;                // int32 [T, K]
+  PairOrder order;
   ExpertWeights weights;
   Place place;
 };
-
-// Orders the pairs by expert. The row buffers have room for the worst load, as on CUDA nobody knows the total.
-void dispatch(State& state, const at::Tensor& indices_TK) {
-  const int64_t tokens = indices_TK.size(0), top_k = indices_TK.size(1), experts = state.weights.gate_up->value.size(0);
-  const bool cuda = indices_TK.is_cuda();
-  kernels::Dispatch args;
-  args.alignment = segment_alignment(state.x_TD.scalar_type(), cuda);
-  args.row_capacity = kernels::dispatch_max_rows(tokens, top_k, experts, args.alignment);
-  const auto ints = indices_TK.options();
-  const at::Tensor counts = at::empty({experts}, ints.dtype(at::kLong));
-  state.offsets_E1 = at::empty({experts + 1}, ints.dtype(at::kLong));
-  state.token_of_row = at::empty({args.row_capacity}, ints);
-  state.pair_of_row = at::empty({args.row_capacity}, ints);
-  state.row_of_pair = at::empty({tokens, top_k}, ints);
-  args.indices = indices_TK.data_ptr<int32_t>();
-  args.counts = counts.data_ptr<int64_t>();
-  args.expert_offsets = state.offsets_E1.data_ptr<int64_t>();
-  args.token_of_row = state.token_of_row.data_ptr<int32_t>();
-  args.pair_of_row = state.pair_of_row.data_ptr<int32_t>();
-  args.row_of_pair = state.row_of_pair.data_ptr<int32_t>();
-  args.num_tokens = tokens;
-  args.top_k = top_k;
-  args.num_experts = experts;
-  const at::Tensor workspace = MMOE_WORKSPACE(indices_TK, dispatch, args);
-  args.workspace = address(workspace);
-  MMOE_LAUNCH(indices_TK, dispatch, args);
-}
-
-void gather_rows(const at::Tensor& x_TD, const at::Tensor& token_of_row, int64_t first, const at::Tensor& rows_RD) {
-  kernels::Gather args;
-  args.scalar = kernel_scalar(x_TD);
-  args.x = x_TD.data_ptr();
-  args.index = token_of_row.data_ptr<int32_t>() + first;
-  args.rows = rows_RD.data_ptr();
-  args.num_rows = rows_RD.size(0);
-  args.size = x_TD.size(1);
-  MMOE_LAUNCH(x_TD, gather, args);
-}
 
 void activate(const State& state, int64_t first, const at::Tensor& gate_up, const at::Tensor& a_RF) {
   kernels::SwigluForward args;
   args.scalar = kernel_scalar(a_RF);
   args.gate_up = gate_up.data_ptr();
   args.weights = state.weights_TK.data_ptr();
-  args.pair_of_row = state.pair_of_row.data_ptr<int32_t>() + first;
+  args.pair_of_row = state.order.pair_of_row.data_ptr<int32_t>() + first;
   args.a = a_RF.data_ptr();
   args.num_rows = a_RF.size(0);
   args.expert_hidden_size = a_RF.size(1);
@@ -96,7 +52,7 @@ void activate_backward(const State& state, int64_t first, const at::Tensor& gate
   args.da = args.a = da_RF.data_ptr();
   args.gate_up = args.d_gate_up = gate_up.data_ptr();
   args.weights = state.weights_TK.data_ptr();
-  args.pair_of_row = state.pair_of_row.data_ptr<int32_t>() + first;
+  args.pair_of_row = state.order.pair_of_row.data_ptr<int32_t>() + first;
   args.d_weights = d_weights_TK.data_ptr();
   args.num_rows = da_RF.size(0);
   args.expert_hidden_size = da_RF.size(1);
@@ -115,21 +71,6 @@ void scatter_add(const at::Tensor& rows_RD, const at::Tensor& token_of_row, int6
   kernels::scatter_add_rows_cpu(args);
 }
 
-at::Tensor combine(const at::Tensor& rows_RD, const at::Tensor& row_of_pair_TK, const at::Tensor& base_TD) {
-  const at::Tensor out_TD = at::empty({row_of_pair_TK.size(0), rows_RD.size(1)}, rows_RD.options());
-  kernels::Combine args;
-  args.scalar = kernel_scalar(rows_RD);
-  args.rows = rows_RD.data_ptr();
-  args.row_of_pair = row_of_pair_TK.data_ptr<int32_t>();
-  args.base = address(base_TD);
-  args.out = out_TD.data_ptr();
-  args.num_tokens = row_of_pair_TK.size(0);
-  args.top_k = row_of_pair_TK.size(1);
-  args.size = rows_RD.size(1);
-  MMOE_LAUNCH(rows_RD, combine, args);
-  return out_TD;
-}
-
 // Calls body(expert, first row, number of rows) over all rows in chunks that stay in the cache.
 template <class Body>
 void for_each_chunk(const at::Tensor& offsets_E1, const Body& body) {
@@ -144,7 +85,7 @@ void for_each_chunk(const at::Tensor& offsets_E1, const Body& body) {
 at::Tensor forward_cpu(State& state, const at::Tensor& residual_TD) {
   const at::Tensor &gate_up_weight = state.weights.gate_up->value, &down_weight = state.weights.down->value;
   const int64_t hidden = state.x_TD.size(1), width = down_weight.size(2);
-  const int64_t rows = state.offsets_E1.data_ptr<int64_t>()[state.offsets_E1.numel() - 1];
+  const int64_t rows = state.order.offsets_E1.data_ptr<int64_t>()[state.order.offsets_E1.numel() - 1];
   const auto options = state.x_TD.options();
   state.gate_up_R2F = at::empty({rows, 2 * width}, options);
   const at::Tensor buffer_RD = at::empty({kExpertChunkRows, hidden}, options);
@@ -152,14 +93,14 @@ at::Tensor forward_cpu(State& state, const at::Tensor& residual_TD) {
   // Sums of several experts are formed in the accumulate type and rounded once.
   const at::Tensor out_TD =
       residual_TD.to(accumulate_type(residual_TD.scalar_type()), /*non_blocking=*/false, /*copy=*/true);
-  for_each_chunk(state.offsets_E1, [&](int64_t expert, int64_t first, int64_t count) {
+  for_each_chunk(state.order.offsets_E1, [&](int64_t expert, int64_t first, int64_t count) {
     const at::Tensor rows_RD = buffer_RD.narrow(0, 0, count), a_RF = buffer_RF.narrow(0, 0, count);
     const at::Tensor gate_up = state.gate_up_R2F.narrow(0, first, count);
-    gather_rows(state.x_TD, state.token_of_row, first, rows_RD);
+    gather_rows(state.x_TD, state.order.token_of_row, first, rows_RD);
     product_into(gate_up, rows_RD, gate_up_weight[expert]);
     activate(state, first, gate_up, a_RF);
     product_into(rows_RD, a_RF, down_weight[expert]);
-    scatter_add(rows_RD, state.token_of_row, first, out_TD);
+    scatter_add(rows_RD, state.order.token_of_row, first, out_TD);
   });
   return out_TD.to(residual_TD.scalar_type());
 }
@@ -173,59 +114,59 @@ variable_list backward_cpu(const State& state, const at::Tensor& d_out_TD) {
   const at::Tensor buffer_RF = at::empty({kExpertChunkRows, width}, options);
   const at::Tensor dx_TD =
       at::zeros(state.x_TD.sizes(), options.dtype(accumulate_type(options.dtype().toScalarType())));
-  for_each_chunk(state.offsets_E1, [&](int64_t expert, int64_t first, int64_t count) {
+  for_each_chunk(state.order.offsets_E1, [&](int64_t expert, int64_t first, int64_t count) {
     const at::Tensor rows_RD = buffer_RD.narrow(0, 0, count), a_RF = buffer_RF.narrow(0, 0, count);
     const at::Tensor gate_up = state.gate_up_R2F.narrow(0, first, count);
-    gather_rows(d_out_TD, state.token_of_row, first, rows_RD);
+    gather_rows(d_out_TD, state.order.token_of_row, first, rows_RD);
     at::Tensor da_RF = a_RF;
     at::mm_out(da_RF, rows_RD, down_weight[expert]);
     activate_backward(state, first, gate_up, a_RF, d_weights_TK);
     add_weight_gradient(state.weights.down->grad[expert], rows_RD, a_RF);
-    gather_rows(state.x_TD, state.token_of_row, first, rows_RD);
+    gather_rows(state.x_TD, state.order.token_of_row, first, rows_RD);
     add_weight_gradient(state.weights.gate_up->grad[expert], gate_up, rows_RD);
     at::Tensor d_rows_RD = rows_RD;
     at::mm_out(d_rows_RD, gate_up, gate_up_weight[expert]);
-    scatter_add(d_rows_RD, state.token_of_row, first, dx_TD);
+    scatter_add(d_rows_RD, state.order.token_of_row, first, dx_TD);
   });
   return {dx_TD.to(state.x_TD.scalar_type()), d_weights_TK};
 }
 
 // End of each expert's segment, as _grouped_mm wants it.
 at::Tensor segment_ends(const State& state) {
-  return state.offsets_E1.narrow(0, 1, state.offsets_E1.numel() - 1).to(at::kInt);
+  return state.order.offsets_E1.narrow(0, 1, state.order.offsets_E1.numel() - 1).to(at::kInt);
 }
 
 at::Tensor forward_cuda(State& state, const at::Tensor& residual_TD) {
-  const int64_t capacity = state.token_of_row.numel(), hidden = state.x_TD.size(1);
+  const int64_t capacity = state.order.token_of_row.numel(), hidden = state.x_TD.size(1);
   const int64_t width = state.weights.down->value.size(2);
   const at::Tensor ends_E = segment_ends(state);
   const auto options = state.x_TD.options();
   {
     const at::Tensor rows_RD = at::empty({capacity, hidden}, options);
-    gather_rows(state.x_TD, state.token_of_row, 0, rows_RD);
+    gather_rows(state.x_TD, state.order.token_of_row, 0, rows_RD);
     state.gate_up_R2F = at::_grouped_mm(rows_RD, state.weights.gate_up->value.transpose(1, 2), ends_E);
   }
   at::Tensor a_RF = at::empty({capacity, width}, options);
   activate(state, 0, state.gate_up_R2F, a_RF);
   const at::Tensor rows_RD = at::_grouped_mm(a_RF, state.weights.down->value.transpose(1, 2), ends_E);
   a_RF.reset();
-  return combine(rows_RD, state.row_of_pair, residual_TD);
+  return combine_rows(rows_RD, state.order.row_of_pair_TK, residual_TD);
 }
 
 variable_list backward_cuda(const State& state, const at::Tensor& d_out_TD) {
-  const int64_t capacity = state.token_of_row.numel(), hidden = state.x_TD.size(1);
+  const int64_t capacity = state.order.token_of_row.numel(), hidden = state.x_TD.size(1);
   const at::Tensor ends_E = segment_ends(state);
   const at::Tensor d_weights_TK = at::zeros(state.weights_TK.sizes(), state.weights_TK.options());
   const at::Tensor rows_RD = at::empty({capacity, hidden}, state.x_TD.options());
-  gather_rows(d_out_TD, state.token_of_row, 0, rows_RD);
+  gather_rows(d_out_TD, state.order.token_of_row, 0, rows_RD);
   at::Tensor a_RF = at::_grouped_mm(rows_RD, state.weights.down->value, ends_E);
   activate_backward(state, 0, state.gate_up_R2F, a_RF, d_weights_TK);
   state.weights.down->grad.add_(at::_grouped_mm(rows_RD.t(), a_RF, ends_E));
   a_RF.reset();
-  gather_rows(state.x_TD, state.token_of_row, 0, rows_RD);
+  gather_rows(state.x_TD, state.order.token_of_row, 0, rows_RD);
   state.weights.gate_up->grad.add_(at::_grouped_mm(state.gate_up_R2F.t(), rows_RD, ends_E));
   const at::Tensor d_rows_RD = at::_grouped_mm(state.gate_up_R2F, state.weights.gate_up->value, ends_E);
-  return {combine(d_rows_RD, state.row_of_pair, {}), d_weights_TK};
+  return {combine_rows(d_rows_RD, state.order.row_of_pair_TK, {}), d_weights_TK};
 }
 
 struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
@@ -238,7 +179,8 @@ struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
     state.weights_TK = weights_TK.detach();
     state.weights = weights;
     state.place = place;
-    dispatch(state, indices_TK);
+    state.order =
+        order_pairs(indices_TK, weights.gate_up->value.size(0), segment_alignment(x_TD.scalar_type(), x_TD.is_cuda()));
     const at::Tensor out_TD = x_TD.is_cuda() ? forward_cuda(state, residual_TD) : forward_cpu(state, residual_TD);
     keep_state(context, std::move(state));
     return out_TD;
@@ -261,7 +203,12 @@ int64_t segment_alignment(at::ScalarType type, bool is_cuda) {
 
 at::Tensor run_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights,
                        Place place) {
-  return ExpertsFunction::apply(residual_TD, routing.x_TD, routing.weights_TK, routing.indices_TK, weights, place);
+  return run_experts(residual_TD, routing.x_TD, routing.weights_TK, routing.indices_TK, weights, place);
+}
+
+at::Tensor run_experts(const at::Tensor& residual_TD, const at::Tensor& x_TD, const at::Tensor& weights_TK,
+                       const at::Tensor& indices_TK, const ExpertWeights& weights, Place place) {
+  return ExpertsFunction::apply(residual_TD, x_TD, weights_TK, indices_TK, weights, place);
 }
 
 }  // namespace mmoe

@@ -25,4 +25,8 @@ int64_t segment_alignment(at::ScalarType type, bool is_cuda);
 at::Tensor run_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights,
                        Place place);
 
+// The same from the routing's tensors, which may be those of rows that came from other ranks.
+at::Tensor run_experts(const at::Tensor& residual_TD, const at::Tensor& x_TD, const at::Tensor& weights_TK,
+                       const at::Tensor& indices_TK, const ExpertWeights& weights, Place place);
+
 }  // namespace mmoe
