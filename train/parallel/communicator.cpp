@@ -1,0 +1,113 @@
+#include "train/parallel/communicator.h"
+
+#include <chrono>
+#include <stdexcept>
+
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+// c10d's messages run over many lines of stack; the first says what happened.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+[[noreturn]] void fail(const std::string& what, const std::exception& error) {
+  throw std::runtime_error(what + " failed: another rank has ended or does not answer (" + first_line(error.what()) +
+                           "); see that rank's message, then continue with --resume");
+}
+
+}  // namespace
+
+const char* name_of(CollectiveCall collective) {
+  static constexpr const char* kNames[] = {"all_reduce", "reduce_scatter", "all_gather",
+                                           "all_to_all", "send",           "receive"};
+  return kNames[static_cast<int>(collective)];
+}
+
+void PendingTransfer::wait() {
+  if (!work_) return;
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    work_->wait();
+  } catch (const std::exception& error) {
+    fail(what_, error);
+  }
+  traffic_->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  work_.reset();
+  tensors_.clear();
+}
+
+Communicator::Communicator(std::string name, c10::intrusive_ptr<c10d::Backend> backend)
+    : name_(std::move(name)), backend_(std::move(backend)), rank_(backend_->getRank()), size_(backend_->getSize()) {}
+
+PendingTransfer Communicator::begin(CollectiveCall collective, const at::Tensor& payload,
+                                    std::vector<at::Tensor> tensors, const Start& start) const {
+  for (const at::Tensor& tensor : tensors) MMOE_CHECK(tensor.is_contiguous()) << name_of(collective);
+  Traffic& traffic = traffic_[static_cast<int>(collective)];
+  ++traffic.calls;
+  traffic.bytes += static_cast<int64_t>(payload.nbytes());
+  const std::string what = std::string(name_of(collective)) + " over the " + name_ + " group";
+  try {
+    return {start(), std::move(tensors), what, &traffic};
+  } catch (const std::exception& error) {
+    fail(what, error);
+  }
+}
+
+PendingTransfer Communicator::all_reduce(const at::Tensor& tensor) const {
+  if (size_ == 1) return {};
+  return begin(CollectiveCall::kAllReduce, tensor, {tensor}, [&] {
+    std::vector<at::Tensor> tensors{tensor};
+    return backend_->allreduce(tensors);
+  });
+}
+
+PendingTransfer Communicator::reduce_scatter(const at::Tensor& out, const at::Tensor& input) const {
+  if (size_ == 1) {
+    at::Tensor(out).copy_(input);
+    return {};
+  }
+  return begin(CollectiveCall::kReduceScatter, input, {out, input}, [&] {
+    at::Tensor to = out, from = input;
+    return backend_->_reduce_scatter_base(to, from);
+  });
+}
+
+PendingTransfer Communicator::all_gather(const at::Tensor& out, const at::Tensor& input) const {
+  if (size_ == 1) {
+    at::Tensor(out).copy_(input);
+    return {};
+  }
+  return begin(CollectiveCall::kAllGather, input, {out, input}, [&] {
+    at::Tensor to = out, from = input;
+    return backend_->_allgather_base(to, from);
+  });
+}
+
+PendingTransfer Communicator::all_to_all(const at::Tensor& out, const at::Tensor& input,
+                                         std::vector<int64_t> receive_rows, std::vector<int64_t> send_rows) const {
+  if (size_ == 1) {
+    at::Tensor(out).copy_(input);
+    return {};
+  }
+  return begin(CollectiveCall::kAllToAll, input, {out, input}, [&] {
+    at::Tensor to = out, from = input;
+    return backend_->alltoall_base(to, from, receive_rows, send_rows);
+  });
+}
+
+PendingTransfer Communicator::send(const at::Tensor& tensor, int64_t to, int tag) const {
+  return begin(CollectiveCall::kSend, tensor, {tensor}, [&] {
+    std::vector<at::Tensor> tensors{tensor};
+    return backend_->send(tensors, static_cast<int>(to), tag);
+  });
+}
+
+PendingTransfer Communicator::receive(const at::Tensor& tensor, int64_t from, int tag) const {
+  return begin(CollectiveCall::kReceive, tensor, {tensor}, [&] {
+    std::vector<at::Tensor> tensors{tensor};
+    return backend_->recv(tensors, static_cast<int>(from), tag);
+  });
+}
+
+}  // namespace mmoe

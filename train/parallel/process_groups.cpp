@@ -1,0 +1,107 @@
+#include "train/parallel/process_groups.h"
+
+#include <cstdlib>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef MMOE_WITH_CUDA
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
+
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+// The network device that Gloo binds: GLOO_SOCKET_IFNAME as in PyTorch, else the one of this host's name.
+std::shared_ptr<gloo::transport::Device> gloo_device() {
+  const char* const interface = std::getenv("GLOO_SOCKET_IFNAME");
+  if (interface != nullptr && *interface != '\0') {
+    return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
+  }
+  const char* const address = std::getenv("MASTER_ADDR");
+  const bool here = address == nullptr || std::string(address) == "localhost" || std::string(address) == "127.0.0.1";
+  return here ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
+              : c10d::ProcessGroupGloo::createDefaultDevice();
+}
+
+c10::intrusive_ptr<c10d::Backend> make_backend(c10::Device device, const c10::intrusive_ptr<c10d::Store>& store,
+                                               int rank, int size, std::chrono::seconds timeout) {
+#ifdef MMOE_WITH_CUDA
+  if (device.is_cuda()) {
+    const auto options = c10d::ProcessGroupNCCL::Options::create();
+    options->timeout = timeout;
+    return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, options);
+  }
+#endif
+  MMOE_CHECK(device.is_cpu()) << "built without CUDA";
+  const auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+  options->devices.push_back(gloo_device());
+  return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
+}
+
+}  // namespace
+
+int64_t position_in(const RankGroup& group, int64_t rank) { return rank / group.stride % group.size; }
+
+const ProcessGroups& no_groups() {
+  static const ProcessGroups groups;
+  return groups;
+}
+
+Job on_one_device(Job job) {
+  job.parallelism = {};
+  job.hardware.num_devices = 1;
+  return job;
+}
+
+c10::intrusive_ptr<c10d::Store> connect_store(const LaunchEnvironment& launch, std::chrono::seconds timeout) {
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(launch.port);
+  options.isServer = !launch.launcher_serves && launch.rank == 0;
+  options.numWorkers = static_cast<size_t>(launch.world_size);
+  options.waitWorkers = false;
+  options.timeout = timeout;
+  try {
+    return c10::make_intrusive<c10d::TCPStore>(launch.address, options);
+  } catch (const std::exception&) {
+    throw ConfigError("rank " + std::to_string(launch.rank) + ": no store answers at " + launch.address + ":" +
+                      std::to_string(launch.port) + " within " + std::to_string(timeout.count()) +
+                      " s; check MASTER_ADDR and MASTER_PORT, and that rank 0 runs");
+  }
+}
+
+ProcessGroups connect_groups(const Job& job, int64_t rank, c10::Device device,
+                             const c10::intrusive_ptr<c10d::Store>& store, std::chrono::seconds timeout) {
+  ProcessGroups groups;
+  groups.rank = rank;
+  groups.world_size = job.hardware.num_devices;
+  groups.layout = rank_groups(job.parallelism, job.hardware.num_devices);
+  const auto connect = [&](const char* name, const RankGroup& group) {
+    if (group.size == 1) return Communicator();
+    const int64_t position = position_in(group, rank);
+    const std::string prefix = std::string(name) + "/" + std::to_string(rank - position * group.stride);
+    try {
+      return Communicator(name, make_backend(device, c10::make_intrusive<c10d::PrefixStore>(prefix, store),
+                                             static_cast<int>(position), static_cast<int>(group.size), timeout));
+    } catch (const std::exception&) {
+      throw ConfigError("rank " + std::to_string(rank) + ": the " + name + " group of " + std::to_string(group.size) +
+                        " ranks did not come together within " + std::to_string(timeout.count()) +
+                        " s; check that all " + std::to_string(groups.world_size) +
+                        " ranks run the same job and that hosts reach each other");
+    }
+  };
+  groups.world = connect("world", {groups.world_size, 1});
+  groups.data = connect("data", groups.layout.data_context);
+  groups.expert = connect("expert", groups.layout.expert);
+  groups.expert_data = connect("expert_data", groups.layout.expert_data);
+  groups.forward = connect("forward", groups.layout.pipeline);
+  groups.backward = connect("backward", groups.layout.pipeline);
+  if (job.parallelism.virtual_pipeline > 1) {
+    groups.forward_around = connect("forward_around", groups.layout.pipeline);
+    groups.backward_around = connect("backward_around", groups.layout.pipeline);
+  }
+  return groups;
+}
+
+}  // namespace mmoe

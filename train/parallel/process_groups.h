@@ -1,0 +1,47 @@
+#pragma once
+// The groups of ranks that one rank of a job belongs to, connected.
+
+#include <chrono>
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include "sim/config/job.h"
+#include "sim/network/rank_groups.h"
+#include "train/parallel/communicator.h"
+#include "train/parallel/launch_environment.h"
+
+namespace mmoe {
+
+// Where a rank stands in its group.
+int64_t position_in(const RankGroup& group, int64_t rank);
+
+struct ProcessGroups {
+  int64_t rank = 0, world_size = 1;
+  RankGroups layout;  // sim's numbering, so plans and runs mean the same ranks
+  Communicator world, data, expert, expert_data;
+  // Neighbours of the pipeline, a group for each direction, and apart for the way from the last rank to the first: two
+  // ranks never send to each other in one group, where NCCL would wait for both.
+  Communicator forward, forward_around, backward, backward_around;
+
+  bool is_alone() const { return world_size == 1; }
+  int64_t data_index() const { return position_in(layout.data, rank); }
+  int64_t stage() const { return position_in(layout.pipeline, rank); }
+  bool is_first_stage() const { return stage() == 0; }
+  bool is_last_stage() const { return stage() + 1 == layout.pipeline.size; }
+};
+
+// Of one process that holds the whole model.
+const ProcessGroups& no_groups();
+
+// The job without its layout: what one process trains or evaluates.
+Job on_one_device(Job job);
+
+// The key-value store through which the ranks of a world find each other. Throws ConfigError when it cannot be reached
+// within `timeout`.
+c10::intrusive_ptr<c10d::Store> connect_store(const LaunchEnvironment& launch, std::chrono::seconds timeout);
+
+// Connects all groups of `rank` in job.hardware.num_devices ranks; every rank calls it. A collective that takes longer
+// than `timeout` fails. Throws ConfigError where ranks do not come.
+ProcessGroups connect_groups(const Job& job, int64_t rank, c10::Device device,
+                             const c10::intrusive_ptr<c10d::Store>& store, std::chrono::seconds timeout);
+
+}  // namespace mmoe
