@@ -2,17 +2,22 @@
 
 namespace mmoe {
 
+std::vector<int64_t> layers_of_chunks(const ModelConfig& model, const ParallelismConfig& parallelism) {
+  if (!parallelism.stage_layers.empty()) return parallelism.stage_layers;
+  const int64_t chunks = parallelism.pipeline * parallelism.virtual_pipeline;
+  std::vector<int64_t> lengths(static_cast<std::size_t>(chunks), model.num_layers / chunks);
+  for (int64_t chunk = 0; chunk < model.num_layers % chunks; ++chunk) ++lengths[static_cast<std::size_t>(chunk)];
+  return lengths;
+}
+
 std::vector<std::vector<int64_t>> layers_by_pipeline_rank(const ModelConfig& model,
                                                           const ParallelismConfig& parallelism) {
-  const int64_t chunks = parallelism.pipeline * parallelism.virtual_pipeline;
+  const std::vector<int64_t> lengths = layers_of_chunks(model, parallelism);
   std::vector<std::vector<int64_t>> ranks(static_cast<std::size_t>(parallelism.pipeline));
   int64_t layer = 0;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t length = parallelism.stage_layers.empty()
-                               ? model.num_layers / chunks + (chunk < model.num_layers % chunks ? 1 : 0)
-                               : parallelism.stage_layers[static_cast<std::size_t>(chunk)];
-    auto& rank = ranks[static_cast<std::size_t>(parallelism.rank_of_chunk(chunk))];
-    for (int64_t i = 0; i < length; ++i) rank.push_back(layer++);
+  for (std::size_t chunk = 0; chunk < lengths.size(); ++chunk) {
+    auto& rank = ranks[static_cast<std::size_t>(parallelism.rank_of_chunk(static_cast<int64_t>(chunk)))];
+    for (int64_t i = 0; i < lengths[chunk]; ++i) rank.push_back(layer++);
   }
   return ranks;
 }

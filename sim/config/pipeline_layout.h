@@ -9,9 +9,11 @@
 
 namespace mmoe {
 
-// The layers of each pipeline rank, in order. Layers are cut into pipeline x virtual_pipeline chunks: as
-// parallelism.stage_layers says, else of equal length, the first ones one layer longer where that does not divide.
-// Chunk c belongs to parallelism.rank_of_chunk(c).
+// The number of layers of each of the pipeline x virtual_pipeline chunks: as parallelism.stage_layers says, else equal,
+// the first ones one layer longer where that does not divide.
+std::vector<int64_t> layers_of_chunks(const ModelConfig& model, const ParallelismConfig& parallelism);
+
+// The layers of each pipeline rank, in order. Chunk c belongs to parallelism.rank_of_chunk(c).
 std::vector<std::vector<int64_t>> layers_by_pipeline_rank(const ModelConfig& model,
                                                           const ParallelismConfig& parallelism);
 

@@ -46,7 +46,7 @@ void MetricsLog::write(const StepResult& result, int64_t tokens_per_step) {
   line["seconds"] = result.seconds;
   line["tokens_per_second"] = static_cast<double>(tokens_per_step) / result.seconds;
   line["peak_allocated_bytes"] = result.peak_allocated_bytes;
-  line["peak_allocated_bytes_by_rank"] = {result.peak_allocated_bytes};
+  line["peak_allocated_bytes_by_rank"] = result.peak_allocated_bytes_by_rank;
   line["learning_rate"] = result.learning_rate;
   line["grad_norm"] = result.grad_norm;
   line["load_balance_loss"] = result.load_balance_loss;

@@ -1,45 +1,94 @@
 #include "train/loop/optimizer.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/clamp_min.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "train/profiling/operation_scope.h"
 
 namespace mmoe {
 
-AdamW::AdamW(ParameterStore& parameters, const TrainingConfig& training)
-    : parameters_(parameters),
-      training_(training),
-      first_moment_(at::zeros_like(parameters.master())),
-      second_moment_(at::zeros_like(parameters.master())),
-      step_(at::zeros({1}, parameters.master().options().dtype(at::kFloat))) {}
+namespace {
 
-double AdamW::gradient_norm() const {
-  const OperationScope scope("gradient_norm", OperationPhase::kUpdate, {});
-  return at::linalg_vector_norm(parameters_.grad()).item<double>();
+// Joins neighbours and cuts at the borders of the sections.
+std::vector<FlatRange> by_section(const ParameterStore& parameters, const std::vector<FlatRange>& ranges) {
+  std::vector<FlatRange> result;
+  for (FlatRange range : ranges) {
+    for (const int64_t border : {parameters.num_split_experts(), parameters.num_decayed(), range.end}) {
+      const int64_t end = std::min(border, range.end);
+      if (end <= range.begin) continue;
+      const bool joins = !result.empty() && result.back().end == range.begin &&
+                         range.begin != parameters.num_split_experts() && range.begin != parameters.num_decayed();
+      if (joins) {
+        result.back().end = end;
+      } else {
+        result.push_back({range.begin, end});
+      }
+      range.begin = end;
+    }
+  }
+  return result;
 }
 
-void AdamW::update(int64_t step, double rate, double norm) {
+int64_t num_elements(const std::vector<FlatRange>& ranges) {
+  int64_t count = 0;
+  for (const FlatRange& range : ranges) count += range.size();
+  return count;
+}
+
+}  // namespace
+
+AdamW::AdamW(ParameterStore& parameters, const TrainingConfig& training, const std::vector<FlatRange>& owned)
+    : parameters_(parameters),
+      training_(training),
+      owned_(by_section(parameters, owned)),
+      first_moment_(at::zeros({num_elements(owned_)}, parameters.master().options())),
+      second_moment_(at::zeros_like(first_moment_)),
+      step_(at::zeros({1}, parameters.master().options().dtype(at::kFloat))) {}
+
+AdamW::AdamW(ParameterStore& parameters, const TrainingConfig& training)
+    : AdamW(parameters, training, {{0, parameters.master().numel()}}) {}
+
+at::Tensor AdamW::squared_gradient_norms() const {
+  const OperationScope scope("gradient_norm", OperationPhase::kUpdate, {});
+  const at::Tensor squares = at::zeros({2}, parameters_.grad().options());
+  for (size_t i = 0; i < owned_.size();) {
+    FlatRange joined = owned_[i];
+    const bool experts = joined.begin < parameters_.num_split_experts();
+    for (++i; i < owned_.size() && owned_[i].begin == joined.end; ++i) {
+      if (experts != (owned_[i].begin < parameters_.num_split_experts())) break;
+      joined.end = owned_[i].end;
+    }
+    const at::Tensor norm = at::linalg_vector_norm(parameters_.grad().narrow(0, joined.begin, joined.size()));
+    squares[experts ? 1 : 0].add_(norm.square());
+  }
+  return squares;
+}
+
+void AdamW::update(int64_t step, double rate, const at::Tensor& norm) {
   const OperationScope scope("optimizer", OperationPhase::kUpdate, {});
   constexpr double kEpsilon = 1e-8;
-  const double clip = training_.clip_norm > 0 && norm > training_.clip_norm ? training_.clip_norm / norm : 1;
-  if (clip < 1) at::Tensor(parameters_.grad()).mul_(clip);
-  const int64_t decayed = parameters_.num_decayed();
-  const auto range = [&](const at::Tensor& flat, bool decay) {
-    return decay ? flat.narrow(0, 0, decayed) : flat.narrow(0, decayed, flat.numel() - decayed);
-  };
-  for (const bool decay : {true, false}) {
+  std::optional<at::Tensor> divisor;
+  if (training_.clip_norm > 0) divisor = (norm / training_.clip_norm).clamp_min(1).to(at::kFloat).view({1});
+  const at::Tensor not_finite = at::isfinite(norm).logical_not().to(at::kFloat).view({1});
+  int64_t moment = 0;
+  for (const FlatRange& range : owned_) {
+    const auto part = [&](const at::Tensor& flat) { return flat.narrow(0, range.begin, range.size()); };
+    const auto moments = [&](const at::Tensor& flat) { return flat.narrow(0, moment, range.size()); };
     step_.fill_(static_cast<double>(step));
-    at::_fused_adamw_({range(parameters_.master(), decay)}, {range(parameters_.grad(), decay)},
-                      {range(first_moment_, decay)}, {range(second_moment_, decay)}, {}, {step_}, rate, training_.beta1,
-                      training_.beta2, decay ? training_.weight_decay : 0, kEpsilon,
-                      /*amsgrad=*/false, /*maximize=*/false);
+    at::_fused_adamw_({part(parameters_.master())}, {part(parameters_.grad())}, {moments(first_moment_)},
+                      {moments(second_moment_)}, {}, {step_}, rate, training_.beta1, training_.beta2,
+                      range.begin < parameters_.num_decayed() ? training_.weight_decay : 0, kEpsilon,
+                      /*amsgrad=*/false, /*maximize=*/false, divisor, not_finite);
+    moment += range.size();
   }
-  parameters_.refresh_compute_weights();
 }
 
 }  // namespace mmoe

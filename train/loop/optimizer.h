@@ -12,22 +12,29 @@ namespace mmoe {
 
 class AdamW {
  public:
-  // Moments of zero, in the accumulate type.
+  // Moments of zero, in the accumulate type, for the elements that `owned` names (rising, whole tensors or shares).
+  AdamW(ParameterStore& parameters, const TrainingConfig& training, const std::vector<FlatRange>& owned);
+  // For all elements.
   AdamW(ParameterStore& parameters, const TrainingConfig& training);
 
-  // Euclidean norm of the whole gradient.
-  double gradient_norm() const;
+  // Sums of squares of the owned gradients: of shared weights and of split experts, [2] on the device.
+  at::Tensor squared_gradient_norms() const;
 
   // One update with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) of LibTorch's fused kernel,
-  // after multiplying the gradients by min(1, clip_norm / norm). `step` counts from 1.
-  void update(int64_t step, double rate, double norm);
+  // after dividing the gradients by max(1, norm / clip_norm), rounded to fp32; none where the norm is not finite.
+  // `norm` is that of the whole gradient, one element on the device; `step` counts from 1. Leaves the compute-type
+  // weights to ParameterStore::refresh_compute_weights.
+  void update(int64_t step, double rate, const at::Tensor& norm);
 
-  const at::Tensor& first_moment() const { return first_moment_; }    // [N]
-  const at::Tensor& second_moment() const { return second_moment_; }  // [N]
+  // Elements of the flat buffers that the moments belong to, one range after another.
+  const std::vector<FlatRange>& owned() const { return owned_; }
+  const at::Tensor& first_moment() const { return first_moment_; }    // [owned elements]
+  const at::Tensor& second_moment() const { return second_moment_; }  // [owned elements]
 
  private:
   ParameterStore& parameters_;
   TrainingConfig training_;
+  std::vector<FlatRange> owned_;  // each within one section
   at::Tensor first_moment_, second_moment_;
   at::Tensor step_;  // one element
 };

@@ -1,11 +1,17 @@
 #include "train/loop/trainer.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <map>
 
+#include "sim/cluster/step_time.h"
 #include "train/loop/learning_rate.h"
+#include "train/parallel/pipeline_transfers.h"
 #include "train/profiling/memory_meter.h"
 
 namespace mmoe {
@@ -21,11 +27,16 @@ void check_finite(double value, const char* what, int64_t step) {
 
 }  // namespace
 
-Trainer::Trainer(const Job& job, c10::Device device)
+Trainer::Trainer(const Job& job, c10::Device device) : Trainer(on_one_device(job), device, no_groups()) {}
+
+Trainer::Trainer(const Job& job, c10::Device device, const ProcessGroups& groups)
     : job_(job),
       device_(device),
-      transformer_(job, device, Gradients::kAllocated),
-      optimizer_(transformer_.parameters(), job.training) {
+      groups_(groups),
+      transformer_(job, groups, device, Gradients::kAllocated),
+      sync_(job_, groups, transformer_.parameters()),
+      optimizer_(transformer_.parameters(), job.training, sync_.owned()),
+      passes_(pipeline_passes(pipeline_shape(job))) {
   if (job.elastic.sampling != Sampling::kTopP && job.model.num_moe_layers() > 0) {
     sampler_.emplace(job.elastic, static_cast<int>(job.model.num_moe_layers()));
   }
@@ -33,8 +44,10 @@ Trainer::Trainer(const Job& job, c10::Device device)
 
 std::vector<std::vector<int>> Trainer::draw(int64_t step) const {
   std::vector<std::vector<int>> k;
-  for (int64_t j = 0; j < job_.num_micro_batches(); ++j) {
-    k.push_back(sampler_ ? sampler_->draw(job_.training.seed, step, j)
+  const int64_t in_replica = job_.num_micro_batches();
+  const bool shared = job_.elastic.share == DrawSharing::kReplicas;
+  for (int64_t j = 0; j < in_replica * job_.data_parallel_size(); ++j) {
+    k.push_back(sampler_ ? sampler_->draw(job_.training.seed, step, shared ? j % in_replica : j)
                          : std::vector<int>(job_.model.num_moe_layers(), job_.elastic.k_max));
   }
   return k;
@@ -42,10 +55,11 @@ std::vector<std::vector<int>> Trainer::draw(int64_t step) const {
 
 StepResult Trainer::run_step(int64_t step, int64_t total_steps, const Batches& batches) {
   const auto start = std::chrono::steady_clock::now();
-  const int64_t samples = job_.training.global_batch_size, seq_len = job_.training.seq_len;
+  const int64_t global = job_.training.global_batch_size, seq_len = job_.training.seq_len;
+  const int64_t samples = global / job_.data_parallel_size();
   const at::Tensor tokens = at::empty({samples, seq_len}, at::kInt), targets = at::empty({samples, seq_len}, at::kInt);
   for (int64_t r = 0; r < samples; ++r) {
-    batches.sample((step - 1) * samples + r, tokens.data_ptr<int32_t>() + r * seq_len,
+    batches.sample((step - 1) * global + groups_.data_index() * samples + r, tokens.data_ptr<int32_t>() + r * seq_len,
                    targets.data_ptr<int32_t>() + r * seq_len);
   }
   const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - start;
@@ -54,44 +68,126 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const Batches& b
   return result;
 }
 
+// The report holds, for each global micro-batch, its loss and by MoE layer the two auxiliary losses and the mean number
+// of active experts; then the gradient's norm and every rank's peak.
 StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor& tokens, const at::Tensor& targets,
                              const std::vector<std::vector<int>>& k_per_layer) {
   const auto start = std::chrono::steady_clock::now();
   reset_peak_bytes(device_);
-  const TrainingConfig& training = job_.training;
-  const int64_t rows = training.micro_batch_size;
-  const auto micro_batches = static_cast<int64_t>(k_per_layer.size());
-  const auto global_tokens = static_cast<double>(tokens.numel());
-  const auto num_moe_layers = static_cast<double>(job_.model.num_moe_layers());
-
   StepResult result;
   result.step = step;
   transformer_.parameters().zero_gradients();
-  for (int64_t j = 0; j < micro_batches; ++j) {
-    const at::Tensor tokens_T = tokens.narrow(0, j * rows, rows).reshape({-1}).to(device_);
-    const at::Tensor targets_T = targets.narrow(0, j * rows, rows).reshape({-1}).to(device_);
-    TrainingForward forward = transformer_.training_forward(tokens_T, targets_T, k_per_layer[j], 1 / global_tokens,
-                                                            1 / static_cast<double>(micro_batches));
-    torch::autograd::backward({forward.loss}, {});
-    result.loss += forward.loss.item<double>();
-    std::vector<double> k(k_per_layer[j].begin(), k_per_layer[j].end());
+  const int64_t entries = 1 + 3 * job_.model.num_moe_layers();
+  const auto micro_batches = static_cast<int64_t>(k_per_layer.size());
+  const at::Tensor report = at::zeros({micro_batches * entries + 1 + groups_.world_size},
+                                      transformer_.parameters().grad().options().dtype(at::kDouble));
+  run_passes(tokens, targets, k_per_layer, report.narrow(0, 0, micro_batches * entries).view({micro_batches, entries}));
+  sync_.finish();
+  const at::Tensor norm = sync_.sum_over_model(optimizer_.squared_gradient_norms()).sqrt();
+  result.learning_rate = learning_rate(job_.training, step, total_steps);
+  optimizer_.update(step, result.learning_rate, norm);
+  sync_.gather_weights();
+  transformer_.parameters().refresh_compute_weights();
+  if (groups_.rank == 0) report[micro_batches * entries].copy_(norm);
+  report[micro_batches * entries + 1 + groups_.rank].fill_(static_cast<double>(peak_allocated_bytes(device_)));
+  groups_.world.all_reduce(report).wait();
+  read_report(report, k_per_layer, result);
+  check_finite(result.loss, "the loss", step);
+  check_finite(result.grad_norm, "the gradient norm", step);
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
+                         const std::vector<std::vector<int>>& k_per_layer, const at::Tensor& report) {
+  // Between a chunk's forward and its backward pass of one micro-batch.
+  struct Flight {
+    at::Tensor input, output;
+  };
+  const TrainingConfig& training = job_.training;
+  const PipelineShape& shape = passes_.shape;
+  const int64_t rows = training.micro_batch_size, first_micro_batch = groups_.data_index() * shape.num_micro_batches;
+  const double global_tokens = static_cast<double>(training.global_batch_size * training.seq_len);
+  const auto& embedding_like = transformer_.parameters().all().front().value;
+  PipelineTransfers transfers(shape, groups_, {rows * training.seq_len, job_.model.hidden_size},
+                              embedding_like.options());
+  std::map<std::pair<int64_t, int64_t>, Flight> flights;
+  sync_.begin_step();
+
+  const auto run_forward = [&](int64_t chunk_index, int64_t i) {
+    const LayerChunk& chunk = transformer_.chunks()[chunk_index];
+    const int64_t global = first_micro_batch + i;
+    MicroBatch batch;
+    const auto part = [&](const at::Tensor& all) { return all.narrow(0, i * rows, rows).reshape({-1}).to(device_); };
+    if (chunk.has_embedding) batch.tokens_T = part(tokens);
+    if (chunk.has_head) batch.targets_T = part(targets);
+    batch.k_per_layer = k_per_layer[global];
+    batch.loss_scale = 1 / global_tokens;
+    batch.auxiliary_scale = 1 / static_cast<double>(k_per_layer.size());
+    if (i + 1 == shape.num_micro_batches && !groups_.is_alone()) {
+      batch.layer_done = [this](int64_t layer) { sync_.layer_done(layer); };
+    }
+    Flight& flight = flights[{chunk_index, i}];
+    if (!chunk.has_embedding) flight.input = transfers.receive_input(chunk_index, i).set_requires_grad(true);
+    TrainingForward forward = transformer_.training_forward(chunk, flight.input, batch);
+    const at::Tensor entries = report[global];
+    if (chunk.has_head) {
+      flight.output = forward.loss;
+      entries[0].copy_(forward.loss.detach().squeeze());
+    } else {
+      flight.output = forward.output_TD;
+      transfers.send_output(chunk_index, i, flight.output.detach());
+    }
+    const int64_t first_moe = std::max<int64_t>(0, chunk.begin - job_.model.num_dense_layers);
     for (size_t l = 0; l < forward.routing.size(); ++l) {
       const LayerRouting& routing = forward.routing[l];
-      const double share = 1 / (num_moe_layers * static_cast<double>(micro_batches));
-      result.load_balance_loss += routing.load_balance_loss.item<double>() * share;
-      result.z_loss += routing.z_loss.item<double>() * share;
-      if (!sampler_) k[l] = routing.counts_E.sum().item<double>() / static_cast<double>(tokens_T.numel());
+      const int64_t place = 1 + 3 * (first_moe + static_cast<int64_t>(l));
+      entries[place].copy_(routing.load_balance_loss.squeeze());
+      entries[place + 1].copy_(routing.z_loss.squeeze());
+      entries[place + 2].copy_(routing.counts_E.sum());
+    }
+  };
+  const auto run_backward = [&](int64_t chunk_index, int64_t i) {
+    const LayerChunk& chunk = transformer_.chunks()[chunk_index];
+    Flight flight = std::move(flights.extract({chunk_index, i}).mapped());
+    torch::autograd::variable_list gradients;
+    if (!chunk.has_head) gradients.push_back(transfers.receive_gradient(chunk_index, i));
+    if (chunk.has_embedding) {
+      torch::autograd::backward({std::exchange(flight.output, {})}, gradients);
+    } else {
+      transfers.send_gradient(chunk_index, i,
+                              torch::autograd::grad({std::exchange(flight.output, {})}, {flight.input}, gradients)[0]);
+    }
+  };
+  for (const Pass& pass : passes_.of_rank(groups_.stage())) {
+    pass.kind == PassKind::kForward ? run_forward(pass.chunk, pass.micro_batch)
+                                    : run_backward(pass.chunk, pass.micro_batch);
+  }
+  transfers.finish();
+}
+
+void Trainer::read_report(const at::Tensor& report, const std::vector<std::vector<int>>& k_per_layer,
+                          StepResult& result) const {
+  const at::Tensor values = report.cpu();
+  const double* next = values.data_ptr<double>();
+  const auto tokens = static_cast<double>(job_.training.micro_batch_tokens());
+  for (const std::vector<int>& drawn : k_per_layer) {
+    result.loss += *next++;
+    std::vector<double> k(drawn.begin(), drawn.end());
+    for (double& layer_k : k) {
+      const double share = 1 / static_cast<double>(k.size() * k_per_layer.size());
+      result.load_balance_loss += *next++ * share;
+      result.z_loss += *next++ * share;
+      const double selections = *next++;
+      if (!sampler_) layer_k = selections / tokens;
     }
     result.k_per_layer.push_back(std::move(k));
   }
-  check_finite(result.loss, "the loss", step);
-  result.grad_norm = optimizer_.gradient_norm();
-  check_finite(result.grad_norm, "the gradient norm", step);
-  result.learning_rate = learning_rate(training, step, total_steps);
-  optimizer_.update(step, result.learning_rate, result.grad_norm);
-  result.peak_allocated_bytes = peak_allocated_bytes(device_);
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return result;
+  result.grad_norm = *next++;
+  for (int64_t rank = 0; rank < groups_.world_size; ++rank) {
+    result.peak_allocated_bytes_by_rank.push_back(static_cast<int64_t>(*next++));
+    result.peak_allocated_bytes = std::max(result.peak_allocated_bytes, result.peak_allocated_bytes_by_rank.back());
+  }
 }
 
 }  // namespace mmoe

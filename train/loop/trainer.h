@@ -7,9 +7,12 @@
 
 #include "sim/config/job.h"
 #include "sim/elastic/sampler.h"
+#include "sim/schedule/passes.h"
 #include "train/data/batches.h"
 #include "train/loop/optimizer.h"
 #include "train/model/transformer.h"
+#include "train/parallel/gradient_sync.h"
+#include "train/parallel/process_groups.h"
 
 namespace mmoe {
 
@@ -19,22 +22,26 @@ struct StepResult {
   double load_balance_loss = 0, z_loss = 0;  // means over micro-batches and MoE layers, without coefficients
   double learning_rate = 0, grad_norm = 0;
   double seconds = 0;                            // data to optimiser
-  std::vector<std::vector<double>> k_per_layer;  // [micro-batch][MoE layer]; means over tokens for top_p
-  int64_t peak_allocated_bytes = 0;
+  std::vector<std::vector<double>> k_per_layer;  // [global micro-batch][MoE layer]; means over tokens for top_p
+  int64_t peak_allocated_bytes = 0;              // of the largest rank
+  std::vector<int64_t> peak_allocated_bytes_by_rank;
 };
 
 class Trainer {
  public:
   Trainer(const Job& job, c10::Device device);
+  // One rank of a job on several devices; every rank makes the same calls. `groups` must outlive it.
+  Trainer(const Job& job, c10::Device device, const ProcessGroups& groups);
 
   // Runs step `step` (from 1) of `total_steps` on the samples that belong to it.
   StepResult run_step(int64_t step, int64_t total_steps, const Batches& batches);
 
-  // The same with given k for every micro-batch and layer, and given tokens [global batch, S] (int32, on the CPU).
+  // The same with given k for every global micro-batch and layer, and given tokens [samples of this rank's replica, S]
+  // (int32, on the CPU): with data-parallel size d, replica i holds the i-th of d equal parts of the global batch.
   StepResult run_step(int64_t step, int64_t total_steps, const at::Tensor& tokens, const at::Tensor& targets,
                       const std::vector<std::vector<int>>& k_per_layer);
 
-  // k of every MoE layer in each micro-batch of a step; k_max everywhere for top_p.
+  // k of every MoE layer in each global micro-batch of a step; k_max everywhere for top_p.
   std::vector<std::vector<int>> draw(int64_t step) const;
 
   Transformer& transformer() { return transformer_; }
@@ -42,10 +49,20 @@ class Trainer {
   const Job& job() const { return job_; }
 
  private:
+  // Runs all passes of this rank's schedule; appends what each global micro-batch reports.
+  void run_passes(const at::Tensor& tokens, const at::Tensor& targets, const std::vector<std::vector<int>>& k_per_layer,
+                  const at::Tensor& report);
+  // Fills `result` from the step's report, the step's only copy to the host.
+  void read_report(const at::Tensor& report, const std::vector<std::vector<int>>& k_per_layer,
+                   StepResult& result) const;
+
   Job job_;
   c10::Device device_;
+  const ProcessGroups& groups_;
   Transformer transformer_;
+  GradientSync sync_;
   AdamW optimizer_;
+  PipelinePasses passes_;
   std::optional<KSampler> sampler_;  // none for top_p and for models without MoE layers
 };
 

@@ -19,8 +19,12 @@ void initialise(const ParameterSpec& spec, at::Tensor destination, uint64_t seed
     return;
   }
   const at::Generator generator = at::detail::createCPUGenerator(initial_seed(spec, seed));
-  const at::Tensor values = at::empty(spec.shape, at::TensorOptions().dtype(destination.scalar_type()));
+  at::Tensor values = at::empty(spec.part.is_whole() ? spec.shape : spec.part.full_shape,
+                                at::TensorOptions().dtype(destination.scalar_type()));
   values.normal_(0, spec.initial_std, generator);
+  for (size_t dim = 0; dim < spec.part.ranges.size(); ++dim) {
+    values = values.narrow(static_cast<int64_t>(dim), spec.part.ranges[dim].begin, spec.part.ranges[dim].count);
+  }
   destination.copy_(values);
 }
 
@@ -39,33 +43,35 @@ int64_t padded_elements(const std::vector<int64_t>& shape) {
 }
 
 ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type, c10::Device device,
-                               uint64_t seed, Gradients gradients, InitialWeights initial) {
-  std::vector<const ParameterSpec*> ordered;
+                               uint64_t seed, Gradients gradients, InitialWeights initial, SectionAlignment alignment) {
+  std::vector<std::pair<const ParameterSpec*, int64_t>> placed;  // with the offset of each
   int64_t total = 0;
-  for (const WeightDecay decay : {WeightDecay::kOn, WeightDecay::kOff}) {
+  const auto add_section = [&](ParameterGroup group, WeightDecay decay, int64_t multiple) {
     for (const ParameterSpec& spec : specs) {
-      if (spec.decay != decay) continue;
-      ordered.push_back(&spec);
+      if (spec.group != group || spec.decay != decay) continue;
+      placed.emplace_back(&spec, total);
       total += padded_elements(spec.shape);
     }
-    if (decay == WeightDecay::kOn) num_decayed_ = total;
-  }
+    total = (total + multiple - 1) / multiple * multiple;
+  };
+  add_section(ParameterGroup::kSplitExperts, WeightDecay::kOn, alignment.split_experts);
+  num_split_experts_ = total;
+  add_section(ParameterGroup::kShared, WeightDecay::kOn, alignment.shared);
+  num_decayed_ = total;
+  add_section(ParameterGroup::kShared, WeightDecay::kOff, alignment.shared);
   const at::ScalarType master_type = accumulate_type(compute_type);
   const auto options = at::TensorOptions().device(device);
   master_ = at::zeros({total}, options.dtype(master_type));
   compute_ = master_type == compute_type ? master_ : at::zeros({total}, options.dtype(compute_type));
   if (gradients == Gradients::kAllocated) grad_ = at::zeros({total}, options.dtype(master_type));
-
-  int64_t offset = 0;
-  for (const ParameterSpec* spec : ordered) {
+  for (const auto& [spec, offset] : placed) {
     int64_t count = 1;
     for (const int64_t size : spec->shape) count *= size;
     const auto view = [&](const at::Tensor& flat) { return flat.narrow(0, offset, count).view(spec->shape); };
-    Parameter parameter{spec->name, view(compute_), view(master_), {}, spec->decay};
+    Parameter parameter{spec->name, view(compute_), view(master_), {}, spec->decay, spec->layer, spec->part};
     if (grad_.defined()) parameter.grad = view(grad_);
     if (initial == InitialWeights::kRandom) initialise(*spec, parameter.master, seed);
     parameters_.push_back(std::move(parameter));
-    offset += padded_elements(spec->shape);
   }
   if (initial == InitialWeights::kRandom) refresh_compute_weights();
 }
@@ -78,7 +84,9 @@ const Parameter& ParameterStore::at(const std::string& name) const {
 }
 
 void ParameterStore::refresh_compute_weights() {
-  if (!compute_.is_same(master_)) compute_.copy_(master_);
+  if (compute_.is_same(master_)) return;
+  const OperationScope scope("optimizer", OperationPhase::kUpdate, {});
+  compute_.copy_(master_);
 }
 
 void ParameterStore::zero_gradients() {

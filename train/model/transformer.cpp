@@ -3,11 +3,14 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 
 #include "sim/units/errors.h"
+#include "train/ops/backward_hook.h"
 #include "train/ops/embedding.h"
+#include "train/ops/expert_exchange.h"
 #include "train/ops/loss_head.h"
 #include "train/ops/mlp.h"
 #include "train/ops/norm.h"
@@ -36,17 +39,19 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
   const double std = std::sqrt(2.0 / (5.0 * static_cast<double>(D)));
   const double output_std = std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
   std::vector<ParameterSpec> specs;
+  int64_t layer = -1;
   const auto norm = [&](const std::string& name, int64_t size) {
-    specs.push_back({name, {size}, WeightDecay::kOff, 0, 1});
+    specs.push_back({name, {size}, WeightDecay::kOff, 0, 1, layer});
   };
   const auto matrix = [&](const std::string& name, std::vector<int64_t> shape, double spread) {
-    specs.push_back({name, std::move(shape), WeightDecay::kOn, spread});
+    specs.push_back({name, std::move(shape), WeightDecay::kOn, spread, 0, layer});
   };
   matrix("embedding", {model.vocab_size, D}, std);
   for (int64_t l = 0; l < model.num_layers; ++l) {
+    layer = l;
     norm(layer_name(l, "attention_norm"), D);
     matrix(layer_name(l, "attention.qkv"), {M + 2 * N, D}, std);
-    if (model.qkv_bias) specs.push_back({layer_name(l, "attention.qkv_bias"), {M + 2 * N}, WeightDecay::kOff});
+    if (model.qkv_bias) specs.push_back({layer_name(l, "attention.qkv_bias"), {M + 2 * N}, WeightDecay::kOff, 0, 0, l});
     if (model.qk_norm != QkNorm::kNone) {
       const bool per_head = model.qk_norm == QkNorm::kPerHead;
       norm(layer_name(l, "attention.query_norm"), per_head ? model.head_dim : M);
@@ -68,6 +73,7 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
       matrix(layer_name(l, "experts.down"), {model.num_experts, D, model.expert_hidden_size}, output_std);
     }
   }
+  layer = model.num_layers;
   norm("final_norm", D);
   if (!model.tie_embeddings) matrix("output", {model.vocab_size, D}, std);
   return specs;
@@ -87,43 +93,56 @@ at::ScalarType compute_type(Precision precision) {
 }
 
 Transformer::Transformer(const Job& job, c10::Device device, Gradients gradients, InitialWeights initial)
+    : Transformer(on_one_device(job), no_groups(), device, gradients, initial) {}
+
+Transformer::Transformer(const Job& job, const ProcessGroups& groups, c10::Device device, Gradients gradients,
+                         InitialWeights initial)
     : model_(job.model),
       elastic_(job.elastic),
       training_(job.training),
       device_(device),
-      parameters_(parameter_specs(job.model), compute_type(job.training.precision), device, job.training.seed,
-                  gradients, initial),
+      chunks_(layer_chunks(job, groups.stage())),
+      expert_group_(groups.expert.size() > 1 ? &groups.expert : nullptr),
+      parameters_(local_specs(job, groups, parameter_specs(job.model)), compute_type(job.training.precision), device,
+                  job.training.seed, gradients, initial, section_alignment(job, groups)),
       attention_{job.training.seq_len, model_.num_heads, model_.num_kv_heads,
                  model_.head_dim,      model_.qk_norm,   model_.rms_norm_eps},
       rope_(make_rope_table(model_.rope_theta, job.training.seq_len, model_.head_dim,
-                            compute_type(job.training.precision), device)) {
-  embedding_ = &parameters_.at("embedding");
-  final_norm_ = &parameters_.at("final_norm");
-  output_ = model_.tie_embeddings ? embedding_ : &parameters_.at("output");
-  for (int64_t l = 0; l < model_.num_layers; ++l) {
-    const auto find = [&](const char* part) { return &parameters_.at(layer_name(l, part)); };
-    Layer layer;
-    layer.attention_norm = find("attention_norm");
-    layer.output = find("attention.output");
-    layer.moe_norm = find("feed_forward_norm");
-    layer.qkv.projection_CD = find("attention.qkv");
-    if (model_.qkv_bias) layer.qkv.bias_C = find("attention.qkv_bias");
-    if (model_.qk_norm != QkNorm::kNone) {
-      layer.qkv.query_norm = find("attention.query_norm");
-      layer.qkv.key_norm = find("attention.key_norm");
-    }
-    const bool moe = model_.is_moe_layer(l);
-    if (moe) {
-      layer.router = find("router");
-      layer.experts = {find("experts.gate_up"), find("experts.down")};
-    }
-    if (!moe || model_.shared_expert_hidden_size > 0) {
-      layer.mlp.gate_up = find(moe ? "shared_expert.gate_up" : "mlp.gate_up");
-      layer.mlp.down = find(moe ? "shared_expert.down" : "mlp.down");
-      if (moe && model_.shared_expert_gate) layer.mlp.gate = find("shared_expert.gate");
-    }
-    layers_.push_back(layer);
+                            compute_type(job.training.precision), device)),
+      layers_(static_cast<size_t>(model_.num_layers)) {
+  if (chunks_.front().has_embedding) embedding_ = &parameters_.at("embedding");
+  if (chunks_.back().has_head) {
+    final_norm_ = &parameters_.at("final_norm");
+    output_ = &parameters_.at(model_.tie_embeddings ? "embedding" : "output");
   }
+  for (const LayerChunk& chunk : chunks_) {
+    for (int64_t l = chunk.begin; l < chunk.end; ++l) layers_[l] = find_layer(l);
+  }
+}
+
+Transformer::Layer Transformer::find_layer(int64_t l) const {
+  const auto find = [&](const char* part) { return &parameters_.at(layer_name(l, part)); };
+  Layer layer;
+  layer.attention_norm = find("attention_norm");
+  layer.output = find("attention.output");
+  layer.moe_norm = find("feed_forward_norm");
+  layer.qkv.projection_CD = find("attention.qkv");
+  if (model_.qkv_bias) layer.qkv.bias_C = find("attention.qkv_bias");
+  if (model_.qk_norm != QkNorm::kNone) {
+    layer.qkv.query_norm = find("attention.query_norm");
+    layer.qkv.key_norm = find("attention.key_norm");
+  }
+  const bool moe = model_.is_moe_layer(l);
+  if (moe) {
+    layer.router = find("router");
+    layer.experts = {find("experts.gate_up"), find("experts.down")};
+  }
+  if (!moe || model_.shared_expert_hidden_size > 0) {
+    layer.mlp.gate_up = find(moe ? "shared_expert.gate_up" : "mlp.gate_up");
+    layer.mlp.down = find(moe ? "shared_expert.down" : "mlp.down");
+    if (moe && model_.shared_expert_gate) layer.mlp.gate = find("shared_expert.gate");
+  }
+  return layer;
 }
 
 at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_TD, Place place) const {
@@ -150,32 +169,37 @@ at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor&
   settings.z_loss_coefficient = training_.z_loss_coefficient * auxiliary_scale;
   const Routing routing = route(normed.normed_TD, *layer.router, settings, place);
   if (report != nullptr) *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss};
-  return run_experts(normed.residual_TD, routing, layer.experts, place);
+  if (expert_group_ == nullptr) return run_experts(normed.residual_TD, routing, layer.experts, place);
+  return run_split_experts(normed.residual_TD, routing, layer.experts, *expert_group_, place);
 }
 
-at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
-                                      double auxiliary_scale, std::vector<LayerRouting>* routing) {
-  MMOE_CHECK(static_cast<int64_t>(k_per_layer.size()) == model_.num_moe_layers()) << "one k for every MoE layer";
-  if (routing != nullptr) routing->resize(k_per_layer.size());
-  at::Tensor x_TD = embed(tokens_T, *embedding_);
+at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, const MicroBatch& batch,
+                                   std::vector<LayerRouting>* routing) {
+  MMOE_CHECK(static_cast<int64_t>(batch.k_per_layer.size()) == model_.num_moe_layers()) << "one k for every MoE layer";
   const Recompute& keep = training_.recompute;
   const bool recording = at::GradMode::is_enabled() && x_TD.requires_grad();
-  int64_t moe_layer = 0;
-  for (int64_t l = 0; l < model_.num_layers; ++l) {
+  int64_t moe_layer = std::max<int64_t>(0, chunk.begin - model_.num_dense_layers);
+  const int64_t first_moe_layer = moe_layer;
+  if (routing != nullptr) {
+    routing->resize(std::max<int64_t>(0, chunk.end - std::max(chunk.begin, model_.num_dense_layers)));
+  }
+  for (int64_t l = chunk.begin; l < chunk.end; ++l) {
     const Layer& layer = layers_[l];
     Place place{static_cast<int>(l), 0};
     LayerRouting* report = nullptr;
     if (layer.router != nullptr) {
-      place.k = k_per_layer[moe_layer];
-      if (routing != nullptr) report = &(*routing)[moe_layer];
+      place.k = batch.k_per_layer[moe_layer];
+      if (routing != nullptr) report = &(*routing)[moe_layer - first_moe_layer];
       ++moe_layer;
     }
+    if (recording && batch.layer_done) x_TD = on_backward(x_TD, [done = batch.layer_done, l] { done(l); });
     // What runs again in the backward pass reports to nobody the second time: `report` may be gone by then.
     const auto reported = std::make_shared<bool>(false);
     const auto attention = [this, &layer, place](const at::Tensor& x) { return attention_block(layer, x, place); };
-    const auto feed_forward = [this, &layer, place, auxiliary_scale, report, reported](const at::Tensor& x) {
+    const auto feed_forward = [this, &layer, place, scale = batch.auxiliary_scale, report,
+                               reported](const at::Tensor& x) {
       LayerRouting* const first_time = std::exchange(*reported, true) ? nullptr : report;
-      return feed_forward_block(layer, x, auxiliary_scale, first_time, place);
+      return feed_forward_block(layer, x, scale, first_time, place);
     };
     if (recording && keep.full) {
       x_TD = recompute(x_TD, [attention, feed_forward](const at::Tensor& x) { return feed_forward(attention(x)); });
@@ -184,15 +208,29 @@ at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vec
       x_TD = recording && keep.has("moe") ? recompute(x_TD, feed_forward) : feed_forward(x_TD);
     }
   }
+  return x_TD;
+}
+
+at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer) {
+  MicroBatch batch;
+  batch.k_per_layer = k_per_layer;
+  const at::Tensor x_TD = run_layers(chunks_.front(), embed(tokens_T, *embedding_), batch, nullptr);
   return rms_norm(x_TD, *final_norm_, model_.rms_norm_eps, {}).normed_TD;
 }
 
-TrainingForward Transformer::training_forward(const at::Tensor& tokens_T, const at::Tensor& targets_T,
-                                              const std::vector<int>& k_per_layer, double loss_scale,
-                                              double auxiliary_scale) {
+TrainingForward Transformer::training_forward(const MicroBatch& batch) {
+  return training_forward(chunks_.front(), {}, batch);
+}
+
+TrainingForward Transformer::training_forward(const LayerChunk& chunk, const at::Tensor& x_TD,
+                                              const MicroBatch& batch) {
   TrainingForward result;
-  const at::Tensor x_TD = hidden_states(tokens_T, k_per_layer, auxiliary_scale, &result.routing);
-  const LossHeadResult head = loss_head(x_TD, *output_, targets_T, loss_scale);
+  result.output_TD =
+      run_layers(chunk, chunk.has_embedding ? embed(batch.tokens_T, *embedding_) : x_TD, batch, &result.routing);
+  if (!chunk.has_head) return result;
+  const at::Tensor normed_TD =
+      rms_norm(std::exchange(result.output_TD, {}), *final_norm_, model_.rms_norm_eps, {}).normed_TD;
+  const LossHeadResult head = loss_head(normed_TD, *output_, batch.targets_T, batch.loss_scale);
   result.loss = head.loss;
   result.losses_T = head.losses_T;
   return result;
@@ -233,12 +271,12 @@ at::Tensor Transformer::extend(KvCache& cache, const at::Tensor& tokens_T, const
 }
 
 at::Tensor Transformer::logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer) {
-  return at::mm(hidden_states(tokens_T, k_per_layer, 0, nullptr), output_->value.t());
+  return at::mm(hidden_states(tokens_T, k_per_layer), output_->value.t());
 }
 
 at::Tensor Transformer::evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T,
                                  const std::vector<int>& k_per_layer) {
-  return token_losses(hidden_states(tokens_T, k_per_layer, 0, nullptr), *output_, targets_T);
+  return token_losses(hidden_states(tokens_T, k_per_layer), *output_, targets_T);
 }
 
 }  // namespace mmoe

@@ -16,6 +16,8 @@
 #include "train/ops/experts.h"
 #include "train/ops/mlp.h"
 #include "train/ops/router.h"
+#include "train/parallel/local_parameters.h"
+#include "train/parallel/process_groups.h"
 
 namespace mmoe {
 
@@ -33,9 +35,19 @@ struct LayerRouting {
 };
 
 struct TrainingForward {
+  at::Tensor output_TD;               // what the next chunk takes, of chunks without the loss head
   at::Tensor loss;                    // one element, differentiable: loss_scale * sum of token losses
   at::Tensor losses_T;                // nats per token
-  std::vector<LayerRouting> routing;  // by MoE layer
+  std::vector<LayerRouting> routing;  // by MoE layer of the chunk
+};
+
+// One micro-batch of training.
+struct MicroBatch {
+  at::Tensor tokens_T, targets_T;                 // int32, sequence by sequence
+  std::vector<int> k_per_layer;                   // of every MoE layer of the model
+  double loss_scale = 1;                          // of the sum of token losses
+  double auxiliary_scale = 1;                     // of the coefficients of the auxiliary losses
+  std::function<void(int64_t layer)> layer_done;  // in the backward pass, behind each layer; or empty
 };
 
 // What every layer's attention has seen of one sequence.
@@ -50,11 +62,17 @@ class Transformer {
   // Weights are initialised from job.training.seed; a checkpoint may then be copied over parameters().master().
   Transformer(const Job& job, c10::Device device, Gradients gradients,
               InitialWeights initial = InitialWeights::kRandom);
+  // The part of it that one rank holds; `groups` must outlive it. Only training passes run then.
+  Transformer(const Job& job, const ProcessGroups& groups, c10::Device device, Gradients gradients,
+              InitialWeights initial = InitialWeights::kRandom);
 
-  // One micro-batch. tokens and targets: int32 [T], sequence by sequence; k_per_layer: one entry a MoE layer.
-  // auxiliary_scale multiplies the coefficients of the auxiliary losses (1 / micro-batches of the step).
-  TrainingForward training_forward(const at::Tensor& tokens_T, const at::Tensor& targets_T,
-                                   const std::vector<int>& k_per_layer, double loss_scale, double auxiliary_scale);
+  // This rank's chunks in the order of the model.
+  const std::vector<LayerChunk>& chunks() const { return chunks_; }
+
+  // The whole model on one micro-batch.
+  TrainingForward training_forward(const MicroBatch& batch);
+  // One of this rank's chunks; x_TD from the chunk before, ignored by the first, which embeds the tokens.
+  TrainingForward training_forward(const LayerChunk& chunk, const at::Tensor& x_TD, const MicroBatch& batch);
 
   // Losses per token (nats), nothing kept. Call under NoGradGuard.
   at::Tensor evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T, const std::vector<int>& k_per_layer);
@@ -83,8 +101,10 @@ class Transformer {
     MlpWeights mlp;  // of a dense layer or of the shared expert
   };
 
-  at::Tensor hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer, double auxiliary_scale,
-                           std::vector<LayerRouting>* routing);
+  Layer find_layer(int64_t l) const;
+  at::Tensor run_layers(const LayerChunk& chunk, at::Tensor x_TD, const MicroBatch& batch,
+                        std::vector<LayerRouting>* routing);
+  at::Tensor hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer);
   at::Tensor attention_block(const Layer& layer, const at::Tensor& x_TD, Place place) const;
   at::Tensor feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
                                 LayerRouting* routing, Place place) const;
@@ -93,11 +113,13 @@ class Transformer {
   ElasticConfig elastic_;
   TrainingConfig training_;
   c10::Device device_;
+  std::vector<LayerChunk> chunks_;
+  const Communicator* expert_group_ = nullptr;  // null: all experts are here
   ParameterStore parameters_;
   AttentionShape attention_;
   RopeTable rope_;
   std::vector<Layer> layers_;
-  const Parameter *embedding_, *final_norm_, *output_;
+  const Parameter *embedding_ = nullptr, *final_norm_ = nullptr, *output_ = nullptr;
 };
 
 }  // namespace mmoe

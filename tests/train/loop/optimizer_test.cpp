@@ -8,6 +8,8 @@ namespace {
 const std::vector<ParameterSpec> kSpecs = {{"matrix", {9, 7}, WeightDecay::kOn, 0.5},
                                            {"norm", {5}, WeightDecay::kOff, 0, 1}};
 
+at::Tensor gradient_norm(const AdamW& optimizer) { return optimizer.squared_gradient_norms().sum().sqrt(); }
+
 // One tensor's update as AdamW is defined (Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2), in fp64.
 struct PlainAdamW {
   at::Tensor value, first, second;
@@ -43,7 +45,8 @@ TEST_P(AdamWTest, FollowsItsDefinitionOverManySteps) {
       const double decay = parameter.decay == WeightDecay::kOn ? training.weight_decay : 0;
       plain[parameter.name].update(gradient.to(at::kDouble), training, decay, rate, step);
     }
-    optimizer.update(step, rate, optimizer.gradient_norm());
+    optimizer.update(step, rate, gradient_norm(optimizer));
+    store.refresh_compute_weights();
   }
   for (const Parameter& parameter : store.all()) {
     // Some eight roundings a step, of the moments and of the value.
@@ -67,10 +70,12 @@ TEST(Clipping, ScalesTheWholeGradientToTheLargestNorm) {
   AdamW optimizer(store, training);
   for (const double size : {0.1, 10.0}) {
     for (const Parameter& parameter : store.all()) at::Tensor(parameter.grad).fill_(size);
-    const double norm = optimizer.gradient_norm();
-    EXPECT_NEAR(norm, size * std::sqrt(9.0 * 7 + 5), 1e-14 * norm);  // padding takes no part
+    const at::Tensor norm = gradient_norm(optimizer);
+    const double expected = size * std::sqrt(9.0 * 7 + 5);  // padding takes no part
+    EXPECT_NEAR(norm.item<double>(), expected, 1e-14 * expected);
     optimizer.update(1, 0, norm);
-    EXPECT_NEAR(optimizer.gradient_norm(), std::min(norm, 2.0), 1e-14);
+    constexpr double kRounding = std::numeric_limits<float>::epsilon();  // the kernel takes its divisor as fp32
+    EXPECT_NEAR(gradient_norm(optimizer).item<double>(), std::min(expected, 2.0), 2 * kRounding);
   }
 }
 
@@ -81,9 +86,37 @@ TEST(Clipping, ZeroMeansNever) {
   AdamW optimizer(store, training);
   at::Tensor grad = store.grad();
   grad.fill_(100);
-  const double norm = optimizer.gradient_norm();
+  const at::Tensor norm = gradient_norm(optimizer);
   optimizer.update(1, 0, norm);
-  EXPECT_EQ(optimizer.gradient_norm(), norm);
+  EXPECT_EQ(gradient_norm(optimizer).item<double>(), norm.item<double>());
+}
+
+// Nothing is clipped, so dividing must not change a bit of the gradient.
+TEST(Clipping, LeavesASmallGradientAsItIs) {
+  TrainingConfig training;
+  training.clip_norm = 1e6;
+  ParameterStore store(kSpecs, at::kDouble, c10::kCPU, 3, Gradients::kAllocated);
+  AdamW optimizer(store, training);
+  at::Tensor grad = store.grad();
+  grad.fill_(0.3);
+  const at::Tensor before = grad.clone();
+  optimizer.update(1, 0, gradient_norm(optimizer));
+  EXPECT_TRUE(same_bits(grad, before));
+}
+
+// What ranks with shares do together is what one does alone.
+TEST(Shares, UpdateTheirOwnElementsOnly) {
+  const TrainingConfig training;
+  ParameterStore whole(kSpecs, at::kDouble, c10::kCPU, 3, Gradients::kAllocated);
+  ParameterStore shared(kSpecs, at::kDouble, c10::kCPU, 3, Gradients::kAllocated);
+  AdamW all(whole, training), first(shared, training, {{0, 32}}), second(shared, training, {{32, 80}});
+  EXPECT_EQ(second.owned(), (std::vector<FlatRange>{{32, 64}, {64, 80}}));  // 63 decayed elements, padded
+  const at::Tensor gradient = random_tensor({whole.grad().numel()}, at::kDouble, 5);
+  at::Tensor(whole.grad()).copy_(gradient);
+  at::Tensor(shared.grad()).copy_(gradient);
+  const at::Tensor norm = gradient_norm(all);
+  for (AdamW* optimizer : {&all, &first, &second}) optimizer->update(1, 0.1, norm);
+  EXPECT_TRUE(same_bits(shared.master(), whole.master()));
 }
 
 }  // namespace

@@ -1,0 +1,60 @@
+#pragma once
+// Sums gradients over the ranks that hold the same weights, in buckets that set off as soon as the backward pass has
+// done with them; with ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054, stage 1) each rank gets the sum of its share,
+// updates that, and the updated weights are gathered.
+
+#include <vector>
+
+#include "sim/config/job.h"
+#include "train/model/parameters.h"
+#include "train/parallel/process_groups.h"
+
+namespace mmoe {
+
+inline constexpr int64_t kBucketElements = int64_t{1} << 23;
+
+class GradientSync {
+ public:
+  // The arguments must outlive this.
+  GradientSync(const Job& job, const ProcessGroups& groups, ParameterStore& parameters,
+               int64_t bucket_elements = kBucketElements);
+
+  // Elements of the flat buffers that this rank updates, in rising order: all, or with ZeRO its share of each bucket.
+  const std::vector<FlatRange>& owned() const { return owned_; }
+
+  // Before the backward pass of the step's last micro-batch; then what layer_done and finish do runs beside it.
+  void begin_step();
+  // The backward pass has done with this layer and all behind it.
+  void layer_done(int64_t layer);
+  // Sets off the rest and waits for all: the gradients of the owned elements are then sums over the global batch.
+  void finish();
+
+  // Sum over the whole model of a quantity of this rank's owned elements, given for shared weights and for split
+  // experts
+  // ([2], on the device): one element.
+  at::Tensor sum_over_model(const at::Tensor& quantities) const;
+
+  // After the update: the others' shares of the weights (accumulate type).
+  void gather_weights();
+
+ private:
+  struct Bucket {
+    FlatRange range;
+    const Communicator* group = nullptr;
+    int64_t first_layer = -1;  // the lowest with a weight in it: the last to be done
+    bool started = false;
+    at::Tensor share;  // ZeRO: where this rank's sum arrives
+    PendingTransfer transfer;
+  };
+
+  FlatRange share_of(const Bucket& bucket) const;
+  void start(Bucket& bucket);
+
+  const ProcessGroups& groups_;
+  ParameterStore& parameters_;
+  bool zero_, overlap_;
+  std::vector<Bucket> buckets_;
+  std::vector<FlatRange> owned_;
+};
+
+}  // namespace mmoe
