@@ -22,7 +22,8 @@ Job open_job(int64_t devices) {
 void search(benchmark::State& state) {
   Job job = open_job(state.range(0));
   if (state.range(2) == 0) job.hardware.usable_memory = gib(1e9);
-  const Framework framework = load_framework(job.training.framework, job.hardware.spec, "bench");
+  Framework framework = load_framework(job.training.framework, job.hardware.spec, "bench");
+  if (state.range(3) == 1) framework.schedules.push_back(PipelineSchedule::kZeroBubble);
   LayoutSearchOptions options;
   options.num_threads = static_cast<int>(state.range(1));
   int64_t evaluated = 0;
@@ -37,13 +38,15 @@ void search(benchmark::State& state) {
 }
 BENCHMARK(search)
     ->Name("search/deepseek-v3")
-    ->ArgNames({"gpus", "threads", "limit"})
-    ->Args({2048, 1, 0})
-    ->Args({256, 1, 1})
-    ->Args({2048, 1, 1})
-    ->Args({2048, 2, 1})
-    ->Args({16384, 1, 1})
-    ->Args({16384, 2, 1})
+    ->ArgNames({"gpus", "threads", "limit", "zero_bubble"})
+    ->Args({2048, 1, 0, 0})
+    ->Args({256, 1, 1, 0})
+    ->Args({2048, 1, 1, 0})
+    ->Args({2048, 2, 1, 0})
+    ->Args({16384, 1, 1, 0})
+    ->Args({16384, 2, 1, 0})
+    ->Args({2048, 2, 1, 1})
+    ->Args({16384, 2, 1, 1})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 

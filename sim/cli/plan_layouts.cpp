@@ -83,6 +83,80 @@ nlohmann::json candidate_json(const Simulated& simulated) {
   return json;
 }
 
+nlohmann::json layout_json(const Job& job, const LayoutCandidate& layout) {
+  const nlohmann::json resolved = to_json(with_layout(job, layout));
+  return {{"parallelism", resolved["parallelism"]},
+          {"micro_batch_size", layout.micro_batch_size},
+          {"recompute", resolved["training"]["recompute"]},
+          {"peak_reserved_bytes", layout.peak_bytes}};
+}
+
+nlohmann::json rejection_json(const Job& job, const Rejection& rejection) {
+  nlohmann::json json = {{"count", rejection.count}};
+  if (!rejection.closest) return json;
+  json["least_excess_bytes"] = rejection.least_excess_bytes;
+  json["stage"] = rejection.stage;
+  json["closest"] = layout_json(job, *rejection.closest);
+  return json;
+}
+
+// By reason, with the families of which no layout is left.
+nlohmann::json rejected_json(const Job& job, const LayoutSearchResult& result) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const auto& [reason, rejection] : result.rejected) json[reason] = rejection_json(job, rejection);
+  for (const auto& [reason, families] : rejected_families(result.families)) {
+    for (const auto& [key, rejection] : families) {
+      nlohmann::json family = rejection_json(job, rejection);
+      family["family"] = family_name(key);
+      family["pipeline"] = key.first;
+      family["tensor"] = key.second;
+      json[reason]["families"].push_back(std::move(family));
+    }
+  }
+  return json;
+}
+
+// "memory of stage 0 over by 12.00 GiB (micro-batch 1, recompute full, ZeRO 3)".
+std::string excess_text(const Rejection& rejection) {
+  const LayoutCandidate& closest = *rejection.closest;
+  return "memory of stage " + std::to_string(rejection.stage) + " over by " + in_gib(rejection.least_excess_bytes) +
+         " GiB at best (micro-batch " + std::to_string(closest.micro_batch_size) + ", recompute " +
+         recompute_text(closest.recompute) + ", ZeRO " + std::to_string(closest.parallelism.zero_stage) + ")";
+}
+
+void print_rejected(const LayoutSearchResult& result, std::ostream& out) {
+  constexpr std::size_t kShownFamilies = 6;  // of a reason
+  const auto rejected = rejected_families(result.families);
+  for (const auto& [reason, rejection] : result.rejected) {
+    out << "  " << rejection.count << " rejected: " << reason;
+    if (rejection.closest) out << "; " << excess_text(rejection);
+    out << '\n';
+    const auto families = rejected.find(reason);
+    if (families == rejected.end()) continue;
+    std::vector<std::pair<FamilyKey, Rejection>> list(families->second.begin(), families->second.end());
+    std::stable_sort(list.begin(), list.end(), [](const auto& a, const auto& b) {
+      return a.second.least_excess_bytes < b.second.least_excess_bytes;
+    });
+    for (std::size_t i = 0; i < std::min(kShownFamilies, list.size()); ++i) {
+      out << "    nothing of " << family_name(list[i].first);
+      if (list[i].second.closest) out << ": " << excess_text(list[i].second);
+      out << '\n';
+    }
+    if (list.size() > kShownFamilies) {
+      out << "    and of " << list.size() - kShownFamilies << " more families, listed by --json\n";
+    }
+  }
+}
+
+std::string schedule_text(const ParallelismConfig& parallelism) {
+  return parallelism.pipeline > 1 ? name_of(parallelism.schedule) : "-";
+}
+
+std::string context_text(const ParallelismConfig& parallelism) {
+  if (parallelism.context == 1) return "1";
+  return std::to_string(parallelism.context) + " " + name_of(parallelism.context_kind);
+}
+
 std::string budget_text(const Simulated& simulated) {
   if (!simulated.needs_budget) return "-";
   int64_t bound = 0;
@@ -98,8 +172,9 @@ std::vector<std::string> row(std::size_t rank, const Simulated& simulated) {
   for (const RankReport& report : plan.ranks) reserved = std::max(reserved, report.worst.peak_reserved.value);
   return {text(static_cast<int64_t>(rank)),
           text(p.tensor),
-          text(p.context),
+          context_text(p),
           text(p.pipeline),
+          schedule_text(p),
           text(p.virtual_pipeline),
           text(plan.job.data_parallel_size()),
           text(p.expert),
@@ -150,20 +225,12 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
   mark_front(shown);
   const nlohmann::json megatron = shown.empty() ? nlohmann::json() : write_best(flags, shown.front().plan.job);
   if (flags.json()) {
-    nlohmann::json rejected = nlohmann::json::object();
-    for (const auto& [reason, rejection] : result.rejected) {
-      rejected[reason] = {{"count", rejection.count}};
-      if (rejection.least_excess_bytes > 0) rejected[reason]["least_excess_bytes"] = rejection.least_excess_bytes;
-    }
+    nlohmann::json rejected = rejected_json(job, result);
     for (const auto& [reason, count] : without_budget) rejected[reason] = {{"count", count}};
     nlohmann::json front = nlohmann::json::array(), candidates = nlohmann::json::array();
     for (const LayoutCandidate& candidate : result.front) {
-      const nlohmann::json resolved = to_json(with_layout(job, candidate));
-      front.push_back({{"parallelism", resolved["parallelism"]},
-                       {"micro_batch_size", candidate.micro_batch_size},
-                       {"recompute", resolved["training"]["recompute"]},
-                       {"step_seconds", candidate.step_seconds},
-                       {"peak_reserved_bytes", candidate.peak_bytes}});
+      front.push_back(layout_json(job, candidate));
+      front.back()["step_seconds"] = candidate.step_seconds;
     }
     for (const Simulated& simulated : shown) candidates.push_back(candidate_json(simulated));
     nlohmann::json json = {{"objective", flags.get("objective")},
@@ -175,20 +242,14 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
     if (!megatron.is_null()) json["megatron"] = megatron;
     std::cout << json.dump(2) << '\n';
   } else {
-    Table table{
-        .header = {"rank", "tensor", "context", "pipeline", "virtual", "data", "expert", "exp.tensor", "zero", "micro",
-                   "recompute", "dispatch", "GiB", "fits", "budget", "step s", "tokens/s", "MFU", "front"},
-        .rows = {}};
+    Table table{.header = {"rank",   "tensor",     "context", "pipeline", "schedule",  "virtual",  "data",
+                           "expert", "exp.tensor", "zero",    "micro",    "recompute", "dispatch", "GiB",
+                           "fits",   "budget",     "step s",  "tokens/s", "MFU",       "front"},
+                .rows = {}};
     for (std::size_t i = 0; i < shown.size(); ++i) table.add(row(i + 1, shown[i]));
     print_table(table, std::cout);
     std::cout << result.evaluated << " layouts evaluated in " << significant(result.seconds, 3) << " s\n";
-    for (const auto& [reason, rejection] : result.rejected) {
-      std::cout << "  " << rejection.count << " rejected: " << reason;
-      if (rejection.least_excess_bytes > 0) {
-        std::cout << "; the closest by " << in_gib(rejection.least_excess_bytes) << " GiB";
-      }
-      std::cout << '\n';
-    }
+    print_rejected(result, std::cout);
     for (const auto& [reason, count] : without_budget) std::cout << "  " << count << " not saved: " << reason << '\n';
     std::cout << "* none listed is as fast, as small and as rich in experts, or more so; steps are timed at the job's "
                  "own law\n";

@@ -55,12 +55,6 @@ PipelineShape pipeline_shape(const Job& job) {
           job.num_micro_batches()};
 }
 
-std::vector<Seconds> pass_seconds(const PipelinePasses& passes, const std::vector<ChunkSeconds>& chunks) {
-  return pass_table(passes, [&](int64_t rank, const Pass& pass) {
-    return chunks[static_cast<std::size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)].of(pass.kind);
-  });
-}
-
 Seconds pipeline_seconds(const PipelineShape& shape, const std::vector<ChunkSeconds>& chunks,
                          const Transfers& transfers) {
   if (!shape.is_v_shaped()) return uneven_stages_seconds(shape, chunks, transfers);

@@ -41,9 +41,6 @@ struct ClusterStepTime {
 
 PipelineShape pipeline_shape(const Job& job);
 
-// By pass of the schedule; `chunks` [rank * v + chunk].
-std::vector<Seconds> pass_seconds(const PipelinePasses& passes, const std::vector<ChunkSeconds>& chunks);
-
 // Of one step's passes. In closed form; the V-shaped zero-bubble schedule, which has none, is played.
 Seconds pipeline_seconds(const PipelineShape& shape, const std::vector<ChunkSeconds>& chunks,
                          const Transfers& transfers);

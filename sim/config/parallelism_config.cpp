@@ -67,6 +67,14 @@ void ParallelismConfig::validate(const ModelConfig& model, const HardwareConfig&
   divides(tensor, "tensor", model.dense_hidden_size, "dense_hidden_size", "each rank holds equal columns");
   divides(tensor, "tensor", model.shared_expert_hidden_size, "shared_expert_hidden_size",
           "each rank holds equal columns");
+  if (context > 1 && context_kind == ContextKind::kAllToAll) {
+    // DeepSpeed-Ulysses (arXiv 2309.14509), section 3: during attention each rank holds whole heads.
+    for (const auto& [heads, key] : {std::pair{model.num_heads, "num_heads"}, {model.num_kv_heads, "num_kv_heads"}}) {
+      rule(heads % (tensor * context) == 0, "context", context,
+           "x parallelism.tensor = " + text(tensor) + " does not divide model." + key + " = " + text(heads) +
+               " (parallelism.context_kind = \"alltoall\" splits heads over both); use smaller degrees or \"ring\"");
+    }
+  }
   if (model.num_experts > 0) {
     divides(expert, "expert", model.num_experts, "num_experts", "each rank holds whole experts");
     divides(expert_tensor, "expert_tensor", model.expert_hidden_size, "expert_hidden_size",

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "sim/config/device_file.h"
+#include "sim/config/enum_names.h"
 #include "sim/config/json_reader.h"
 #include "sim/config/model_preset.h"
 #include "sim/units/errors.h"
@@ -50,6 +51,22 @@ void read_sections(JsonReader& reader, Framework& framework) {
   spread.finish();
 }
 
+// A list of words of an enum; absent leaves `values` as it is.
+template <class E>
+void read_words(JsonReader& reader, const std::string& key, std::vector<E>& values) {
+  std::vector<std::string> words, known;
+  for (const E value : values) words.push_back(name_of(value));
+  for (const auto& entry : enum_names<E>()) known.emplace_back(entry.name);
+  reader.read(key, words);
+  values.clear();
+  for (const std::string& word : words) {
+    const auto place = std::find(known.begin(), known.end(), word);
+    if (place == known.end()) reader.fail(key, "names \"" + word + "\"; it may list " + join(known));
+    values.push_back(enum_names<E>()[static_cast<std::size_t>(place - known.begin())].value);
+  }
+  if (values.empty()) reader.fail(key, "must list at least one of " + join(known));
+}
+
 nlohmann::json framework_json(const std::string& framework, const std::string& where) {
   if (names_file(framework)) return read_json_file(framework);
   return parse_json(preset_text("frameworks", framework, where), "framework " + framework);
@@ -70,6 +87,8 @@ void read_framework(const std::string& framework, const DeviceSpec& device, cons
   result.stage_cut = cut == "cost" ? StageCut::kCost : StageCut::kEven;
   reader.read("vocabulary_multiple", result.vocabulary_multiple, 1, 1 << 20);
   reader.read("options", result.options);
+  read_words(reader, "schedules", result.schedules);
+  read_words(reader, "context_kinds", result.context_kinds);
   read_sections(reader, result);
   JsonReader fitted = reader.child("fitted_to");
   for (const char* section : {"memory", "time"}) fitted.read(section, result.fitted_to[section]);

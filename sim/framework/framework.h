@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sim/config/hardware_config.h"
+#include "sim/config/parallelism_config.h"
 #include "sim/framework/memory_conventions.h"
 #include "sim/framework/time_parameters.h"
 #include "sim/network/network.h"
@@ -21,6 +22,9 @@ struct Framework {
   StageCut stage_cut = StageCut::kEven;
   double vocabulary_multiple = 1;    // a rank's share of the vocabulary is rounded up to it
   std::vector<std::string> options;  // words that training.options may hold
+  // What it can run; a search offers no other. A job may name another, to see what it would bring.
+  std::vector<PipelineSchedule> schedules = {PipelineSchedule::kOneForwardOneBackward, PipelineSchedule::kInterleaved};
+  std::vector<ContextKind> context_kinds = {ContextKind::kRing};
   MemoryConventions memory;
   TimeParameters time;
   NetworkParameters network;

@@ -23,6 +23,7 @@ class PathTimes {
   bool overlaps() const { return !free_ && transfers_.mode == TransferMode::kOverlapped; }
   double link(int64_t rank) const { return overlaps() ? transfers_.seconds[rank].value : 0; }
   double forward(int64_t rank, int64_t chunk) const {
+    if (shape_.is_v_shaped()) return at(rank, chunk).forward.value + (chunk == 0 ? hold_down(rank) : hold_up(rank));
     const bool sends = rank < shape_.pipeline - 1 || chunk < shape_.virtual_pipeline - 1;
     return at(rank, chunk).forward.value + (sends ? hold(rank) : 0);
   }
@@ -30,12 +31,17 @@ class PathTimes {
   double backward(int64_t rank, int64_t chunk) const {
     const bool sends = rank > 0 || chunk > 0;
     const Seconds pass = shape_.splits_backward() ? at(rank, chunk).backward_input : at(rank, chunk).backward();
+    if (shape_.is_v_shaped()) return pass.value + (chunk == 0 ? hold_up(rank) : hold_down(rank));
     return pass.value + (sends ? hold(rank > 0 ? rank - 1 : shape_.pipeline - 1) : 0);
   }
-  double weight(int64_t rank) const { return shape_.splits_backward() ? at(rank, 0).backward_weight.value : 0; }
+  double weight(int64_t rank, int64_t chunk = 0) const {
+    return shape_.splits_backward() ? at(rank, chunk).backward_weight.value : 0;
+  }
 
  private:
   const ChunkSeconds& at(int64_t rank, int64_t chunk) const { return chunks_[rank * shape_.virtual_pipeline + chunk]; }
+  double hold_down(int64_t rank) const { return rank < shape_.pipeline - 1 ? hold(rank) : 0; }
+  double hold_up(int64_t rank) const { return rank > 0 ? hold(rank - 1) : 0; }
   double hold(int64_t link) const { return free_ || overlaps() ? 0 : transfers_.seconds[link].value; }
   const PipelineShape& shape_;
   std::span<const ChunkSeconds> chunks_;
@@ -196,6 +202,12 @@ double interleaved_seconds(const PipelineShape& shape, const PathTimes& times) {
 
 }  // namespace
 
+std::vector<Seconds> pass_seconds(const PipelinePasses& passes, std::span<const ChunkSeconds> chunks) {
+  return pass_table(passes, [&](int64_t rank, const Pass& pass) {
+    return chunks[static_cast<std::size_t>(rank * passes.shape.virtual_pipeline + pass.chunk)].of(pass.kind);
+  });
+}
+
 Seconds equal_stages_seconds(const PipelineShape& shape, const ChunkSeconds& rank) {
   const double m = static_cast<double>(shape.num_micro_batches), behind = static_cast<double>(shape.pipeline - 1);
   switch (shape.schedule) {
@@ -224,14 +236,13 @@ Seconds uneven_stages_seconds(const PipelineShape& shape, std::span<const ChunkS
 
 Seconds least_step_seconds(const PipelineShape& shape, std::span<const ChunkSeconds> chunks,
                            const Transfers& transfers) {
-  MMOE_CHECK(!shape.is_v_shaped()) << "ZB-V has no fast path";
   const PathTimes times(shape, chunks, transfers);
   const double m = static_cast<double>(shape.num_micro_batches);
   double least = 0, way = 0;
   for (int64_t rank = 0; rank < shape.pipeline; ++rank) {
-    double work = times.weight(rank);
+    double work = 0;
     for (int64_t chunk = 0; chunk < shape.virtual_pipeline; ++chunk) {
-      work += times.forward(rank, chunk) + times.backward(rank, chunk);
+      work += times.forward(rank, chunk) + times.backward(rank, chunk) + times.weight(rank, chunk);
     }
     least = std::max(least, m * work + way);
     way += times.forward(rank, 0) + times.link(rank);

@@ -29,6 +29,9 @@ struct ChunkSeconds {
   }
 };
 
+// By pass of the schedule; `chunks` [rank * v + chunk].
+std::vector<Seconds> pass_seconds(const PipelinePasses& passes, std::span<const ChunkSeconds> chunks);
+
 // Equal stages and micro-batches, transfers for nothing; `rank` is the time of all chunks of a rank together, f, b and
 // w.
 //   1F1B:        (m + p - 1) (f + b + w)             Narayanan et al. 2021 (arXiv:2104.04473), section 2.2.1
@@ -47,7 +50,7 @@ Seconds uneven_stages_seconds(const PipelineShape& shape, std::span<const ChunkS
 
 // No such step is shorter, so that a search can pass over the O(m p v) of interleaved pipelines: for the worst rank its
 // own passes, and the way of the first micro-batch down to it and of the last one's gradient up from it. O(p v). Equal
-// to the step for equal stages of 1F1B and interleaved pipelines. Not for ZB-V.
+// to the step for equal stages of 1F1B and interleaved pipelines.
 Seconds least_step_seconds(const PipelineShape& shape, std::span<const ChunkSeconds> chunks,
                            const Transfers& transfers);
 

@@ -4,14 +4,13 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <numeric>
 #include <optional>
 #include <thread>
 
 #include "sim/cluster/memory_model.h"
 #include "sim/cluster/step_time.h"
-#include "sim/config/pipeline_layout.h"
 #include "sim/elastic/elastic_law.h"
+#include "sim/schedule/v_shaped.h"
 #include "sim/search/layout_space.h"
 
 namespace mmoe {
@@ -40,10 +39,11 @@ ExpertsOfLaw experts_of_law(const Job& job) {
   return {law.sum().mean() / layers, static_cast<double>(law.sum().max()) / layers};
 }
 
-// Stages of one (pipeline, virtual_pipeline), and the ranks that can hold its peak: of equal neighbours the first holds
-// most micro-batches.
+// Stages of one pipeline and schedule, and the ranks that can hold its peak: of equal neighbours the first holds most
+// micro-batches.
 struct StagePlan {
-  int64_t pipeline = 1, virtual_pipeline = 1;
+  int64_t pipeline = 1;
+  ScheduleChoice schedule;
   PipelineStages stages;
   std::vector<int64_t> distinct_ranks;
   PipelineStages distinct;  // their chunks
@@ -60,7 +60,8 @@ bool equal_content(const ModelConfig& model, const std::vector<StageChunk>& a, c
 }
 
 StagePlan stage_plan(const Job& job, const Framework& framework) {
-  StagePlan plan{job.parallelism.pipeline, job.parallelism.virtual_pipeline, pipeline_stages(job, framework), {}, {}};
+  const ParallelismConfig& p = job.parallelism;
+  StagePlan plan{p.pipeline, {p.schedule, p.virtual_pipeline}, pipeline_stages(job, framework), {}, {}};
   for (std::size_t rank = 0; rank < plan.stages.size(); ++rank) {
     if (rank > 0 && equal_content(job.model, plan.stages[rank], plan.stages[rank - 1])) continue;
     plan.distinct_ranks.push_back(static_cast<int64_t>(rank));
@@ -74,7 +75,7 @@ struct Found {
   std::vector<LayoutCandidate> best;   // up to `top`, fastest first
   std::vector<LayoutCandidate> front;  // by rising time
   int64_t evaluated = 0;
-  std::map<std::string, Rejection> rejected;
+  std::map<FamilyKey, LayoutFamily> families;
 };
 
 void add_best(std::vector<LayoutCandidate>& best, const LayoutCandidate& candidate, std::size_t top) {
@@ -109,9 +110,15 @@ class ShapeSearch {
     const MemoryModel memory(job_, framework_, experts_.largest);
     for (const StagePlan& plan : plans_) {
       job_.parallelism.pipeline = plan.pipeline;
-      job_.parallelism.virtual_pipeline = plan.virtual_pipeline;
-      if (const char* reason = space_.why_not(job_)) {
-        ++found.rejected[reason].count;
+      job_.parallelism.virtual_pipeline = plan.schedule.virtual_pipeline;
+      job_.parallelism.schedule = plan.schedule.schedule;
+      LayoutFamily& family = found.families[{plan.pipeline, shape.tensor}];
+      const char* reason = space_.why_not(job_);
+      if (reason == nullptr && !pipeline_shape(job_).is_valid()) {
+        reason = "too few micro-batches for the interleaved schedule, or no whole groups of them";
+      }
+      if (reason != nullptr) {
+        ++family.rejected[reason].count;
         continue;
       }
       chunks_.clear();
@@ -127,16 +134,9 @@ class ShapeSearch {
           }
         }
       }
-      for (const PipelineSchedule schedule : space_.schedules(plan.virtual_pipeline)) {
-        job_.parallelism.schedule = schedule;
-        if (!pipeline_shape(job_).is_valid()) {
-          ++found.rejected["too few micro-batches for the interleaved schedule, or no whole groups of them"].count;
-          continue;
-        }
-        for (const int64_t zero : space_.zero_stages) {
-          job_.parallelism.zero_stage = zero;
-          evaluate(plan, step, memory, found);
-        }
+      for (const int64_t zero : space_.zero_stages) {
+        job_.parallelism.zero_stage = zero;
+        evaluate(plan, step, memory, found, family);
       }
     }
   }
@@ -147,24 +147,42 @@ class ShapeSearch {
            last_.num_moe_layers(job_.model) == chunk.num_moe_layers(job_.model);
   }
 
-  void evaluate(const StagePlan& plan, const StepModel& step, const MemoryModel& memory, Found& found) {
+  LayoutCandidate candidate(double seconds, double peak) const {
+    return {job_.parallelism,
+            job_.training.micro_batch_size,
+            job_.training.recompute,
+            job_.training.moe.dispatcher,
+            seconds,
+            peak};
+  }
+
+  void evaluate(const StagePlan& plan, const StepModel& step, const MemoryModel& memory, Found& found,
+                LayoutFamily& family) {
     ++found.evaluated;
     double peak = 0;
+    int64_t highest = 0;
     for (std::size_t i = 0; i < plan.distinct.size(); ++i) {
-      peak = std::max(peak, memory.rank(plan.distinct[i], plan.distinct_ranks[i]).peak_reserved.value);
+      const double reserved = memory.rank(plan.distinct[i], plan.distinct_ranks[i]).peak_reserved.value;
+      if (reserved <= peak) continue;
+      peak = reserved;
+      highest = plan.distinct_ranks[i];
     }
     if (peak > limit_) {
-      Rejection& rejection = found.rejected["does not fit"];
-      const double excess = peak - limit_;
-      rejection.least_excess_bytes = rejection.count == 0 ? excess : std::min(rejection.least_excess_bytes, excess);
+      Rejection& rejection = family.rejected[kOverMemory];
       ++rejection.count;
+      const double excess = peak - limit_;
+      if (rejection.closest && excess >= rejection.least_excess_bytes) return;
+      rejection.least_excess_bytes = excess;
+      rejection.stage = highest;
+      rejection.closest = candidate(0, peak);
       return;
     }
+    ++family.fitting;
     const PipelineShape shape = pipeline_shape(job_);
     transfers_.mode = TransferMode::kBlocking;
     transfers_.seconds.assign(plan.pipeline > 1 ? static_cast<std::size_t>(plan.pipeline) : 0, step.transfer());
     double backward = 0, slowest = 0;
-    const auto v = static_cast<std::size_t>(plan.virtual_pipeline);
+    const auto v = static_cast<std::size_t>(plan.schedule.virtual_pipeline);
     for (std::size_t rank = 0; rank < plan.stages.size(); ++rank) {
       double sum = 0, back = 0;
       for (std::size_t chunk = rank * v; chunk < (rank + 1) * v; ++chunk) {
@@ -176,25 +194,20 @@ class ShapeSearch {
         backward = back;
       }
     }
-    // No step is shorter than this; what can no longer be among the best is not worked out. The V-shaped schedule has
-    // no such bound.
-    const double least = shape.is_v_shaped() ? 0 : least_step_seconds(shape, chunks_, transfers_).value;
-    LayoutCandidate candidate{job_.parallelism,
-                              job_.training.micro_batch_size,
-                              job_.training.recompute,
-                              job_.training.moe.dispatcher,
-                              least + overhead(plan, step, least, backward),
-                              peak};
+    // No step is shorter than this; what can no longer be among the best is not worked out.
+    const double least = least_step_seconds(shape, chunks_, transfers_).value;
+    LayoutCandidate one = candidate(least + overhead(plan, step, least, backward), peak);
     const bool exact = plan.pipeline == 1;
     if (!exact) {
-      const bool hopeless = found.best.size() == top_ && candidate.step_seconds >= found.best.back().step_seconds &&
-                            behind_front(found.front, candidate);
+      const bool hopeless = found.best.size() == top_ && one.step_seconds >= found.best.back().step_seconds &&
+                            behind_front(found.front, one);
       if (hopeless) return;
-      const double pipeline = pipeline_seconds(shape, chunks_, transfers_).value;
-      candidate.step_seconds = pipeline + overhead(plan, step, pipeline, backward);
+      const double pipeline = shape.is_v_shaped() ? v_shaped_.seconds(shape, chunks_, transfers_).value
+                                                  : pipeline_seconds(shape, chunks_, transfers_).value;
+      one.step_seconds = pipeline + overhead(plan, step, pipeline, backward);
     }
-    add_best(found.best, candidate, top_);
-    add_front(found.front, candidate);
+    add_best(found.best, one, top_);
+    add_front(found.front, one);
   }
 
   double overhead(const StagePlan& plan, const StepModel& step, double pipeline, double backward) const {
@@ -218,48 +231,23 @@ class ShapeSearch {
   std::vector<ChunkSeconds> chunks_;
   StageChunk last_;
   Transfers transfers_;
+  VShapedSteps v_shaped_;
 };
 
 }  // namespace
 
-Job with_layout(const Job& job, const LayoutCandidate& candidate) {
-  Job result = job;
-  result.parallelism = candidate.parallelism;
-  result.training.micro_batch_size = candidate.micro_batch_size;
-  result.training.recompute = candidate.recompute;
-  result.training.moe.dispatcher = candidate.dispatcher;
-  if (!job.elastic.budget || job.given.contains("elastic.budget.groups")) return result;
-  // One group a pipeline rank, each with its share of the bound.
-  Budget& budget = *result.elastic.budget;
-  const int64_t bound = std::accumulate(budget.sum_k.begin(), budget.sum_k.end(), int64_t{0});
-  budget.groups.clear();
-  budget.sum_k.clear();
-  budget.layers.clear();
-  bool consecutive = true;
-  for (const auto& layers : moe_layers_by_pipeline_rank(job.model, result.parallelism)) {
-    if (layers.empty()) continue;
-    const auto count = static_cast<int64_t>(layers.size());
-    budget.groups.push_back(count);
-    budget.layers.push_back(layers);
-    budget.sum_k.push_back(
-        std::clamp(bound * count / job.model.num_moe_layers(), count * job.elastic.k_min, count * job.elastic.k_max));
-    consecutive &= layers.back() - layers.front() + 1 == count;
-  }
-  if (consecutive) budget.layers.clear();
-  return result;
-}
-
 LayoutSearchResult search_layouts(const Job& job, const Framework& framework, const LayoutSearchOptions& options) {
   framework.check_options(job.training.options, job.where);
   const auto begin = std::chrono::steady_clock::now();
-  const LayoutSpace space(job);
+  const LayoutSpace space(job, framework);
   const ExpertsOfLaw experts = experts_of_law(job);
   std::vector<StagePlan> plans;
   Job staged = job;
   for (const int64_t pipeline : space.pipelines) {
-    for (const int64_t chunks : space.virtual_pipelines(pipeline)) {
+    for (const ScheduleChoice& choice : space.schedules(pipeline)) {
       staged.parallelism.pipeline = pipeline;
-      staged.parallelism.virtual_pipeline = chunks;
+      staged.parallelism.virtual_pipeline = choice.virtual_pipeline;
+      staged.parallelism.schedule = choice.schedule;
       plans.push_back(stage_plan(staged, framework));
     }
   }
@@ -285,11 +273,13 @@ LayoutSearchResult search_layouts(const Job& job, const Framework& framework, co
     result.evaluated += mine.evaluated;
     for (const LayoutCandidate& candidate : mine.best) add_best(result.candidates, candidate, top);
     for (const LayoutCandidate& candidate : mine.front) add_front(result.front, candidate);
-    for (const auto& [reason, rejection] : mine.rejected) {
-      Rejection& sum = result.rejected[reason];
-      sum.least_excess_bytes = sum.count == 0 ? rejection.least_excess_bytes
-                                              : std::min(sum.least_excess_bytes, rejection.least_excess_bytes);
-      sum.count += rejection.count;
+    for (const auto& [key, family] : mine.families) {
+      LayoutFamily& sum = result.families[key];
+      sum.fitting += family.fitting;
+      for (const auto& [reason, rejection] : family.rejected) {
+        sum.rejected[reason].merge(rejection);
+        result.rejected[reason].merge(rejection);
+      }
     }
   }
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

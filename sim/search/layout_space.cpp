@@ -15,13 +15,18 @@ std::vector<int64_t> divisors(int64_t number, int64_t most) {
 
 bool divides(int64_t degree, int64_t size) { return size == 0 || size % degree == 0; }
 
+bool splits_heads(const ModelConfig& model, int64_t ranks) {
+  return divides(ranks, model.num_heads) && divides(ranks, model.num_kv_heads);
+}
+
 // Larger micro-batches than this are never worth their memory on a device with hundreds of them a step.
 constexpr int64_t kLargestMicroBatch = 16;
 
 }  // namespace
 
-LayoutSpace::LayoutSpace(const Job& job)
+LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
     : job_(job),
+      framework_(framework),
       schedule_given_(job.given.contains("parallelism.schedule")),
       virtual_given_(job.given.contains("parallelism.virtual_pipeline")) {
   const ModelConfig& model = job.model;
@@ -72,6 +77,8 @@ LayoutSpace::LayoutSpace(const Job& job)
   if (!job.given.contains("training.moe.dispatcher") && model.num_experts > 0) {
     dispatchers = {DispatcherKind::kAllToAll, DispatcherKind::kHierarchical};
   }
+  context_kinds =
+      job.given.contains("parallelism.context_kind") ? std::vector{now.context_kind} : framework.context_kinds;
   if (job.given.contains("parallelism.sequence")) {
     sequences = {now.sequence};
   } else {
@@ -95,7 +102,15 @@ std::vector<LayoutShape> LayoutSpace::shapes() const {
                   // Within a node there is no second level.
                   const bool flat = expert * expert_tensor <= node;
                   if (dispatchers.size() > 1 && flat && dispatcher == DispatcherKind::kHierarchical) continue;
-                  list.push_back({tensor, context, expert, expert_tensor, size, recompute, sequence, dispatcher});
+                  for (const ContextKind kind : context_kinds) {
+                    // One rank exchanges nothing; all-to-all splits the heads over the ranks.
+                    if (context == 1 && kind != context_kinds.front()) continue;
+                    if (context > 1 && kind == ContextKind::kAllToAll && !splits_heads(job_.model, tensor * context)) {
+                      continue;
+                    }
+                    list.push_back(
+                        {tensor, context, expert, expert_tensor, size, recompute, sequence, dispatcher, kind});
+                  }
                 }
               }
             }
@@ -107,26 +122,43 @@ std::vector<LayoutShape> LayoutSpace::shapes() const {
   return list;
 }
 
-std::vector<int64_t> LayoutSpace::virtual_pipelines(int64_t pipeline) const {
-  if (virtual_given_) return {job_.parallelism.virtual_pipeline};
-  std::vector<int64_t> list = {1};
-  if (pipeline == 1 || (schedule_given_ && job_.parallelism.schedule != PipelineSchedule::kInterleaved)) {
-    return list;
-  }
-  // Chunks of equal length: others interleave no better.
+// Of several a rank. Chunks of unequal length interleave no better; where no number of chunks divides the layers, the
+// fewest.
+std::vector<int64_t> LayoutSpace::chunks_of_equal_length(int64_t pipeline) const {
+  std::vector<int64_t> list;
   for (int64_t v = 2; v * pipeline <= job_.model.num_layers; ++v) {
     if (job_.model.num_layers % (v * pipeline) == 0) list.push_back(v);
   }
-  // Where layers do not divide, the fewest chunks.
-  if (list.size() == 1 && 2 * pipeline <= job_.model.num_layers) list.push_back(2);
+  if (list.empty() && 2 * pipeline <= job_.model.num_layers) list.push_back(2);
   return list;
 }
 
-std::vector<PipelineSchedule> LayoutSpace::schedules(int64_t virtual_pipeline) const {
-  const bool zero_bubble = schedule_given_ && job_.parallelism.schedule == PipelineSchedule::kZeroBubble;
-  if (virtual_pipeline > 1 && !zero_bubble) return {PipelineSchedule::kInterleaved};
-  if (schedule_given_) return {job_.parallelism.schedule};
-  return {PipelineSchedule::kOneForwardOneBackward};
+std::vector<ScheduleChoice> LayoutSpace::schedules(int64_t pipeline) const {
+  const auto offered = [&](PipelineSchedule schedule) {
+    if (schedule_given_) return job_.parallelism.schedule == schedule;
+    const auto& known = framework_.schedules;
+    return std::find(known.begin(), known.end(), schedule) != known.end();
+  };
+  const int64_t given = virtual_given_ ? job_.parallelism.virtual_pipeline : 0;
+  const auto has_chunks = [&](int64_t chunks) { return !virtual_given_ || given == chunks; };
+  using enum PipelineSchedule;
+  if (pipeline == 1) {  // no bubble, so no choice
+    const PipelineSchedule plain = given > 1 ? kInterleaved : kOneForwardOneBackward;
+    return {{schedule_given_ ? job_.parallelism.schedule : plain, std::max<int64_t>(given, 1)}};
+  }
+  std::vector<ScheduleChoice> list;
+  if (offered(kOneForwardOneBackward) && has_chunks(1)) list.push_back({kOneForwardOneBackward, 1});
+  if (offered(kInterleaved)) {
+    const std::vector<int64_t> counts = virtual_given_ ? std::vector{given} : chunks_of_equal_length(pipeline);
+    for (const int64_t chunks : counts) {
+      if (chunks > 1) list.push_back({kInterleaved, chunks});
+    }
+  }
+  if (offered(kZeroBubble)) {
+    if (has_chunks(1)) list.push_back({kZeroBubble, 1});
+    if (has_chunks(2) && 2 * pipeline <= job_.model.num_layers) list.push_back({kZeroBubble, 2});
+  }
+  return list;
 }
 
 void LayoutSpace::apply(const LayoutShape& shape, Job& job) const {
@@ -134,6 +166,7 @@ void LayoutSpace::apply(const LayoutShape& shape, Job& job) const {
   job.parallelism.context = shape.context;
   job.parallelism.expert = shape.expert;
   job.parallelism.expert_tensor = shape.expert_tensor;
+  job.parallelism.context_kind = shape.context_kind;
   job.parallelism.sequence = shape.sequence;
   job.parallelism.pipeline = 1;
   job.training.micro_batch_size = shape.micro_batch_size;

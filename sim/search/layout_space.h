@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "sim/config/job.h"
+#include "sim/framework/framework.h"
 
 namespace mmoe {
 
@@ -13,28 +14,40 @@ struct LayoutShape {
   std::size_t recompute = 0;  // index into LayoutSpace::recomputes
   bool sequence = false;
   DispatcherKind dispatcher = DispatcherKind::kAllToAll;
+  ContextKind context_kind = ContextKind::kRing;
+};
+
+// How a pipeline of some ranks may run.
+struct ScheduleChoice {
+  PipelineSchedule schedule = PipelineSchedule::kOneForwardOneBackward;
+  int64_t virtual_pipeline = 1;
+  bool operator==(const ScheduleChoice&) const = default;
 };
 
 class LayoutSpace {
  public:
-  // Keys of Job::given have one value each, all others every value that the model and the devices allow.
-  explicit LayoutSpace(const Job& job);
+  // Keys of Job::given have one value each, all others every value that the model, the devices and the framework allow.
+  // Both must outlive the space.
+  LayoutSpace(const Job& job, const Framework& framework);
 
   std::vector<int64_t> tensors, contexts, experts, expert_tensors, micro_batches, pipelines, zero_stages;
   std::vector<Recompute> recomputes;
   std::vector<bool> sequences;
   std::vector<DispatcherKind> dispatchers;
+  std::vector<ContextKind> context_kinds;
 
   std::vector<LayoutShape> shapes() const;
-  std::vector<int64_t> virtual_pipelines(int64_t pipeline) const;
-  std::vector<PipelineSchedule> schedules(int64_t virtual_pipeline) const;
+  std::vector<ScheduleChoice> schedules(int64_t pipeline) const;
   void apply(const LayoutShape& shape, Job& job) const;
 
   // Why the job's layout is impossible; null where it is possible.
   const char* why_not(const Job& job) const;
 
  private:
+  std::vector<int64_t> chunks_of_equal_length(int64_t pipeline) const;
+
   const Job& job_;
+  const Framework& framework_;
   bool schedule_given_, virtual_given_;
 };
 

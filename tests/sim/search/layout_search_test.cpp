@@ -21,30 +21,30 @@ Job open_job(const char* elastic = R"({"k_min": 2, "k_max": 2, "sampling": "fixe
 // Every layout, one by one, by the public functions and without any bound: the same number, the same best one.
 TEST(LayoutSearch, EqualsBruteForce) {
   const Job job = open_job();
-  const Framework framework = framework_of(job);
+  Framework framework = framework_of(job);
+  framework.schedules.push_back(PipelineSchedule::kZeroBubble);
+  framework.context_kinds = {ContextKind::kRing, ContextKind::kAllToAll};
   const LayoutSearchResult result = search_layouts(job, framework, {.top = 3, .confidence = 0.5, .num_threads = 1});
-  const LayoutSpace space(job);
+  const LayoutSpace space(job, framework);
   const double limit = job.hardware.usable_memory.value - framework.memory.context_bytes;
   int64_t evaluated = 0;
   double best = 1e18;
   for (const LayoutShape& shape : space.shapes()) {
     for (const int64_t pipeline : space.pipelines) {
-      for (const int64_t chunks : space.virtual_pipelines(pipeline)) {
-        for (const PipelineSchedule schedule : space.schedules(chunks)) {
-          for (const int64_t zero : space.zero_stages) {
-            Job tried = job;
-            space.apply(shape, tried);
-            tried.parallelism.pipeline = pipeline;
-            tried.parallelism.virtual_pipeline = chunks;
-            tried.parallelism.schedule = schedule;
-            tried.parallelism.zero_stage = zero;
-            if (space.why_not(tried) != nullptr || !pipeline_shape(tried).is_valid()) continue;
-            ++evaluated;
-            double peak = 0;
-            for (const RankMemory& rank : cluster_memory(tried, framework, 2))
-              peak = std::max(peak, rank.peak_reserved.value);
-            if (peak <= limit) best = std::min(best, cluster_step_time(tried, framework, 2).step());
-          }
+      for (const ScheduleChoice& choice : space.schedules(pipeline)) {
+        for (const int64_t zero : space.zero_stages) {
+          Job tried = job;
+          space.apply(shape, tried);
+          tried.parallelism.pipeline = pipeline;
+          tried.parallelism.virtual_pipeline = choice.virtual_pipeline;
+          tried.parallelism.schedule = choice.schedule;
+          tried.parallelism.zero_stage = zero;
+          if (space.why_not(tried) != nullptr || !pipeline_shape(tried).is_valid()) continue;
+          ++evaluated;
+          double peak = 0;
+          for (const RankMemory& rank : cluster_memory(tried, framework, 2))
+            peak = std::max(peak, rank.peak_reserved.value);
+          if (peak <= limit) best = std::min(best, cluster_step_time(tried, framework, 2).step());
         }
       }
     }
@@ -122,6 +122,15 @@ TEST(LayoutSearch, SaysHowFarTheClosestIsFromFitting) {
   EXPECT_TRUE(result.candidates.empty());
   EXPECT_EQ(result.rejected.at("does not fit").count, result.evaluated);
   EXPECT_GT(result.rejected.at("does not fit").least_excess_bytes, 0);
+  // By family: all are rejected, and the closest of them is the closest of all.
+  const auto families = rejected_families(result.families).at("does not fit");
+  double least = 1e18;
+  for (const auto& [key, rejection] : families) {
+    EXPECT_EQ(rejection.closest->parallelism.pipeline, key.first);
+    EXPECT_EQ(rejection.closest->parallelism.tensor, key.second);
+    least = std::min(least, rejection.least_excess_bytes);
+  }
+  EXPECT_EQ(least, result.rejected.at("does not fit").least_excess_bytes);
 }
 
 }  // namespace

@@ -9,7 +9,8 @@ namespace {
 
 TEST(LayoutSpace, WhatIsGivenStays) {
   const Job job = example_cluster_job();
-  const LayoutSpace space(job);
+  const Framework framework = framework_of(job);
+  const LayoutSpace space(job, framework);
   EXPECT_EQ(space.tensors, std::vector<int64_t>{2});
   EXPECT_EQ(space.pipelines, std::vector<int64_t>{2});
   EXPECT_EQ(space.experts, std::vector<int64_t>{4});
@@ -22,12 +23,49 @@ TEST(LayoutSpace, OpenDegreesAreThoseThatTheModelAllows) {
   nlohmann::json json = example_cluster_json();
   json.erase("parallelism");
   const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
-  const LayoutSpace space(job);
+  const Framework framework = framework_of(job);
+  const LayoutSpace space(job, framework);
   EXPECT_EQ(space.tensors, (std::vector<int64_t>{1, 2, 4, 8}));  // 8 key-value heads, 8 devices a node
   EXPECT_EQ(space.pipelines, (std::vector<int64_t>{1, 2, 4, 8}));
   EXPECT_EQ(space.experts, (std::vector<int64_t>{1, 2, 4, 8, 16}));
-  EXPECT_EQ(space.virtual_pipelines(2), (std::vector<int64_t>{1, 2, 4}));
-  EXPECT_EQ(space.virtual_pipelines(1), std::vector<int64_t>{1});
+  using enum PipelineSchedule;
+  EXPECT_EQ(space.schedules(2),
+            (std::vector<ScheduleChoice>{{kOneForwardOneBackward, 1}, {kInterleaved, 2}, {kInterleaved, 4}}));
+  EXPECT_EQ(space.schedules(1), (std::vector<ScheduleChoice>{{kOneForwardOneBackward, 1}}));
+}
+
+TEST(LayoutSpace, OnlySchedulesThatTheFrameworkRunsAreOffered) {
+  nlohmann::json json = example_cluster_json();
+  json.erase("parallelism");
+  const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  Framework framework = framework_of(job);
+  using enum PipelineSchedule;
+  framework.schedules = {kOneForwardOneBackward, kZeroBubble};
+  EXPECT_EQ(LayoutSpace(job, framework).schedules(4),
+            (std::vector<ScheduleChoice>{{kOneForwardOneBackward, 1}, {kZeroBubble, 1}, {kZeroBubble, 2}}));
+  json["parallelism"] = {{"schedule", "interleaved"}};
+  const Job pinned = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  EXPECT_EQ(LayoutSpace(pinned, framework).schedules(4), (std::vector<ScheduleChoice>{{kInterleaved, 2}}));
+}
+
+TEST(LayoutSpace, AllToAllContextSplitsHeads) {
+  nlohmann::json json = example_cluster_json();
+  json.erase("parallelism");
+  const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  Framework framework = framework_of(job);
+  framework.context_kinds = {ContextKind::kRing, ContextKind::kAllToAll};
+  int64_t ring = 0, all_to_all = 0;
+  for (const LayoutShape& shape : LayoutSpace(job, framework).shapes()) {
+    if (shape.context_kind == ContextKind::kRing) {
+      ring += shape.context > 1;
+      continue;
+    }
+    ++all_to_all;
+    EXPECT_GT(shape.context, 1);
+    EXPECT_EQ(job.model.num_kv_heads % (shape.context * shape.tensor), 0);
+  }
+  EXPECT_GT(all_to_all, 0);
+  EXPECT_LT(all_to_all, ring);  // 8 key-value heads, up to 16 ranks
 }
 
 }  // namespace

@@ -1,0 +1,37 @@
+#include "sim/search/layout_candidate.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "sim/config/pipeline_layout.h"
+
+namespace mmoe {
+
+Job with_layout(const Job& job, const LayoutCandidate& candidate) {
+  Job result = job;
+  result.parallelism = candidate.parallelism;
+  result.training.micro_batch_size = candidate.micro_batch_size;
+  result.training.recompute = candidate.recompute;
+  result.training.moe.dispatcher = candidate.dispatcher;
+  if (!job.elastic.budget || job.given.contains("elastic.budget.groups")) return result;
+  // One group a pipeline rank, each with its share of the bound.
+  Budget& budget = *result.elastic.budget;
+  const int64_t bound = std::accumulate(budget.sum_k.begin(), budget.sum_k.end(), int64_t{0});
+  budget.groups.clear();
+  budget.sum_k.clear();
+  budget.layers.clear();
+  bool consecutive = true;
+  for (const auto& layers : moe_layers_by_pipeline_rank(job.model, result.parallelism)) {
+    if (layers.empty()) continue;
+    const auto count = static_cast<int64_t>(layers.size());
+    budget.groups.push_back(count);
+    budget.layers.push_back(layers);
+    budget.sum_k.push_back(
+        std::clamp(bound * count / job.model.num_moe_layers(), count * job.elastic.k_min, count * job.elastic.k_max));
+    consecutive &= layers.back() - layers.front() + 1 == count;
+  }
+  if (consecutive) budget.layers.clear();
+  return result;
+}
+
+}  // namespace mmoe

@@ -1,0 +1,34 @@
+#include "sim/search/rejections.h"
+
+#include <algorithm>
+
+namespace mmoe {
+
+void Rejection::merge(const Rejection& other) {
+  count += other.count;
+  if (!other.closest || (closest && other.least_excess_bytes >= least_excess_bytes)) return;
+  least_excess_bytes = other.least_excess_bytes;
+  stage = other.stage;
+  closest = other.closest;
+}
+
+std::string family_name(const FamilyKey& key) {
+  return "pipeline " + std::to_string(key.first) + " x tensor " + std::to_string(key.second);
+}
+
+std::map<std::string, std::map<FamilyKey, Rejection>> rejected_families(
+    const std::map<FamilyKey, LayoutFamily>& families) {
+  std::map<std::string, std::map<FamilyKey, Rejection>> result;
+  for (const auto& [key, family] : families) {
+    if (family.fitting > 0 || family.rejected.empty()) continue;
+    auto main = family.rejected.find(kOverMemory);
+    if (main == family.rejected.end()) {
+      main = std::max_element(family.rejected.begin(), family.rejected.end(),
+                              [](const auto& a, const auto& b) { return a.second.count < b.second.count; });
+    }
+    result[main->first][key] = main->second;
+  }
+  return result;
+}
+
+}  // namespace mmoe
