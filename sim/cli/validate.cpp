@@ -21,8 +21,9 @@ void print_scores(const ValidationReport& fitted, const ValidationReport& raw, s
   for (const auto& [stratum, scores] : summary_by_stratum(fitted)) {
     for (const auto& [quantity, score] : scores) {
       if (quantity == kFitsQuantity) {
-        table.add(
-            {stratum, quantity, std::to_string(score.count), percent(score.balanced_accuracy), "", "", "", "", ""});
+        table.add({stratum, quantity, std::to_string(score.count),
+                   percent(score.balanced_accuracy) + (score.both_outcomes ? "" : ", one outcome only"), "", "", "", "",
+                   ""});
         continue;
       }
       table.add({stratum, quantity, std::to_string(score.count), percent(score.mean_absolute_error_fraction),

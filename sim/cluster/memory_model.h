@@ -19,12 +19,12 @@ struct RankStatic {
 
 // One rank at the highest moment of a step. The parts add up to peak_allocated.
 struct RankMemory {
-  RankStatic held;     // at the peak: without what lives only between steps
-  Bytes static_bytes;  // allocated at the end of a step
-  Bytes activations;   // kept by micro-batches in flight
-  Bytes logits;        // and all else of the loss
-  Bytes transient;     // of the layer at work
-  std::string moment;  // "loss head", "backward of a MoE layer", ...
+  RankStatic held;          // at the peak: without what lives only between steps
+  Bytes static_bytes;       // allocated at the end of a step
+  Bytes activations;        // kept by micro-batches in flight
+  Bytes logits;             // and all else of the loss
+  Bytes transient;          // of the layer at work
+  const char* moment = "";  // "loss head", "backward of a MoE layer", ...
   Bytes peak_allocated, peak_reserved;
 };
 

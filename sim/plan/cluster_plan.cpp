@@ -7,6 +7,7 @@
 #include "sim/cluster/expert_load.h"
 #include "sim/cluster/reserved_memory.h"
 #include "sim/config/enum_names.h"
+#include "sim/elastic/budget_plan.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/formulas/model_flops.h"
 #include "sim/formulas/parameter_counts.h"
@@ -18,7 +19,6 @@ namespace mmoe {
 namespace {
 
 constexpr int64_t kMostPipelineRanks = 512;  // of sim/schedule's closed forms
-constexpr int64_t kDefaultHorizonSteps = 1000;
 constexpr double kConfidence = 0.99;
 // Storage that a device's share of a checkpoint is written to, and what a restart takes: assumptions, stated with the
 // results. Source: Llama 3 report (arXiv:2407.21783), section 3.3.1: 2 TB/s for 16,384 GPUs.
@@ -167,7 +167,7 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   // true probability of fitting is no smaller (Esary, Proschan, Walkup 1967).
   Fit& fit = plan.fit;
   fit.confidence = kConfidence;
-  fit.horizon_steps = plan.run ? static_cast<int64_t>(plan.run->num_steps) : kDefaultHorizonSteps;
+  fit.horizon_steps = budget_horizon(job, {});
   fit.limit = job.hardware.usable_memory - Bytes{framework.memory.context_bytes};
   const double replicas =
       job.elastic.share == DrawSharing::kReplicas ? 1 : static_cast<double>(job.data_parallel_size());

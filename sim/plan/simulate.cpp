@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include "sim/elastic/budget_plan.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/elastic/running_maximum.h"
 #include "sim/memory/peak_terms.h"
@@ -14,7 +15,6 @@ namespace mmoe {
 namespace {
 
 // Steps that a promise about memory covers when the job gives no length.
-constexpr int64_t kDefaultHorizonSteps = 1000;
 constexpr double kConfidence = 0.99;
 
 // The law of a job's draws; none where nothing is drawn (dense models, top_p).
@@ -138,7 +138,7 @@ Plan simulate(const Job& job, const Calibration& calibration) {
 
   Fit& fit = plan.fit;
   fit.confidence = kConfidence;
-  fit.horizon_steps = plan.run_steps > 0 ? plan.run_steps : kDefaultHorizonSteps;
+  fit.horizon_steps = budget_horizon(job, {});
   fit.limit = job.hardware.usable_memory;
   fit.probability = probability_of(job, inputs, fit.horizon_steps, calibration.peak_bytes_spread);
   fit.verdict = fit.probability >= kConfidence       ? FitVerdict::kFits

@@ -32,6 +32,11 @@ double balanced_accuracy(const std::vector<const ScoredRow*>& rows) {
   return outcomes > 0 ? sum / outcomes : 0;
 }
 
+bool has_both_outcomes(const std::vector<const ScoredRow*>& rows) {
+  const auto fits = std::count_if(rows.begin(), rows.end(), [](const ScoredRow* row) { return row->measured > 0.5; });
+  return fits > 0 && fits < static_cast<std::ptrdiff_t>(rows.size());
+}
+
 QuantityScore classifier_score(const std::vector<const ScoredRow*>& rows) {
   constexpr double kGiB = 1073741824, kLow = 60 * kGiB, kHigh = 100 * kGiB;
   std::vector<const ScoredRow*> hard;
@@ -40,6 +45,7 @@ QuantityScore classifier_score(const std::vector<const ScoredRow*>& rows) {
   QuantityScore result;
   result.count = static_cast<int64_t>(rows.size());
   result.balanced_accuracy = balanced_accuracy(rows);
+  result.both_outcomes = has_both_outcomes(rows);
   result.count_of_hard = static_cast<int64_t>(hard.size());
   result.balanced_accuracy_of_hard = balanced_accuracy(hard);
   return result;
@@ -49,6 +55,7 @@ nlohmann::json score_json(const std::string& quantity, const QuantityScore& s) {
   if (quantity == kFitsQuantity) {
     return {{"count", s.count},
             {"balanced_accuracy", s.balanced_accuracy},
+            {"both_outcomes", s.both_outcomes},
             {"count_60_to_100_gib", s.count_of_hard},
             {"balanced_accuracy_60_to_100_gib", s.balanced_accuracy_of_hard}};
   }

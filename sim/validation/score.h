@@ -30,6 +30,7 @@ struct QuantityScore {
   double bias_fraction = 0;  // mean signed error
   double interval_coverage = 0;
   double balanced_accuracy = 0;  // of `fits` alone: mean of the shares of both outcomes that are told right
+  bool both_outcomes = false;    // whether runs that fit and runs that do not are among them; else it says little
   // The same of the hard cases, in which 60 to 100 GiB are predicted, and how many these are.
   double balanced_accuracy_of_hard = 0;
   int64_t count_of_hard = 0;

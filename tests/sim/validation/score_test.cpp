@@ -30,12 +30,20 @@ TEST(Score, BalancedAccuracyOfFits) {
     report.rows.push_back({"r", kFitsQuantity, measured, predicted, 0, 1, "s"});
   }
   EXPECT_NEAR(summary(report).at(kFitsQuantity).balanced_accuracy, 0.625, 1e-12);
+  EXPECT_TRUE(summary(report).at(kFitsQuantity).both_outcomes);
   EXPECT_EQ(summary(report).at(kFitsQuantity).count_of_hard, 0);
   // The hard cases alone: one that fits is told right, one that does not is not.
   for (const std::size_t hard : {1, 5}) report.rows[hard].peak_bytes = 80 * 1073741824.0;
   EXPECT_EQ(summary(report).at(kFitsQuantity).count_of_hard, 2);
   EXPECT_NEAR(summary(report).at(kFitsQuantity).balanced_accuracy_of_hard, 0.5, 1e-12);
   EXPECT_NEAR(summary(report).at(kFitsQuantity).balanced_accuracy, 0.625, 1e-12);
+}
+
+TEST(Score, SaysWhereOnlyOneOutcomeOccurs) {
+  ValidationReport report;
+  for (const double predicted : {.9, .2}) report.rows.push_back({"r", kFitsQuantity, 1, predicted, 0, 1, "s"});
+  EXPECT_EQ(summary(report).at(kFitsQuantity).balanced_accuracy, 0.5);
+  EXPECT_FALSE(summary(report).at(kFitsQuantity).both_outcomes);
 }
 
 TEST(Score, JsonHasTheKeysOfTheContract) {
