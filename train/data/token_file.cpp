@@ -163,6 +163,21 @@ int64_t TokenFile::document_begin(int64_t document) const {
   return index_value<int64_t>(kHeaderSize + 4 * num_sequences_ + 8 * sequence) / token_size(type_);
 }
 
+std::vector<int64_t> TokenFile::document_begins(int64_t first, int64_t count) const {
+  int64_t low = 0, high = num_documents_;  // the first document that begins at `first` or behind it
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    document_begin(middle) < first ? low = middle + 1 : high = middle;
+  }
+  std::vector<int64_t> begins;
+  for (; low < num_documents_; ++low) {
+    const int64_t begin = document_begin(low);
+    if (begin >= first + count) break;
+    if (begin < document_begin(low + 1)) begins.push_back(begin);
+  }
+  return begins;
+}
+
 void TokenFile::read(int64_t first, int64_t count, int32_t* tokens) const {
   MMOE_CHECK(first >= 0 && count >= 0 && first <= num_tokens_ && count <= num_tokens_ - first)
       << path() << ": tokens " << first << " to " << first + count << " of " << num_tokens_;

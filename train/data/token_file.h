@@ -56,6 +56,8 @@ class TokenFile {
 
   // Position of a document's first token; num_tokens() for num_documents().
   int64_t document_begin(int64_t document) const;
+  // Those of positions [first, first + count) at which a document with tokens begins, ascending.
+  std::vector<int64_t> document_begins(int64_t first, int64_t count) const;
   // Copies tokens [first, first + count). ConfigError when one is outside the vocabulary.
   void read(int64_t first, int64_t count, int32_t* tokens) const;
   std::vector<int32_t> read(int64_t first, int64_t count) const;
