@@ -16,6 +16,7 @@ StepResult result(int64_t step) {
   r.k_per_layer = {{1, 6}, {2.5, 3}};
   r.seconds = 0.5;
   r.peak_allocated_bytes = 1000;
+  r.peak_allocated_bytes_by_rank = {1000, 900};
   r.learning_rate = 1e-3;
   r.grad_norm = 0.25;
   return r;
@@ -44,7 +45,7 @@ TEST(MetricsLog, WritesEveryKeyOfTheContract) {
   EXPECT_EQ(line.at("seconds"), 0.5);
   EXPECT_EQ(line.at("tokens_per_second"), 128);
   EXPECT_EQ(line.at("peak_allocated_bytes"), 1000);
-  EXPECT_EQ(line.at("peak_allocated_bytes_by_rank"), nlohmann::json({1000}));
+  EXPECT_EQ(line.at("peak_allocated_bytes_by_rank"), nlohmann::json({1000, 900}));
   for (const char* key : {"learning_rate", "grad_norm", "load_balance_loss", "z_loss"}) EXPECT_TRUE(line.contains(key));
 }
 
