@@ -18,6 +18,7 @@ MMOE_ENUM_NAMES(Activation, {{kSwiGlu, "swiglu"}, {kGelu, "gelu"}, {kSquaredRelu
 MMOE_ENUM_NAMES(NormKind, {{kRms, "rms"}, {kLayer, "layer"}})
 MMOE_ENUM_NAMES(PositionKind, {{kRotary, "rotary"}, {kLearned, "learned"}, {kNone, "none"}})
 MMOE_ENUM_NAMES(AttentionBackend, {{kFlash, "flash"}, {kUnfused, "unfused"}})
+MMOE_ENUM_NAMES(Packing, {{kConcatenate, "concatenate"}, {kBestFit, "best_fit"}})
 MMOE_ENUM_NAMES(ContextKind, {{kRing, "ring"}, {kAllToAll, "alltoall"}})
 MMOE_ENUM_NAMES(GateNormalization, {{kNone, "none"}, {kSelected, "selected"}, {kReference, "reference"}})
 MMOE_ENUM_NAMES(AllocatorKind, {{kDefault, "default"}, {kExpandableSegments, "expandable_segments"}})

@@ -38,6 +38,8 @@ std::span<const EnumName<AttentionBackend>> enum_names();
 template <>
 std::span<const EnumName<ContextKind>> enum_names();
 template <>
+std::span<const EnumName<Packing>> enum_names();
+template <>
 std::span<const EnumName<GateNormalization>> enum_names();
 template <>
 std::span<const EnumName<AllocatorKind>> enum_names();

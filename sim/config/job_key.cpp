@@ -76,6 +76,8 @@ const std::vector<JobKey>& job_key_table() {
       {"training.optimizer_precision", kWord, false},
       {"training.overlap", kValue, true},
       {"training.offload", kWord, true},
+      {"training.packing", kWord, false},
+      {"training.reset_attention_mask", kValue, false},
       {"training.learning_rate", kValue, false},
       {"training.schedule", kWord, false},
       {"training.warmup_steps", kValue, false},

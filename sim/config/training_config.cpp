@@ -123,6 +123,8 @@ TrainingConfig read_training(JsonReader& root, const std::string& folder) {
   section.read("options", training.options);
   section.read("overlap", training.overlap);
   section.read("offload", training.offload);
+  section.read_enum("packing", training.packing);
+  section.read("reset_attention_mask", training.reset_attention_mask);
   section.read("learning_rate", training.learning_rate, 0, 1e3);
   section.read_enum("schedule", training.schedule);
   section.read("warmup_steps", training.warmup_steps, 0, kMaxSteps);
@@ -213,6 +215,8 @@ nlohmann::json to_json(const TrainingConfig& training) {
                         {"optimizer_precision", name_of(training.optimizer_precision)},
                         {"overlap", training.overlap},
                         {"offload", training.offload},
+                        {"packing", name_of(training.packing)},
+                        {"reset_attention_mask", training.reset_attention_mask},
                         {"learning_rate", training.learning_rate},
                         {"schedule", name_of(training.schedule)},
                         {"warmup_steps", training.warmup_steps},

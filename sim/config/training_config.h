@@ -22,6 +22,11 @@ enum class LoadKind { kBalanced, kZipf, kDirichlet, kMeasured };
 // Attention that never holds the scores (FlashAttention), or softmax over scores in memory.
 enum class AttentionBackend { kFlash, kUnfused };
 
+// How training sequences are made of documents: cut from the documents one after another, wherever a sequence ends; or
+// whole documents put together so that as few as possible are cut (best-fit packing, Ding et al. 2024,
+// arXiv:2404.10830).
+enum class Packing { kConcatenate, kBestFit };
+
 // What is recomputed in the backward pass instead of kept.
 struct Recompute {
   bool full = false;  // whole layers: only their inputs are kept
@@ -59,6 +64,10 @@ struct TrainingConfig {
   std::vector<std::string> options;  // switches of the framework that its file lists, e.g. "fused_cross_entropy"
   bool overlap = true;
   std::string offload = "none";
+  Packing packing = Packing::kConcatenate;
+  // Attention stays within documents, and a document's last token has no target: Megatron-LM's --reset-attention-mask,
+  // --reset-position-ids and --eod-mask-loss together.
+  bool reset_attention_mask = false;
   double learning_rate = 1e-3;
   LearningRateSchedule schedule = LearningRateSchedule::kCosine;
   int64_t warmup_steps = 0;
@@ -73,9 +82,9 @@ struct TrainingConfig {
   MoeTrainingConfig moe;
 
   int64_t micro_batch_tokens() const { return micro_batch_size * seq_len; }
-  // Micro-batches that one data-parallel replica runs in a step.
   // Whole steps that `tokens` amount to.
   int64_t num_steps() const { return static_cast<int64_t>(tokens / static_cast<double>(global_batch_size * seq_len)); }
+  // Micro-batches that one data-parallel replica runs in a step.
   int64_t num_micro_batches(int64_t data_parallel_size) const {
     return global_batch_size / (micro_batch_size * data_parallel_size);
   }

@@ -22,6 +22,7 @@ struct Sizes {
   bool cpu;
   QkNorm qk_norm;
   double seq_len;
+  bool documents_apart;
 
   double stream() const { return T * D * b; }
   double wide_stream() const { return T * D * a; }
@@ -50,6 +51,7 @@ Sizes sizes(const Job& job, int64_t layer, int k) {
   s.cpu = job.hardware.spec.is_cpu;
   s.qk_norm = model.qk_norm;
   s.seq_len = static_cast<double>(job.training.seq_len);
+  s.documents_apart = job.training.reset_attention_mask;
   const double alignment = !s.cpu ? 8 : s.mixed ? static_cast<double>(kBf16SegmentRows) : 1;
   const double segments = std::min(s.T * s.K, s.E);
   s.row_capacity = std::floor((s.T * s.K + segments * (alignment - 1)) / alignment) * alignment;
@@ -77,11 +79,15 @@ double attention_workspace(const Sizes& s) {
   return threads * query_tile * (key_tile + 2 + s.h) * s.a;
 }
 
+// With documents kept apart, LibTorch keeps the result of each, and it is copied together.
+double document_results(const Sizes& s) { return s.documents_apart ? s.T * s.A * s.b : 0; }
+
 // A weight's gradient before it is added in the wider type, and the copy in that type which the addition makes.
 double weight_gradient_temporary(const Sizes& s, double elements) { return s.mixed ? elements * (s.b + s.a) : 0; }
 
 double attention_kept(const Sizes& s) {
-  return 2 * s.stream() + rstd_bytes(s) + s.T * s.C * s.b + unnormed_bytes(s) + s.T * s.A * s.b + log_sum_exp_bytes(s);
+  return 2 * s.stream() + rstd_bytes(s) + s.T * s.C * s.b + unnormed_bytes(s) + s.T * s.A * s.b + log_sum_exp_bytes(s) +
+         document_results(s);
 }
 
 // What a dense or shared feed-forward keeps: gate and up, and each token's scale and row where it is gated.
@@ -115,9 +121,9 @@ void attention_forward(const Sizes& s, Keep keep, AllocationMeter& meter) {
   meter.allocate(s.T * s.C * s.b);
   meter.allocate(unnormed_bytes(s));
   if (keep == Keep::kNothing) meter.free(rstd_bytes(s) + unnormed_bytes(s));
-  meter.allocate(s.T * s.A * s.b + log_sum_exp_bytes(s));
+  meter.allocate(s.T * s.A * s.b + log_sum_exp_bytes(s) + document_results(s));
   meter.touch(attention_workspace(s));
-  if (keep == Keep::kNothing) meter.free(log_sum_exp_bytes(s));
+  if (keep == Keep::kNothing) meter.free(log_sum_exp_bytes(s) + document_results(s));
   meter.allocate(s.stream());
   if (keep == Keep::kNothing) meter.free(s.stream() + s.T * (s.C + s.A) * s.b);
 }
@@ -190,11 +196,19 @@ void attention_backward(const Sizes& s, AllocationMeter& meter) {
   meter.free(s.stream());  // the block's output, kept by the next norm until now
   meter.touch(weight_gradient_temporary(s, s.D * s.A));
   meter.allocate(s.T * s.A * s.b);
-  meter.allocate(s.T * s.C * s.b);  // gradients of queries, keys and values
-  meter.touch(attention_workspace(s));
-  meter.free(s.T * s.A * s.b + log_sum_exp_bytes(s));
-  meter.allocate(s.T * s.C * s.b);  // fused
-  meter.free(s.T * 2 * s.C * s.b + s.T * s.A * s.b);
+  if (s.documents_apart) {
+    meter.allocate(s.T * s.C * s.b);  // fused
+    // Gradients of queries, keys and values of one document, which is at most a sequence long.
+    meter.touch(s.seq_len * s.C * s.b + attention_workspace(s));
+    meter.free(document_results(s) + s.T * s.A * s.b + log_sum_exp_bytes(s));
+    meter.free(s.T * s.C * s.b + s.T * s.A * s.b);
+  } else {
+    meter.allocate(s.T * s.C * s.b);  // gradients of queries, keys and values
+    meter.touch(attention_workspace(s));
+    meter.free(s.T * s.A * s.b + log_sum_exp_bytes(s));
+    meter.allocate(s.T * s.C * s.b);  // fused
+    meter.free(s.T * 2 * s.C * s.b + s.T * s.A * s.b);
+  }
   meter.touch(weight_gradient_temporary(s, s.C * s.D));
   meter.allocate(s.stream());
   meter.free(s.T * s.C * s.b + s.stream() + unnormed_bytes(s));

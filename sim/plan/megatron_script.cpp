@@ -276,6 +276,9 @@ class Writer {
     number("--attention-dropout", t.attention_dropout);
     number("--hidden-dropout", t.hidden_dropout);
     argument("--attention-backend", t.attention_backend == AttentionBackend::kFlash ? "flash" : "unfused");
+    if (t.reset_attention_mask) {
+      for (const char* flag : {"--reset-attention-mask", "--reset-position-ids", "--eod-mask-loss"}) argument(flag);
+    }
     argument("--seed", static_cast<int64_t>(t.seed));
     if (t.checkpoint_interval > 0) argument("--save-interval", t.checkpoint_interval);
     if (t.offload == "optimizer") argument("--optimizer-cpu-offload");

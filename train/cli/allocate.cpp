@@ -148,8 +148,9 @@ ExitCode allocate_command(const std::vector<std::string>& arguments) {
   check_vocabulary(job, data, flags.get("data"));
   const TokenFile& test_tokens = data.tokens(Split::kTest);
   const int64_t seq_len = job.training.seq_len;
-  const EvaluationWindows search(data.tokens(Split::kSearch), data.tokenizer(), seq_len);
-  const EvaluationWindows test(test_tokens, data.tokenizer(), seq_len);
+  const Documents documents = sample_rules(job.training).documents;
+  const EvaluationWindows search(data.tokens(Split::kSearch), data.tokenizer(), seq_len, documents);
+  const EvaluationWindows test(test_tokens, data.tokenizer(), seq_len, documents);
   options.native_k = static_cast<int>(job.model.top_k > 0 ? job.model.top_k : job.elastic.k_max);
   options.batch = checkpoint.batch();
   options.test_windows_per_document = static_cast<double>(test_tokens.num_tokens()) /

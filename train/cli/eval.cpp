@@ -59,7 +59,8 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
   }
   CheckpointModel checkpoint(flags.get("checkpoint"), seq_len);
   check_vocabulary(checkpoint.job(), data, flags.get("data"));
-  const EvaluationWindows windows(data.tokens(split), data.tokenizer(), checkpoint.job().training.seq_len);
+  const EvaluationWindows windows(data.tokens(split), data.tokenizer(), checkpoint.job().training.seq_len,
+                                  sample_rules(checkpoint.job().training).documents);
   const auto run = [&](const std::vector<int>& k) {
     return evaluate(checkpoint.transformer(), windows, k, flags.get<int64_t>("max-sequences"), checkpoint.batch());
   };

@@ -12,11 +12,15 @@ LogitsFile::LogitsFile(Transformer& transformer, const EvaluationWindows& window
     : transformer_(transformer), tokens_S_(at::empty({windows.seq_len()}, at::kInt)) {
   const at::Tensor targets_S = at::empty_like(tokens_S_);
   windows.window(0, tokens_S_.data_ptr<int32_t>(), targets_S.data_ptr<int32_t>());
+  if (windows.documents() == Documents::kApart) {
+    document_lengths_ = document_lengths(targets_S.data_ptr<int32_t>(), windows.seq_len(), windows.seq_len());
+  }
 }
 
 void LogitsFile::add(const std::string& name, const std::vector<int>& k_per_layer) {
   const c10::NoGradGuard no_grad;
-  logits_SV_[name] = transformer_.logits(tokens_S_.to(transformer_.device()), k_per_layer).to(at::kFloat).cpu();
+  logits_SV_[name] =
+      transformer_.logits(tokens_S_.to(transformer_.device()), k_per_layer, document_lengths_).to(at::kFloat).cpu();
 }
 
 void LogitsFile::write(const std::filesystem::path& path) const {

@@ -27,6 +27,7 @@ class LogitsFile {
  private:
   Transformer& transformer_;
   at::Tensor tokens_S_;
+  std::vector<int64_t> document_lengths_;  // empty where documents run on
   std::map<std::string, at::Tensor> logits_SV_;
 };
 

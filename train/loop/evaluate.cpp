@@ -25,9 +25,13 @@ Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, 
                                                     targets.data_ptr<int32_t>() + r * seq_len));
       bytes += windows.target_bytes(first + r);
     }
+    std::vector<int64_t> documents;
+    if (windows.documents() == Documents::kApart) {
+      documents = document_lengths(targets.data_ptr<int32_t>(), targets.numel(), seq_len);
+    }
     const at::Tensor losses = transformer
                                   .evaluate(tokens.view({-1}).to(transformer.device()),
-                                            targets.view({-1}).to(transformer.device()), k_per_layer)
+                                            targets.view({-1}).to(transformer.device()), k_per_layer, documents)
                                   .view({rows, seq_len})
                                   .to(at::kDouble)
                                   .sum(1)

@@ -10,7 +10,7 @@
 #include "sim/units/errors.h"
 #include "train/checkpoint/checkpoint_directory.h"
 #include "train/checkpoint/model_checkpoint.h"
-#include "train/data/dataset.h"
+#include "train/data/data_flag.h"
 #include "train/loop/job_requirements.h"
 #include "train/loop/metrics_log.h"
 #include "train/loop/trainer.h"
@@ -87,9 +87,19 @@ nlohmann::json data_identity(const DatasetInfo& info) {
           {"separator", info.separator}, {"seed", info.seed},           {"split_fractions", info.split_fractions}};
 }
 
+// One data set alone, or the list of a blend with its weights (0: as many samples as it has).
+nlohmann::json data_identity(const DataBlend& data) {
+  if (data.prefixes().size() == 1) return data_identity(data.dataset(0).info());
+  nlohmann::json identity = nlohmann::json::array();
+  for (size_t i = 0; i < data.prefixes().size(); ++i) {
+    identity.push_back(data_identity(data.dataset(i).info()));
+    identity.back()["weight"] = data.prefixes()[i].weight;
+  }
+  return identity;
+}
+
 // A resumed run must be the same run: everything that decides its numbers.
-void check_same_run(const Job& job, const DatasetInfo& data, const std::string& prefix,
-                    const std::filesystem::path& checkpoint) {
+void check_same_run(const Job& job, const DataBlend& data, const std::filesystem::path& checkpoint) {
   const nlohmann::json now = to_json(job), then = to_json(checkpoint_job(checkpoint));
   for (const char* section : {"model", "training", "elastic"}) {
     for (const auto& [key, value] : now[section].items()) {
@@ -99,8 +109,12 @@ void check_same_run(const Job& job, const DatasetInfo& data, const std::string& 
     }
   }
   if (read_checkpoint_state(checkpoint).value("data", nlohmann::json()) != data_identity(data)) {
-    throw ConfigError("--data " + prefix + " holds other tokens than the run that " + checkpoint.string() +
-                      " belongs to; resume with that run's data, or start a new run with --init");
+    const bool blend = data.prefixes().size() > 1;
+    throw ConfigError(
+        "--data " + data.prefixes().front().prefix +
+        (blend ? " and the others hold other tokens, or have other weights, than" : " holds other tokens than") +
+        " the run that " + checkpoint.string() +
+        " belongs to; resume with that run's data, or start a new run with --init");
   }
 }
 
@@ -108,15 +122,15 @@ void check_same_run(const Job& job, const DatasetInfo& data, const std::string& 
 
 RunEnd train_run(const Job& job, const RunOptions& options) {
   const c10::Device device = training_device(job);
-  const Dataset data(options.data.string());
-  check_vocabulary(job, data, options.data.string());
-  const Batches batches(data.tokens(Split::kTrain), job.training.seq_len, job.training.seed);
+  const DataBlend data(options.data);
+  check_vocabulary(job, data.dataset(0), data.prefixes().front().prefix);
+  const Batches batches(data.sources(Split::kTrain), sample_rules(job.training), job.training.seed);
   const auto latest = latest_checkpoint(options.out);
   if (latest && !options.resume) {
     throw ConfigError("--out " + options.out.string() + " already holds a run (" + latest->filename().string() +
                       "); continue it with --resume or choose another folder");
   }
-  if (latest) check_same_run(job, data.info(), options.data.string(), *latest);
+  if (latest) check_same_run(job, data, *latest);
 
   Trainer trainer(job, device);
   int64_t done = 0;
@@ -135,10 +149,14 @@ RunEnd train_run(const Job& job, const RunOptions& options) {
   write_file_atomically((options.out / "job.json").string(), to_json(job).dump(2) + "\n");
 
   const int64_t tokens_per_step = job.training.global_batch_size * job.training.seq_len;
-  const nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data_identity(data.info())}};
+  const nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data_identity(data)}};
   const auto save = [&](int64_t step) {
     save_checkpoint(options.out, job, step, trainer.transformer().parameters(), trainer.optimizer(), extra);
   };
+  if (job.training.packing == Packing::kBestFit) {
+    std::fprintf(stderr, "best_fit packing: %ld sequences an epoch, %.2f %% of the positions are padding\n",
+                 static_cast<long>(batches.samples_per_epoch()), 100 * batches.padding_fraction());
+  }
   MetricsLog metrics(options.out, done);
   Progress progress(options.total_steps);
   const StopSignals signals;

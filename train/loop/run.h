@@ -5,14 +5,16 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "sim/config/job.h"
+#include "train/data/data_flag.h"
 
 namespace mmoe {
 
 struct RunOptions {
-  std::filesystem::path data;  // prefix of the token files
-  std::filesystem::path out;   // run folder
+  std::vector<WeighedPrefix> data;  // token files
+  std::filesystem::path out;        // run folder
   int64_t total_steps = 0;
   bool resume = false;
   std::optional<std::filesystem::path> initial_checkpoint;  // weights only

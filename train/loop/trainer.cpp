@@ -98,6 +98,20 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   return result;
 }
 
+double Trainer::num_global_targets(const at::Tensor& targets) const {
+  const TrainingConfig& training = job_.training;
+  if (training.packing == Packing::kConcatenate && !training.reset_attention_mask) {
+    return static_cast<double>(training.global_batch_size * training.seq_len);
+  }
+  const at::Tensor count = targets.ne(kNoTarget).sum().to(at::kDouble).view({1});
+  if (groups_.data.size() > 1) {
+    const at::Tensor on_device = count.to(device_);
+    groups_.data.all_reduce(on_device).wait();
+    return std::max(1.0, on_device.item<double>());
+  }
+  return std::max(1.0, count.item<double>());
+}
+
 void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
                          const std::vector<std::vector<int>>& k_per_layer, const at::Tensor& report) {
   // Between a chunk's forward and its backward pass of one micro-batch.
@@ -107,7 +121,7 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
   const TrainingConfig& training = job_.training;
   const PipelineShape& shape = passes_.shape;
   const int64_t rows = training.micro_batch_size, first_micro_batch = groups_.data_index() * shape.num_micro_batches;
-  const double global_tokens = static_cast<double>(training.global_batch_size * training.seq_len);
+  const double global_targets = num_global_targets(targets);
   const auto& embedding_like = transformer_.parameters().all().front().value;
   PipelineTransfers transfers(shape, groups_, {rows * training.seq_len, job_.model.hidden_size},
                               embedding_like.options());
@@ -121,8 +135,12 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
     const auto part = [&](const at::Tensor& all) { return all.narrow(0, i * rows, rows).reshape({-1}).to(device_); };
     if (chunk.has_embedding) batch.tokens_T = part(tokens);
     if (chunk.has_head) batch.targets_T = part(targets);
+    if (training.reset_attention_mask) {
+      const at::Tensor own = targets.narrow(0, i * rows, rows);
+      batch.document_lengths = document_lengths(own.data_ptr<int32_t>(), own.numel(), training.seq_len);
+    }
     batch.k_per_layer = k_per_layer[global];
-    batch.loss_scale = 1 / global_tokens;
+    batch.loss_scale = 1 / global_targets;
     batch.auxiliary_scale = 1 / static_cast<double>(k_per_layer.size());
     if (i + 1 == shape.num_micro_batches && !groups_.is_alone()) {
       batch.layer_done = [this](int64_t layer) { sync_.layer_done(layer); };

@@ -18,7 +18,7 @@ namespace mmoe {
 
 struct StepResult {
   int64_t step = 0;                          // from 1
-  double loss = 0;                           // mean cross-entropy of the global batch, nats per token
+  double loss = 0;                           // mean cross-entropy of the global batch, nats per target
   double load_balance_loss = 0, z_loss = 0;  // means over micro-batches and MoE layers, without coefficients
   double learning_rate = 0, grad_norm = 0;
   double seconds = 0;                            // data to optimiser
@@ -49,6 +49,8 @@ class Trainer {
   const Job& job() const { return job_; }
 
  private:
+  // Targets of the global batch that count in the loss, one at least.
+  double num_global_targets(const at::Tensor& targets) const;
   // Runs all passes of this rank's schedule; appends what each global micro-batch reports.
   void run_passes(const at::Tensor& tokens, const at::Tensor& targets, const std::vector<std::vector<int>>& k_per_layer,
                   const at::Tensor& report);

@@ -145,10 +145,14 @@ Transformer::Layer Transformer::find_layer(int64_t l) const {
   return layer;
 }
 
-at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_TD, Place place) const {
+at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_TD,
+                                        const std::vector<int64_t>& document_lengths, Place place) const {
   const Normed normed = rms_norm(x_TD, *layer.attention_norm, model_.rms_norm_eps, place);
   const at::Tensor qkv_TC = project_qkv(normed.normed_TD, layer.qkv, rope_, attention_, place);
-  return project_output(normed.residual_TD, attend(qkv_TC, attention_, place), *layer.output, place);
+  const at::Tensor attended_TA = document_lengths.empty()
+                                     ? attend(qkv_TC, attention_, place)
+                                     : attend_documents(qkv_TC, document_lengths, attention_, place);
+  return project_output(normed.residual_TD, attended_TA, *layer.output, place);
 }
 
 at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
@@ -195,7 +199,9 @@ at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, con
     if (recording && batch.layer_done) x_TD = on_backward(x_TD, [done = batch.layer_done, l] { done(l); });
     // What runs again in the backward pass reports to nobody the second time: `report` may be gone by then.
     const auto reported = std::make_shared<bool>(false);
-    const auto attention = [this, &layer, place](const at::Tensor& x) { return attention_block(layer, x, place); };
+    const auto attention = [this, &layer, documents = batch.document_lengths, place](const at::Tensor& x) {
+      return attention_block(layer, x, documents, place);
+    };
     const auto feed_forward = [this, &layer, place, scale = batch.auxiliary_scale, report,
                                reported](const at::Tensor& x) {
       LayerRouting* const first_time = std::exchange(*reported, true) ? nullptr : report;
@@ -211,9 +217,11 @@ at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, con
   return x_TD;
 }
 
-at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer) {
+at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
+                                      const std::vector<int64_t>& document_lengths) {
   MicroBatch batch;
   batch.k_per_layer = k_per_layer;
+  batch.document_lengths = document_lengths;
   const at::Tensor x_TD = run_layers(chunks_.front(), embed(tokens_T, *embedding_), batch, nullptr);
   return rms_norm(x_TD, *final_norm_, model_.rms_norm_eps, {}).normed_TD;
 }
@@ -270,13 +278,14 @@ at::Tensor Transformer::extend(KvCache& cache, const at::Tensor& tokens_T, const
   return at::mm(last_1D, output_->value.t()).view({-1});
 }
 
-at::Tensor Transformer::logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer) {
-  return at::mm(hidden_states(tokens_T, k_per_layer), output_->value.t());
+at::Tensor Transformer::logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
+                               const std::vector<int64_t>& document_lengths) {
+  return at::mm(hidden_states(tokens_T, k_per_layer, document_lengths), output_->value.t());
 }
 
 at::Tensor Transformer::evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T,
-                                 const std::vector<int>& k_per_layer) {
-  return token_losses(hidden_states(tokens_T, k_per_layer), *output_, targets_T);
+                                 const std::vector<int>& k_per_layer, const std::vector<int64_t>& document_lengths) {
+  return token_losses(hidden_states(tokens_T, k_per_layer, document_lengths), *output_, targets_T);
 }
 
 }  // namespace mmoe

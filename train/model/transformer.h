@@ -43,10 +43,12 @@ struct TrainingForward {
 
 // One micro-batch of training.
 struct MicroBatch {
-  at::Tensor tokens_T, targets_T;                 // int32, sequence by sequence
-  std::vector<int> k_per_layer;                   // of every MoE layer of the model
-  double loss_scale = 1;                          // of the sum of token losses
-  double auxiliary_scale = 1;                     // of the coefficients of the auxiliary losses
+  at::Tensor tokens_T, targets_T;  // int32, sequence by sequence
+  std::vector<int> k_per_layer;    // of every MoE layer of the model
+  double loss_scale = 1;           // of the sum of token losses
+  double auxiliary_scale = 1;      // of the coefficients of the auxiliary losses
+  // Attention stays within documents of these lengths, which sum to T; empty: within sequences.
+  std::vector<int64_t> document_lengths = {};
   std::function<void(int64_t layer)> layer_done;  // in the backward pass, behind each layer; or empty
 };
 
@@ -74,8 +76,9 @@ class Transformer {
   // One of this rank's chunks; x_TD from the chunk before, ignored by the first, which embeds the tokens.
   TrainingForward training_forward(const LayerChunk& chunk, const at::Tensor& x_TD, const MicroBatch& batch);
 
-  // Losses per token (nats), nothing kept. Call under NoGradGuard.
-  at::Tensor evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T, const std::vector<int>& k_per_layer);
+  // Losses per token (nats), nothing kept. Call under NoGradGuard. document_lengths, here and below, as in MicroBatch.
+  at::Tensor evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T, const std::vector<int>& k_per_layer,
+                      const std::vector<int64_t>& document_lengths = {});
 
   // A cache for sequences of up to `capacity` tokens, empty.
   KvCache make_cache(int64_t capacity) const;
@@ -85,7 +88,8 @@ class Transformer {
   at::Tensor extend(KvCache& cache, const at::Tensor& tokens_T, const std::vector<int>& k_per_layer);
 
   // Of the token after each: [T, V] in the compute type. Call under NoGradGuard.
-  at::Tensor logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer);
+  at::Tensor logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
+                    const std::vector<int64_t>& document_lengths = {});
 
   ParameterStore& parameters() { return parameters_; }
   const ParameterStore& parameters() const { return parameters_; }
@@ -104,8 +108,10 @@ class Transformer {
   Layer find_layer(int64_t l) const;
   at::Tensor run_layers(const LayerChunk& chunk, at::Tensor x_TD, const MicroBatch& batch,
                         std::vector<LayerRouting>* routing);
-  at::Tensor hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer);
-  at::Tensor attention_block(const Layer& layer, const at::Tensor& x_TD, Place place) const;
+  at::Tensor hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
+                           const std::vector<int64_t>& document_lengths);
+  at::Tensor attention_block(const Layer& layer, const at::Tensor& x_TD, const std::vector<int64_t>& document_lengths,
+                             Place place) const;
   at::Tensor feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
                                 LayerRouting* routing, Place place) const;
 

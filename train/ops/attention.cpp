@@ -177,6 +177,70 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
   }
 };
 
+struct AttendDocumentsFunction : torch::autograd::Function<AttendDocumentsFunction> {
+  struct Document {
+    at::Tensor query, key, value;  // [1, heads, length, h] leaves of LibTorch's own small graph
+    at::Tensor out;                // its result
+    int64_t first, length;
+  };
+  struct State {
+    std::vector<Document> documents;
+    AttentionShape shape;
+    Place place;
+  };
+
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv_TC,
+                            const std::vector<int64_t>& document_lengths, const AttentionShape& shape, Place place) {
+    const OperationScope scope("attention", OperationPhase::kForward, place);
+    const bool recorded = qkv_TC.requires_grad();
+    const int64_t heads = shape.num_heads, kv_heads = shape.num_kv_heads, tokens = qkv_TC.size(0);
+    const at::Tensor fused = qkv_TC.detach().view({1, tokens, heads + 2 * kv_heads, shape.head_dim}).transpose(1, 2);
+    const at::Tensor out_TA = at::empty({tokens, heads * shape.head_dim}, fused.options());
+    State state{{}, shape, place};
+    int64_t first = 0;
+    for (const int64_t length : document_lengths) {
+      const auto leaf = [&](int64_t head, int64_t count) {
+        at::Tensor part = fused.narrow(1, head, count).narrow(2, first, length);
+        part.set_requires_grad(recorded);
+        return part;
+      };
+      Document document{leaf(0, heads), leaf(heads, kv_heads), leaf(heads + kv_heads, kv_heads), {}, first, length};
+      {
+        const at::AutoGradMode grad_mode(recorded);
+        document.out =
+            at::scaled_dot_product_attention(document.query, document.key, document.value, {}, 0, /*is_causal=*/true,
+                                             std::nullopt, /*enable_gqa=*/heads != kv_heads);
+      }
+      out_TA.narrow(0, first, length)
+          .view({1, length, heads, shape.head_dim})
+          .copy_(document.out.detach().transpose(1, 2));
+      if (recorded) state.documents.push_back(std::move(document));
+      first += length;
+    }
+    MMOE_CHECK(first == tokens) << "documents of " << first << " tokens, " << tokens << " in the batch";
+    keep_state(context, std::move(state));
+    return out_TA;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    State state = take_state<State>(context);
+    const OperationScope scope("attention", OperationPhase::kBackward, state.place);
+    const int64_t heads = state.shape.num_heads, kv_heads = state.shape.num_kv_heads, tokens = grads[0].size(0);
+    const at::Tensor d_out = grads[0].view({1, tokens, heads, state.shape.head_dim}).transpose(1, 2);
+    const at::Tensor d_qkv = at::empty({tokens, (heads + 2 * kv_heads) * state.shape.head_dim}, d_out.options());
+    const at::Tensor fused = d_qkv.view({1, tokens, heads + 2 * kv_heads, state.shape.head_dim}).transpose(1, 2);
+    for (Document& document : state.documents) {
+      const auto rows = [&](const at::Tensor& x) { return x.narrow(2, document.first, document.length); };
+      const variable_list d_parts = torch::autograd::grad(
+          {std::exchange(document.out, {})}, {document.query, document.key, document.value}, {rows(d_out)});
+      rows(fused.narrow(1, 0, heads)).copy_(d_parts[0]);
+      rows(fused.narrow(1, heads, kv_heads)).copy_(d_parts[1]);
+      rows(fused.narrow(1, heads + kv_heads, kv_heads)).copy_(d_parts[2]);
+    }
+    return {d_qkv, {}, {}, {}};
+  }
+};
+
 struct ProjectOutputFunction : torch::autograd::Function<ProjectOutputFunction> {
   struct State {
     at::Tensor attended_TA;
@@ -215,6 +279,11 @@ at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const 
 
 at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place) {
   return AttendFunction::apply(qkv_TC, shape, place);
+}
+
+at::Tensor attend_documents(const at::Tensor& qkv_TC, const std::vector<int64_t>& document_lengths,
+                            const AttentionShape& shape, Place place) {
+  return AttendDocumentsFunction::apply(qkv_TC, document_lengths, shape, place);
 }
 
 at::Tensor attend_cached(const at::Tensor& qkv_TC, const AttentionShape& shape, const KeysAndValues& past,

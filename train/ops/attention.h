@@ -5,6 +5,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "sim/config/model_config.h"
 #include "train/model/parameters.h"
 #include "train/profiling/operation_scope.h"
@@ -38,6 +41,12 @@ at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const 
 
 // LibTorch's scaled_dot_product_attention, causal. Keeps qkv, its result and what LibTorch adds (log-sum-exp).
 at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place);
+
+// The same within each of consecutive documents, whose lengths sum to T; none crosses a sequence's end. Rotary
+// positions need no reset, since scores depend on their differences alone. Keeps its result twice: by document, and
+// together.
+at::Tensor attend_documents(const at::Tensor& qkv_TC, const std::vector<int64_t>& document_lengths,
+                            const AttentionShape& shape, Place place);
 
 // Keys and values of one sequence, [G, capacity, h] each.
 struct KeysAndValues {

@@ -137,6 +137,7 @@ const Mistake kMistakes[] = {
      {{"parallelism.tensor", "2"}, {"parallelism.sequence", "true"}, {"training.seq_len", "255"}},
      {"training.seq_len = 255", "sequence"}},
     {"unknown_module", {{"training.recompute", R"(["attn"])"}}, {"training.recompute", "attn", "attention, moe"}},
+    {"packing", {{"training.packing", R"("tight")"}}, {"training.packing", "concatenate", "best_fit"}},
     {"offload", {{"training.offload", R"("weights")"}}, {"training.offload = \"weights\"", "none"}},
     {"precision_the_device_lacks",
      {{"hardware.device", R"("a100-sxm-80gb")"}, {"training.precision", R"("fp8")"}},

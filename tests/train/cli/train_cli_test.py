@@ -344,6 +344,46 @@ def test_resume_refuses_another_job_and_other_data(whole, data, tmp_path):
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole[1] / "metrics.jsonl").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def second_data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("second")
+    draw = random.Random(9)
+    text = "\n\n".join(" ".join(draw.choices(WORDS, k=draw.randint(2, 60))) for _ in range(300))
+    (folder / "text.txt").write_text(text)
+    done("data", "build", "--text", folder / "text.txt", "--out", folder / "tokens")
+    return folder / "tokens"
+
+
+@pytest.mark.parametrize("packing", ["concatenate", "best_fit"])
+def test_a_blend_of_documents_kept_apart_resumes_bit_for_bit(data, second_data, tmp_path, packing):
+    job = write_job(tmp_path / "job.json", **{"training.packing": packing, "training.reset_attention_mask": True})
+    words = ["train", "--job", job, "--data", f"0.7:{data}", "--data", f"0.3:{second_data}", "--threads", 1]
+    done(*words, "--out", tmp_path / "whole", "--steps", STEPS)
+    done(*words, "--out", tmp_path / "run", "--steps", STEPS)
+    assert final_bytes(tmp_path / "run") == final_bytes(tmp_path / "whole")
+    last = sorted((tmp_path / "run" / "checkpoints").iterdir(), key=lambda step: int(step.name.split("_")[1]))[-1]
+    shutil.rmtree(last)
+    swapped = ["train", "--job", job, "--data", f"0.6:{data}", "--data", f"0.4:{second_data}", "--threads", 1]
+    line = error_line(run(*swapped, "--out", tmp_path / "run", "--steps", STEPS, "--resume"))
+    assert "weights" in line and "--init" in line
+    done(*words, "--out", tmp_path / "run", "--steps", STEPS, "--resume")
+    expect_same_run(tmp_path / "run", tmp_path / "whole")
+    losses = json.loads(done("eval", "--checkpoint", tmp_path / "run" / "checkpoints" / last.name, "--data", second_data,
+                             "--k", "1", "--json").stdout)
+    assert losses["loss_by_k"]["1"] > 0
+
+
+@pytest.mark.parametrize("values, words", [
+    (["0.7:A", "B"], "or none"), (["0:A"], "above 0"), (["-1:A"], "above 0"), (["0.7:"], "names no token files"),
+    (["1:A", "2:A"], "named twice"), (["1:A", "1:nowhere"], "nowhere")])
+def test_train_refuses_an_unclear_blend(data, second_data, tmp_path, values, words):
+    job = write_job(tmp_path / "job.json")
+    named = [value.replace("A", str(data)).replace("B", str(second_data)) for value in values]
+    flags = [word for value in named for word in ("--data", value)]
+    line = error_line(run("train", "--job", job, *flags, "--out", tmp_path / "run", "--steps", 1))
+    assert words in line
+
+
 def test_a_truncated_checkpoint_is_refused_by_name(whole, data, tmp_path):
     for name in ("weights.safetensors", "optimizer.safetensors", "state.json"):
         run_folder = tmp_path / name

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -103,7 +104,7 @@ TEST_F(BatchesTest, EvaluationPredictsEachTokenButTheFirstOnce) {
           seen.push_back(target[j]);
         } else {
           EXPECT_EQ(input[j], 0);
-          EXPECT_EQ(target[j], EvaluationWindows::kNoTarget);
+          EXPECT_EQ(target[j], kNoTarget);
         }
       }
     }
@@ -112,6 +113,115 @@ TEST_F(BatchesTest, EvaluationPredictsEachTokenButTheFirstOnce) {
     EXPECT_EQ(windows.target_bytes(), count - 1);
     EXPECT_THROW(windows.window(windows.count(), input.data(), target.data()), std::logic_error);
   }
+}
+
+// Documents begin at multiples of 10: their first tokens are no targets, and everything else is as in the stream.
+TEST_F(BatchesTest, DocumentsKeptApartHaveNoTargetBehindTheirEnd) {
+  const TokenFile file = tokens(105);
+  const Batches stream(file, 8, 1), apart({{&file}}, {8, Packing::kConcatenate, Documents::kApart}, 1);
+  ASSERT_EQ(apart.samples_per_epoch(), 13);
+  std::vector<int32_t> input(8), target(8), input_apart(8), target_apart(8);
+  for (int64_t i = 0; i < 20; ++i) {
+    stream.sample(i, input.data(), target.data());
+    apart.sample(i, input_apart.data(), target_apart.data());
+    EXPECT_EQ(input_apart, input);
+    for (size_t j = 0; j < 8; ++j) EXPECT_EQ(target_apart[j], target[j] % 10 == 0 ? kNoTarget : target[j]);
+  }
+}
+
+TEST_F(BatchesTest, BestFitTrainsOnEveryTargetOfEveryDocumentOnce) {
+  const TokenFile file = tokens(105);  // ten documents of 10 tokens, one of 5
+  for (const Documents documents : {Documents::kApart, Documents::kRunOn}) {
+    const Batches batches({{&file}}, {8, Packing::kBestFit, documents}, 3);
+    std::vector<int32_t> input(8), target(8), seen;
+    int64_t across = 0;
+    for (int64_t i = 0; i < batches.samples_per_epoch(); ++i) {
+      batches.sample(i, input.data(), target.data());
+      for (size_t j = 0; j < 8; ++j) {
+        if (target[j] == kNoTarget) continue;
+        if (target[j] == input[j] + 1 && target[j] % 10 != 0) {
+          seen.push_back(target[j]);
+        } else {
+          EXPECT_EQ(target[j], input[j + 1]);  // the next document of the sequence
+          ++across;
+        }
+      }
+    }
+    std::sort(seen.begin(), seen.end());
+    std::vector<int32_t> expected;
+    for (int32_t i = 0; i < 105; ++i) {
+      if (i % 10 != 0) expected.push_back(i);
+    }
+    EXPECT_EQ(seen, expected);
+    // Ten whole ones, and of the rests 5 + 2, 2 + 2 + 2 + 2, 2 + 2 + 2 + 2 and 2.
+    EXPECT_EQ(batches.samples_per_epoch(), 14);
+    EXPECT_DOUBLE_EQ(batches.padding_fraction(), 7.0 / 112);
+    EXPECT_EQ(across > 0, documents == Documents::kRunOn);
+  }
+}
+
+// A blend is its sources' own samples in their own order, and any place of it is found at once.
+TEST_F(BatchesTest, ABlendKeepsTheOrderOfItsSources) {
+  const TokenFile first = tokens(105), second = tokens(1000);
+  const Batches alone(first, 8, 5), blend({{&first, 1}, {&second, 3}}, {8}, 5);
+  EXPECT_EQ(blend.samples_per_epoch(), 13 + 124);
+  std::vector<int32_t> input(8), target(8), expected(8), again(8);
+  const Blend places({1, 3});
+  std::vector<std::vector<int32_t>> seen;
+  for (int64_t i = 0; i < 200; ++i) {
+    blend.sample(i, input.data(), target.data());
+    seen.push_back(input);
+    if (const Blend::Place place = places.at(i); place.source == 0) {
+      alone.sample(place.index, expected.data(), target.data());
+      EXPECT_EQ(input, expected) << i;
+    }
+  }
+  const Batches resumed({{&first, 1}, {&second, 3}}, {8}, 5);
+  for (int64_t i = 150; i < 200; ++i) {
+    resumed.sample(i, again.data(), target.data());
+    EXPECT_EQ(again, seen[static_cast<size_t>(i)]);
+  }
+}
+
+TEST_F(BatchesTest, WithoutWeightsASourceCountsByItsSamples) {
+  const TokenFile first = tokens(105), second = tokens(313);
+  const Batches blend({{&first}, {&second}}, {8}, 5);
+  ASSERT_EQ(blend.samples_per_epoch(), 13 + 39);
+  const Batches weighed({{&first, 13}, {&second, 39}}, {8}, 5);
+  std::vector<int32_t> input(8), target(8), same(8);
+  for (int64_t i = 0; i < 104; ++i) {
+    blend.sample(i, input.data(), target.data());
+    weighed.sample(i, same.data(), target.data());
+    EXPECT_EQ(input, same) << i;
+  }
+}
+
+TEST_F(BatchesTest, DocumentLengthsFollowTheTargets) {
+  constexpr int32_t kNone = kNoTarget;
+  // A document of 3, one of 1 that counts to the one before it, one cut by the sequence's end; one of 2 and padding.
+  const std::vector<int32_t> targets = {1, 2, kNone, kNone, 3, 4, 7, kNone, kNone, kNone, kNone, kNone};
+  EXPECT_EQ(document_lengths(targets.data(), 12, 6), (std::vector<int64_t>{4, 2, 6}));
+  EXPECT_EQ(document_lengths(targets.data(), 6, 3), (std::vector<int64_t>{3, 1, 2}));
+}
+
+TEST_F(BatchesTest, EvaluationOfDocumentsKeptApartLeavesTheirFirstTokensOut) {
+  const auto tokenizer = make_byte_tokenizer();
+  const TokenFile file = tokens(105);
+  const EvaluationWindows windows(file, *tokenizer, 8, Documents::kApart);
+  EXPECT_EQ(windows.count(), 13);
+  EXPECT_EQ(windows.num_targets(), 104 - 10);
+  EXPECT_EQ(windows.target_bytes(), 94);
+  std::vector<int32_t> input(8), target(8);
+  int64_t total = 0;
+  for (int64_t i = 0; i < windows.count(); ++i) {
+    const int64_t size = windows.window(i, input.data(), target.data());
+    EXPECT_EQ(windows.target_bytes(i), size);
+    EXPECT_EQ(std::count_if(target.begin(), target.end(), [](int32_t t) { return t != kNoTarget; }), size);
+    for (size_t j = 0; j < 8; ++j)
+      EXPECT_EQ(target[j], (8 * i + static_cast<int64_t>(j) + 1) % 10 == 0 ? kNoTarget : input[j] + 1);
+    total += size;
+  }
+  EXPECT_EQ(total, 94);
 }
 
 TEST_F(BatchesTest, EvaluationNeedsTwoTokens) {

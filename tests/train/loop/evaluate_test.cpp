@@ -54,6 +54,33 @@ TEST_F(EvaluateTest, IsTheMeanOfThePlainModelsTokenLosses) {
   }
 }
 
+// Two documents in one window, kept apart, are predicted as each is alone: attention and rotary positions start anew.
+TEST_F(EvaluateTest, DocumentsKeptApartAreEvaluatedAsAlone) {
+  const auto tokenizer = make_byte_tokenizer();
+  const auto write = [&](const char* name, const std::vector<std::pair<int64_t, int64_t>>& documents) {
+    TokenFileWriter writer(folder_.file(name), 256);
+    for (const auto& [first, length] : documents) {
+      writer.add_document({text.data_ptr<int32_t>() + first, static_cast<size_t>(length)});
+    }
+    writer.sync();
+    writer.publish();
+    return TokenFile(folder_.file(name), 256);
+  };
+  const auto loss = [&](const TokenFile& file, Documents documents) {
+    return evaluate(transformer, EvaluationWindows(file, *tokenizer, 16, documents), {3, 2}, 0, 4);
+  };
+  const TokenFile both = write("both", {{20, 6}, {50, 11}}), first = write("first", {{20, 6}}),
+                  second = write("second", {{50, 11}});
+  const Evaluation a = loss(first, Documents::kRunOn), b = loss(second, Documents::kRunOn);
+  const Evaluation apart = loss(both, Documents::kApart), run_on = loss(both, Documents::kRunOn);
+  EXPECT_EQ(apart.tokens, 5 + 10);
+  EXPECT_EQ(run_on.tokens, 16);
+  const double total = a.window_losses[0] + b.window_losses[0];
+  // As above, for two layers, and the rotation by another angle.
+  EXPECT_NEAR(apart.window_losses[0], total, tolerance(at::kDouble, 2 * 10 * 64 + 200, 140) * total);
+  EXPECT_GT(std::abs(run_on.window_losses[0] - total), 1e-3);
+}
+
 TEST_F(EvaluateTest, TakesTheFirstWindowsAndFollowsK) {
   const TokenFile file(folder_.file("t"), 256);
   const auto tokenizer = make_byte_tokenizer();

@@ -88,6 +88,18 @@ INSTANTIATE_TEST_SUITE_P(
             "long_sequences",
             R"({"training": {"seq_len": 1024, "micro_batch_size": 2, "global_batch_size": 2}, "model": {"vocab_size": 512}})",
             {3, 1, 6, 2}},
+        // A document may fill its sequence, as each does here.
+        Case{"documents_kept_apart",
+             R"({"training": {"reset_attention_mask": true}, "model": {"vocab_size": 512}})",
+             {1, 3, 6, 2}},
+        Case{
+            "documents_kept_apart_recomputed",
+            R"({"training": {"reset_attention_mask": true, "recompute": "full", "seq_len": 1024, "micro_batch_size": 1, "global_batch_size": 1}, "model": {"vocab_size": 512, "num_layers": 8}})",
+            {1, 1, 1, 1, 1, 1, 1, 1}},
+        Case{
+            "bf16_documents_kept_apart",
+            R"({"training": {"precision": "bf16", "reset_attention_mask": true}, "model": {"num_layers": 8, "vocab_size": 512}})",
+            {1, 1, 2, 1, 1, 1, 2, 1}},
         Case{"bf16", R"({"training": {"precision": "bf16"}})", {1, 3, 6, 2}},
         Case{
             "bf16_deep",

@@ -59,7 +59,7 @@ TEST_P(WholeModel, LossAndEveryGradientMatchThePlainReference) {
   torch::autograd::backward({exact.losses_T.sum() * loss_scale + exact.auxiliary * auxiliary_scale}, {});
 
   const TrainingForward forward =
-      transformer.training_forward({batch.tokens, batch.targets, GetParam().k, loss_scale, auxiliary_scale, {}});
+      transformer.training_forward({batch.tokens, batch.targets, GetParam().k, loss_scale, auxiliary_scale});
   torch::autograd::backward({forward.loss}, {});
   // The longest path: in each layer some 10 sums of up to 64 terms and 30 roundings forward, as many backward; the
   // vocabulary's sums at the end. In bf16 these are 12 roundings a layer each way (random, so growing as their root).
@@ -118,7 +118,7 @@ Outcome run(const std::string& patch, const std::vector<int>& k) {
   const Job job = small_job(patch);
   Transformer transformer(job, c10::kCPU, Gradients::kAllocated);
   const Batch batch(job);
-  const TrainingForward forward = transformer.training_forward({batch.tokens, batch.targets, k, 0.1, 0.5, {}});
+  const TrainingForward forward = transformer.training_forward({batch.tokens, batch.targets, k, 0.1, 0.5});
   torch::autograd::backward({forward.loss}, {});
   return {forward.loss.detach(), transformer.parameters().grad(), forward.routing};
 }
@@ -151,7 +151,7 @@ TEST(ActiveExperts, RowsKeptAndComputedFollowK) {
   const int64_t tokens = batch.tokens.numel();
   const auto kept = [&](const std::vector<int>& k) {
     OperationRecorder recorder(c10::kCPU);
-    const TrainingForward forward = transformer.training_forward({batch.tokens, batch.targets, k, 1, 0, {}});
+    const TrainingForward forward = transformer.training_forward({batch.tokens, batch.targets, k, 1, 0});
     int64_t bytes = 0;
     for (const OperationSample& sample : recorder.samples) {
       if (sample.operation == "experts" || sample.operation == "router") bytes += sample.kept_bytes;

@@ -1,5 +1,9 @@
 #include "train/ops/attention.h"
 
+#include <ATen/ops/cat.h>
+
+#include <numeric>
+
 #include "tests/train/plain_reference.h"
 #include "tests/train/trainer_testing.h"
 
@@ -60,6 +64,34 @@ TEST_P(Attention, CausalAttentionMatchesTheReference) {
   test.reference = [&](const auto& in, const auto&) { return std::vector<at::Tensor>{plain::attend(in[0], shape)}; };
   // bf16 roundings: scores, weights, result; backward the sum of the weights' gradients, their product with the
   // weights, and each of the three results.
+  test.tolerance = tolerance(c.type, c.head_dim + 4 * c.seq_len, 8);
+  expect_matches_reference(test);
+}
+
+// Each document as a sequence of its own.
+TEST_P(Attention, AttentionWithinDocumentsMatchesTheReference) {
+  std::vector<int64_t> lengths;
+  for (int64_t sequence = 0; sequence < c.batch; ++sequence) {
+    int64_t rest = c.seq_len;
+    for (int64_t length = 1 + sequence; length < rest; rest -= length, length += 2) lengths.push_back(length);
+    lengths.push_back(c.seq_len - std::accumulate(lengths.begin(), lengths.end(), int64_t{0}) + sequence * c.seq_len);
+  }
+  OperationCase test;
+  test.inputs = {random_tensor({tokens, fused}, c.type, 5)};
+  test.operation = [&](const auto& in) {
+    return std::vector<at::Tensor>{attend_documents(in[0], lengths, shape, {0, 0})};
+  };
+  test.reference = [&](const auto& in, const auto&) {
+    std::vector<at::Tensor> parts;
+    int64_t first = 0;
+    for (const int64_t length : lengths) {
+      AttentionShape one = shape;
+      one.seq_len = length;
+      parts.push_back(plain::attend(in[0].narrow(0, first, length), one));
+      first += length;
+    }
+    return std::vector<at::Tensor>{at::cat(parts)};
+  };
   test.tolerance = tolerance(c.type, c.head_dim + 4 * c.seq_len, 8);
   expect_matches_reference(test);
 }
