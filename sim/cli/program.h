@@ -15,7 +15,8 @@ struct Command {
   std::function<ExitCode(const std::vector<std::string>& arguments)> run;
 };
 
-// Runs `body`; a ConfigError becomes one line and kBadInput, any other exception one line and kOurFault.
+// Runs `body`; a ConfigError becomes one line and kBadInput, a RunFailure or any other exception one line and
+// kOurFault.
 template <class Body>
 ExitCode guarded(Body&& body) noexcept {
   try {
@@ -23,6 +24,9 @@ ExitCode guarded(Body&& body) noexcept {
   } catch (const ConfigError& error) {
     std::cerr << "mmoe: error: " << error.what() << '\n';
     return ExitCode::kBadInput;
+  } catch (const RunFailure& error) {
+    std::cerr << "mmoe: error: " << error.what() << '\n';
+    return ExitCode::kOurFault;
   } catch (const std::exception& error) {
     std::cerr << "mmoe: internal error: " << error.what() << '\n';
     return ExitCode::kOurFault;

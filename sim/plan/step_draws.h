@@ -20,8 +20,9 @@ class StepDraws {
  public:
   explicit StepDraws(const Job& job);
 
-  // k of [micro-batch][MoE layer] in one replica's step, by the job's seed.
-  std::vector<std::vector<int>> draw(int64_t step) const;
+  // k of [micro-batch][MoE layer] in the step of the replica whose first micro-batch has this global index, by the
+  // job's seed.
+  std::vector<std::vector<int>> draw(int64_t step, int64_t first_micro_batch = 0) const;
 
  private:
   const Job& job_;

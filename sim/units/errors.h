@@ -1,5 +1,6 @@
 #pragma once
-// The two kinds of failure: the user's (ConfigError, exit 2) and ours (MMOE_CHECK, exit 1).
+// The kinds of failure: the user's (ConfigError, exit 2), the machine's (RunFailure, exit 1) and ours (MMOE_CHECK,
+// exit 1).
 
 #include <sstream>
 #include <stdexcept>
@@ -9,6 +10,11 @@ namespace mmoe {
 
 // The user's mistake in a job file, path or flag. The message is one line: what, where, why and what to do.
 struct ConfigError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// What the machine or another process did, no mistake of a file or flag: exit 1. One line: what, where, what to do.
+struct RunFailure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 

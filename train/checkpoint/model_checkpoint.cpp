@@ -1,80 +1,138 @@
 #include "train/checkpoint/model_checkpoint.h"
 
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/empty.h>
 
-#include <numeric>
+#include <algorithm>
+#include <functional>
 
 #include "sim/units/errors.h"
 #include "train/checkpoint/checkpoint_directory.h"
+#include "train/checkpoint/checkpoint_tensors.h"
 #include "train/checkpoint/safetensors.h"
+#include "train/checkpoint/tensor_elements.h"
 
 namespace mmoe {
 namespace {
 
-constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kWeights = "weights";
+constexpr const char* kOptimizer = "optimizer";
+constexpr const char* kMoments[] = {".first_moment", ".second_moment"};
 
-SafetensorsDtype dtype_of(const at::Tensor& tensor) {
-  return tensor.scalar_type() == at::kDouble ? SafetensorsDtype::kF64 : SafetensorsDtype::kF32;
-}
-
-// Views of `flat` in the places and shapes of the parameters.
-std::vector<at::Tensor> views_like(const ParameterStore& parameters, const at::Tensor& flat) {
-  std::vector<at::Tensor> views;
-  for (const Parameter& parameter : parameters.all()) {
-    views.push_back(
-        flat.narrow(0, parameter.master.storage_offset(), parameter.master.numel()).view(parameter.master.sizes()));
-  }
-  return views;
-}
-
-void add_tensors(std::vector<SafetensorsTensor>& tensors, const ParameterStore& parameters,
-                 const at::Tensor& flat_on_cpu, const std::string& suffix) {
-  const std::vector<at::Tensor> views = views_like(parameters, flat_on_cpu);
-  for (size_t i = 0; i < views.size(); ++i) {
-    tensors.push_back(
-        {parameters.all()[i].name + suffix, dtype_of(views[i]), views[i].sizes().vec(), views[i].data_ptr()});
-  }
-}
-
-void read_tensors(const SafetensorsFile& file, const ParameterStore& parameters, const at::Tensor& flat,
-                  const std::string& suffix) {
-  const std::vector<at::Tensor> views = views_like(parameters, flat);
-  for (size_t i = 0; i < views.size(); ++i) {
-    const std::string name = parameters.all()[i].name + suffix;
-    const SafetensorsView& stored = file.at(name);
-    if (stored.dtype != dtype_of(views[i]) || at::IntArrayRef(stored.shape) != views[i].sizes()) {
-      throw ConfigError(file.path().string() + ": tensor " + name +
-                        " has another shape or type than the job's model; use the job file of the checkpoint's run");
+// Neighbouring ranges as one, so that tensors stay whole where they can.
+std::vector<FlatRange> joined(const std::vector<FlatRange>& ranges) {
+  std::vector<FlatRange> found;
+  for (const FlatRange& range : ranges) {
+    if (!found.empty() && found.back().end == range.begin) {
+      found.back().end = range.end;
+    } else {
+      found.push_back(range);
     }
-    at::Tensor view = views[i];
-    view.copy_(at::from_blob(const_cast<std::byte*>(stored.data), stored.shape, view.options().device(at::kCPU)));
-    SafetensorsFile::release(stored);
   }
+  return found;
+}
+
+// A piece of a tensor, and where it begins in the buffer that holds it.
+using PieceVisitor = std::function<void(const Parameter&, const TensorPiece&, int64_t first)>;
+
+// What `range` of the flat buffers holds of the tensors.
+void visit_weights(const ParameterStore& parameters, const FlatRange& range, const PieceVisitor& visit) {
+  for (const Parameter& parameter : parameters.all()) {
+    const int64_t first = parameter.master.storage_offset(), end = first + parameter.master.numel();
+    const FlatRange held{std::max(first, range.begin), std::min(end, range.end)};
+    if (held.size() <= 0) continue;
+    TensorPiece piece = piece_of(parameter.master.sizes().vec(), parameter.part);
+    piece.elements = {held.begin - first, held.end - first};
+    visit(parameter, piece, held.begin);
+  }
+}
+
+// The same of the optimiser's moments, which hold the elements that it owns one after another.
+void visit_moments(const ParameterStore& parameters, const AdamW& optimizer, const std::vector<FlatRange>& ranges,
+                   const PieceVisitor& visit) {
+  int64_t moment = 0;
+  for (const FlatRange& owned : joined(optimizer.owned())) {
+    for (const FlatRange& range : joined(ranges)) {
+      const FlatRange common{std::max(owned.begin, range.begin), std::min(owned.end, range.end)};
+      if (common.size() <= 0) continue;
+      visit_weights(parameters, common, [&](const Parameter& parameter, const TensorPiece& piece, int64_t first) {
+        visit(parameter, piece, moment + first - owned.begin);
+      });
+    }
+    moment += owned.size();
+  }
+}
+
+// The tensors of one file, which lie in flat buffers on the CPU.
+class TensorsToWrite {
+ public:
+  // `flat` must outlive this.
+  void add(const at::Tensor& flat, int64_t first, const std::string& name, const TensorPiece& piece) {
+    const StoredPiece stored = stored_piece(name, piece);
+    if (!stored.metadata.empty()) metadata_[stored.name] = stored.metadata;
+    tensors_.push_back({stored.name, safetensors_dtype(flat.scalar_type()), stored.shape,
+                        static_cast<const std::byte*>(flat.data_ptr()) + first * flat.element_size()});
+  }
+  void write(const std::filesystem::path& path) const {
+    if (!tensors_.empty()) write_safetensors(path, tensors_, metadata_);
+  }
+
+ private:
+  std::vector<SafetensorsTensor> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// Into `flat` from element `first` on.
+void read_piece(const CheckpointTensors& stored, const std::string& name, const TensorPiece& piece,
+                const at::Tensor& flat, int64_t first) {
+  at::Tensor destination = flat.narrow(0, first, piece.elements.size());
+  if (destination.is_cpu()) {
+    stored.read(name, piece, destination);
+    return;
+  }
+  const at::Tensor on_cpu = at::empty(destination.sizes(), destination.options().device(at::kCPU));
+  stored.read(name, piece, on_cpu);
+  destination.copy_(on_cpu);
 }
 
 }  // namespace
+
+void write_checkpoint_part(const std::filesystem::path& staging, const ParameterStore& parameters,
+                           const AdamW& optimizer, const std::vector<FlatRange>& ranges, int64_t rank,
+                           int64_t world_size) {
+  {
+    const at::Tensor master = parameters.master().cpu();
+    TensorsToWrite tensors;
+    for (const FlatRange& range : joined(ranges)) {
+      visit_weights(parameters, range, [&](const Parameter& parameter, const TensorPiece& piece, int64_t first) {
+        tensors.add(master, first, parameter.name, piece);
+      });
+    }
+    tensors.write(staging / tensor_file_name(kWeights, rank, world_size));
+  }
+  const at::Tensor moments[] = {optimizer.first_moment().cpu(), optimizer.second_moment().cpu()};
+  TensorsToWrite tensors;
+  visit_moments(parameters, optimizer, ranges,
+                [&](const Parameter& parameter, const TensorPiece& piece, int64_t first) {
+                  for (int i = 0; i < 2; ++i) tensors.add(moments[i], first, parameter.name + kMoments[i], piece);
+                });
+  tensors.write(staging / tensor_file_name(kOptimizer, rank, world_size));
+}
 
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_folder, const Job& job, int64_t step,
                                       const ParameterStore& parameters, const AdamW& optimizer,
                                       const nlohmann::json& extra) {
   const std::filesystem::path folder = checkpoint_folder(run_folder, step);
   CheckpointWriter writer(folder);
-  {
-    const at::Tensor master = parameters.master().cpu();
-    std::vector<SafetensorsTensor> tensors;
-    add_tensors(tensors, parameters, master, "");
-    write_safetensors(writer.staging() / kWeightsFile, tensors);
-  }
-  const at::Tensor first = optimizer.first_moment().cpu(), second = optimizer.second_moment().cpu();
-  std::vector<SafetensorsTensor> tensors;
-  add_tensors(tensors, parameters, first, ".first_moment");
-  add_tensors(tensors, parameters, second, ".second_moment");
-  write_safetensors(writer.staging() / kOptimizerFile, tensors);
+  write_checkpoint_part(writer.staging(), parameters, optimizer, optimizer.owned(), 0, 1);
+  writer.commit(checkpoint_state(job, step, extra));
+  return folder;
+}
+
+nlohmann::json checkpoint_state(const Job& job, int64_t step, const nlohmann::json& extra) {
   nlohmann::json state = extra;
   state["step"] = step;
   state["job"] = to_json(job);
-  writer.commit(state);
-  return folder;
+  return state;
 }
 
 Job checkpoint_job(const std::filesystem::path& folder, const Overrides& overrides) {
@@ -85,15 +143,21 @@ Job checkpoint_job(const std::filesystem::path& folder, const Overrides& overrid
 }
 
 void load_weights(const std::filesystem::path& folder, ParameterStore& parameters) {
-  const SafetensorsFile file(folder / kWeightsFile);
-  read_tensors(file, parameters, parameters.master(), "");
+  const CheckpointTensors stored(folder, kWeights);
+  visit_weights(parameters, {0, parameters.master().numel()},
+                [&](const Parameter& parameter, const TensorPiece& piece, int64_t first) {
+                  read_piece(stored, parameter.name, piece, parameters.master(), first);
+                });
   parameters.refresh_compute_weights();
 }
 
 void load_optimizer(const std::filesystem::path& folder, const ParameterStore& parameters, AdamW& optimizer) {
-  const SafetensorsFile file(folder / kOptimizerFile);
-  read_tensors(file, parameters, optimizer.first_moment(), ".first_moment");
-  read_tensors(file, parameters, optimizer.second_moment(), ".second_moment");
+  const CheckpointTensors stored(folder, kOptimizer);
+  visit_moments(parameters, optimizer, optimizer.owned(),
+                [&](const Parameter& parameter, const TensorPiece& piece, int64_t first) {
+                  read_piece(stored, parameter.name + kMoments[0], piece, optimizer.first_moment(), first);
+                  read_piece(stored, parameter.name + kMoments[1], piece, optimizer.second_moment(), first);
+                });
 }
 
 }  // namespace mmoe

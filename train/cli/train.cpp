@@ -1,8 +1,18 @@
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <optional>
+
 #include "sim/cli/calibration_flag.h"
 #include "sim/elastic/budget_plan.h"
 #include "train/cli/commands.h"
 #include "train/cli/threads.h"
+#include "train/loop/job_requirements.h"
 #include "train/loop/run.h"
+#include "train/parallel/launch_environment.h"
+#include "train/parallel/launcher.h"
 
 namespace mmoe {
 namespace {
@@ -25,10 +35,7 @@ int64_t steps_of_run(const Flags& flags, const Job& job) {
 
 // Refuses what the simulator knows and the trainer does not do, rather than training something else.
 void check_trainable(const Job& job) {
-  if (job.hardware.num_devices != 1) {
-    throw ConfigError(job.where + ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) +
-                      ", but this trainer runs on one device; set it to 1");
-  }
+  check_parallelism(job);
   if (job.training.moe.dispatch != DispatchKind::kDropless) {
     throw ConfigError(job.where + ": training.moe.dispatch drops or pads tokens, which can be simulated but not " +
                       "trained; set it to dropless");
@@ -37,6 +44,60 @@ void check_trainable(const Job& job) {
   if (job.training.optimizer_precision != states) {
     throw ConfigError(job.where + ": training.optimizer_precision differs from what the trainer keeps; set it to " +
                       (states == Precision::kFp64 ? "fp64" : "fp32"));
+  }
+}
+
+constexpr std::chrono::seconds kGrace(5);     // for ranks to end once one has failed
+constexpr std::chrono::seconds kPatience(3);  // for what other ranks say of their end
+constexpr const char* kWhatToDo = "; the last checkpoint is whole, and --resume continues from it";
+
+// The job's devices are the ranks that were started, or will be.
+void check_world(const Flags& flags, const Job& job, const std::optional<LaunchEnvironment>& launch) {
+  const int64_t devices = job.hardware.num_devices;
+  const std::string of_job = job.where + ": hardware.num_devices = " + std::to_string(devices);
+  if (flags.has("nproc") && flags.get<int64_t>("nproc") != devices) {
+    throw ConfigError("--nproc " + std::to_string(flags.get<int64_t>("nproc")) + " differs from " + of_job +
+                      "; make them equal");
+  }
+  if (launch && launch->world_size != devices) {
+    throw ConfigError("rank " + std::to_string(launch->rank) + ": " + std::to_string(launch->world_size) +
+                      " ranks were started, which differs from " + of_job + "; start one rank for each device");
+  }
+  if (!launch && devices > 1 && !flags.has("nproc")) {
+    throw ConfigError(of_job + ", but this is one process; start all ranks on this machine with --nproc " +
+                      std::to_string(devices) + ", or on several with torchrun --no-python or srun");
+  }
+}
+
+void report_end(RunEnd end) {
+  if (end == RunEnd::kStopped) std::cerr << "stopped by a signal; a checkpoint was written, --resume continues\n";
+}
+
+// This process's part of the run. What ends it is told to the other ranks.
+void run_rank(const Job& job, const RunOptions& options, const LaunchEnvironment& launch,
+              std::chrono::seconds timeout) {
+  end_with_launcher();
+  const std::string rank = "rank " + std::to_string(launch.rank) + ": ";
+  const auto store = connect_store(launch, timeout);
+  RankBoard board(store, launch.rank, launch.world_size);
+  try {
+    const c10::Device device = training_device(job, launch.local_rank);
+    if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+    const ProcessGroups groups = connect_groups(job, launch.rank, device, store, timeout);
+    const RunEnd end = train_run(job, options, device, groups, board);
+    if (launch.rank == 0) report_end(end);
+  } catch (const RankLost& error) {
+    throw RunFailure(rank + error.what() + ": " + board.what_happened(kPatience) + kWhatToDo);
+  } catch (const ConfigError& error) {
+    board.report_failure(error.what());
+    throw ConfigError(rank + error.what());
+  } catch (const c10::OutOfMemoryError& error) {
+    board.report_failure("out of memory");
+    throw RunFailure(rank + "out of memory; lower training.micro_batch_size or set training.recompute, then --resume");
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    board.report_failure(text.substr(0, text.find('\n')));
+    throw RunFailure(rank + text + kWhatToDo);
   }
 }
 
@@ -56,19 +117,22 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
       "has")("out", po::value<std::string>()->required(), "run folder: metrics.jsonl, job.json, checkpoints/")(
       "steps", po::value<int64_t>(), "optimiser steps of the whole run (default: from training.tokens)")(
       "seed", po::value<uint64_t>(), "overrides training.seed")(
-      "nproc", po::value<int64_t>(), "processes to start on this machine; must be hardware.num_devices")(
+      "nproc", po::value<int64_t>(), "ranks to start on this machine; must be hardware.num_devices")(
+      "timeout", po::value<int64_t>()->default_value(20),
+      "seconds after which a rank that does not answer is given up; more than the slowest part of a step takes")(
+      "rank-logs", po::bool_switch(), "also write memory, time and traffic of every rank, RUN/ranks/rank_N.jsonl")(
       "resume", po::bool_switch(), "continue from the last checkpoint in --out, bit for bit")(
       "init", po::value<std::string>(), "start from the weights of this checkpoint folder");
   add_threads(command);
   Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
   if (flags.has("seed")) flags.overrides.emplace_back("training.seed", std::to_string(flags.get<uint64_t>("seed")));
-  use_threads(flags);
   Job job = flags.job();
-  if (flags.has("nproc") && flags.get<int64_t>("nproc") != job.hardware.num_devices) {
-    throw ConfigError("--nproc " + std::to_string(flags.get<int64_t>("nproc")) + " differs from " + job.where +
-                      ": hardware.num_devices = " + std::to_string(job.hardware.num_devices) + "; make them equal");
-  }
+  std::optional<LaunchEnvironment> launch = launch_environment(std::getenv);
+  const bool launches = flags.has("nproc") && std::getenv("RANK") == nullptr;  // a SLURM script may call us too
+  if (launches) launch.reset();
+  check_world(flags, job, launch);
+  use_threads(flags, launch ? launch->local_world_size : 1);
   check_trainable(job);
   job = with_automatic_budget(job, calibration_for(flags, job));
   RunOptions options;
@@ -76,10 +140,22 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   options.out = flags.get("out");
   options.total_steps = steps_of_run(flags, job);
   options.resume = flags.get<bool>("resume");
+  options.rank_logs = flags.get<bool>("rank-logs");
   if (flags.has("init")) options.initial_checkpoint = flags.get("init");
-  if (train_run(job, options) == RunEnd::kStopped) {
-    std::cerr << "stopped by a signal; a checkpoint was written, --resume continues\n";
-    return ExitCode::kDone;
+  const std::chrono::seconds timeout(flags.get<int64_t>("timeout"));
+  if (timeout.count() < 1 || timeout.count() > 86400) {
+    throw ConfigError("--timeout " + std::to_string(timeout.count()) + " is out of range; give 1 to 86400 seconds");
+  }
+  if (job.hardware.num_devices == 1) {
+    report_end(train_run(job, options));
+  } else if (launch) {
+    run_rank(job, options, *launch, timeout);
+  } else {
+    training_device(job);
+    check_run(job, options);
+    std::vector<std::string> words = {"mmoe-train", "train"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    launch_ranks(words, job.hardware.num_devices, kGrace, kWhatToDo);
   }
   return ExitCode::kDone;
 }

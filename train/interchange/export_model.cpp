@@ -1,6 +1,8 @@
 #include "train/interchange/export_model.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <c10/util/accumulate.h>
 
 #include <cmath>
 #include <numeric>
@@ -9,46 +11,40 @@
 #include "sim/config/job.h"
 #include "sim/units/errors.h"
 #include "train/checkpoint/checkpoint_directory.h"
+#include "train/checkpoint/checkpoint_tensors.h"
 #include "train/checkpoint/durable_file.h"
 #include "train/checkpoint/model_checkpoint.h"
 #include "train/checkpoint/safetensors.h"
+#include "train/checkpoint/tensor_elements.h"
 #include "train/interchange/foreign_config.h"
 #include "train/interchange/k_plan_loader.h"
-#include "train/interchange/tensor_elements.h"
 #include "train/interchange/tokenizer_files.h"
 #include "train/model/transformer.h"
 
 namespace mmoe {
 namespace {
 
-// All foreign tensors in the order of the model, each a piece of one of ours.
-std::vector<ProducedTensor> foreign_pieces(const SafetensorsFile& weights, const ForeignModel& foreign,
+// All foreign tensors in the order of the model, each a piece of one of ours. `weights` must outlive them.
+std::vector<ProducedTensor> foreign_pieces(const CheckpointTensors& weights, const ForeignModel& foreign,
                                            at::ScalarType type) {
   std::vector<ProducedTensor> tensors;
   for (const ParameterSpec& spec : parameter_specs(foreign.model)) {
     const bool zero = foreign.zero_shared_expert && spec.name.find(".shared_expert.") != std::string::npos;
-    const SafetensorsView* const stored = zero ? nullptr : &weights.at(spec.name);
-    if (stored != nullptr && stored->shape != spec.shape) {
-      throw ConfigError(weights.path().string() + ": tensor " + spec.name +
-                        " has another shape than the model of state.json; copy the checkpoint again");
-    }
-    size_t first = 0;  // byte
+    const at::ScalarType stored_type = zero ? type : weights.type_of(spec.name);
+    TensorPiece piece = piece_of(spec.shape, {});
+    int64_t first = 0;
     for (const ForeignTensor& tensor : foreign_tensors(foreign.model, foreign.naming, spec)) {
-      SafetensorsView piece;  // of no bytes: zeros
-      if (stored != nullptr) {
-        const auto bytes = static_cast<size_t>(*tensor_bytes(stored->dtype, tensor.shape));
-        piece = {stored->dtype, tensor.shape, stored->data + first, bytes};
-        first += bytes;
-      }
-      tensors.push_back({tensor.name, safetensors_dtype(type), tensor.shape,
-                         [piece, type, shape = tensor.shape](const ByteSink& sink) {
-                           if (piece.data == nullptr) {
-                             write_elements(at::zeros(shape, at::TensorOptions().dtype(type)), type, sink);
-                             return;
-                           }
-                           write_elements(stored_tensor(piece), type, sink);
-                           SafetensorsFile::release(piece);
-                         }});
+      const int64_t count = c10::multiply_integers(tensor.shape);
+      piece.elements = {first, first + count};
+      first += count;
+      tensors.push_back(
+          {tensor.name, safetensors_dtype(type), tensor.shape,
+           [&weights, piece, zero, type, stored_type, name = spec.name, shape = tensor.shape](const ByteSink& sink) {
+             const auto options = at::TensorOptions().dtype(stored_type);
+             const at::Tensor values = zero ? at::zeros(shape, options) : at::empty(shape, options);
+             if (!zero) weights.read(name, piece, values);
+             write_elements(values, type, sink);
+           }});
     }
   }
   return tensors;
@@ -136,7 +132,7 @@ ExportSummary export_model(const std::filesystem::path& checkpoint, const std::f
   ForeignModel foreign = foreign_model(job, summary.num_experts_per_tok, options.type,
                                        state.value("foreign_config", nlohmann::json::object()));
   summary.model_type = foreign.model_type;
-  const SafetensorsFile weights(checkpoint / kWeightsFile);
+  const CheckpointTensors weights(checkpoint, "weights");
   std::vector<ProducedTensor> tensors = foreign_pieces(weights, foreign, options.type);
   for (const ProducedTensor& tensor : tensors) summary.bytes += bytes_of(tensor);
 

@@ -6,7 +6,7 @@
 #include <ATen/ops/randn.h>
 
 #include "sim/units/errors.h"
-#include "train/interchange/tensor_elements.h"
+#include "train/checkpoint/tensor_elements.h"
 #include "train/interchange/tensor_names.h"
 
 namespace mmoe {

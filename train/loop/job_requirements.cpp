@@ -1,6 +1,7 @@
 #include "train/loop/job_requirements.h"
 
 #include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 
 #include "sim/config/enum_names.h"
 #include "sim/config/json_text.h"
@@ -46,7 +47,28 @@ void check_model(const Job& job) {
 
 }  // namespace
 
-c10::Device training_device(const Job& job) {
+void check_parallelism(const Job& job) {
+  const ParallelismConfig& layout = job.parallelism;
+  const auto refuse = [&](const std::string& key, const std::string& value, const char* advice) {
+    throw ConfigError(job.where + ": " + key + " = " + value + " can be simulated but not trained yet; " + advice);
+  };
+  const auto only_one = [&](const char* key, int64_t degree) {
+    if (degree > 1) refuse(std::string("parallelism.") + key, std::to_string(degree), "set it to 1");
+  };
+  only_one("tensor", layout.tensor);
+  only_one("context", layout.context);
+  only_one("expert_tensor", layout.expert_tensor);
+  if (layout.zero_stage > 1) refuse("parallelism.zero_stage", std::to_string(layout.zero_stage), "set it to 0 or 1");
+  if (layout.zero_group > 0) refuse("parallelism.zero_group", std::to_string(layout.zero_group), "leave it out");
+  if (layout.schedule == PipelineSchedule::kZeroBubble) {
+    refuse("parallelism.schedule", name_of(layout.schedule), "set it to 1f1b or interleaved");
+  }
+  if (layout.pipeline > 1 && job.model.tie_embeddings) {
+    refuse("model.tie_embeddings", "true", "set it to false, or parallelism.pipeline to 1");
+  }
+}
+
+c10::Device training_device(const Job& job, int64_t local_rank) {
   check_model(job);
   if (job.hardware.spec.is_cpu) return c10::Device(c10::kCPU);
   if (!at::hasCUDA()) {
@@ -57,7 +79,12 @@ c10::Device training_device(const Job& job) {
   throw ConfigError(job.where + ": hardware.device = " + job.hardware.device +
                     " needs CUDA kernels, but this mmoe-train was built without; configure with -DMMOE_CUDA=ON");
 #else
-  return c10::Device(c10::kCUDA, 0);
+  const auto gpus = static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount());
+  if (local_rank >= gpus) {
+    throw ConfigError(job.where + ": local rank " + std::to_string(local_rank) + " has no GPU of its own, of " +
+                      std::to_string(gpus) + " that are visible here; start one rank for each GPU");
+  }
+  return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
 #endif
 }
 

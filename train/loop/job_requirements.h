@@ -10,8 +10,12 @@
 
 namespace mmoe {
 
-// The job's device: the CPU, or CUDA device 0. Throws ConfigError where the job's device is not there.
-c10::Device training_device(const Job& job);
+// The job's device: the CPU, or the CUDA device of this number. Throws ConfigError where it is not there, or where the
+// model or its training is nothing that this trainer runs.
+c10::Device training_device(const Job& job, int64_t local_rank = 0);
+
+// Throws ConfigError for layouts that can be simulated but not trained.
+void check_parallelism(const Job& job);
 
 // Throws ConfigError where the token files' vocabulary is larger than the model's.
 void check_vocabulary(const Job& job, const Dataset& data, const std::string& prefix);

@@ -2,9 +2,12 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
+#include <system_error>
 
 #include "profiles/store/atomic_file.h"
 #include "sim/units/errors.h"
@@ -14,6 +17,7 @@
 #include "train/loop/job_requirements.h"
 #include "train/loop/metrics_log.h"
 #include "train/loop/trainer.h"
+#include "train/parallel/process_groups.h"
 
 namespace mmoe {
 namespace {
@@ -118,58 +122,154 @@ void check_same_run(const Job& job, const DataBlend& data, const std::filesystem
   }
 }
 
-}  // namespace
-
-RunEnd train_run(const Job& job, const RunOptions& options) {
-  const c10::Device device = training_device(job);
-  const DataBlend data(options.data);
-  check_vocabulary(job, data.dataset(0), data.prefixes().front().prefix);
-  const Batches batches(data.sources(Split::kTrain), sample_rules(job.training), job.training.seed);
-  const auto latest = latest_checkpoint(options.out);
-  if (latest && !options.resume) {
-    throw ConfigError("--out " + options.out.string() + " already holds a run (" + latest->filename().string() +
-                      "); continue it with --resume or choose another folder");
+// One line a step: what this rank alone measured.
+class RankLog {
+ public:
+  RankLog(const std::filesystem::path& run_folder, const ProcessGroups& groups) : groups_(groups) {
+    char name[64];
+    std::snprintf(name, sizeof name, "rank_%05ld.jsonl", static_cast<long>(groups.rank));
+    std::filesystem::create_directories(run_folder / "ranks");
+    path_ = run_folder / "ranks" / name;
+    file_.open(path_, std::ios::app);
   }
-  if (latest) check_same_run(job, data, *latest);
 
-  Trainer trainer(job, device);
+  void write(const StepResult& result) {
+    nlohmann::ordered_json line = {
+        {"step", result.step},
+        {"seconds", result.seconds},
+        {"peak_allocated_bytes", result.peak_allocated_bytes_by_rank[static_cast<size_t>(groups_.rank)]}};
+    for (const Communicator* group : groups_.connected()) {
+      for (int i = 0; i < kNumCollectiveCalls; ++i) {
+        const Traffic& traffic = group->traffic()[i];
+        if (traffic.calls == 0) continue;
+        line["traffic"][group->name()][name_of(static_cast<CollectiveCall>(i))] = {
+            {"calls", traffic.calls}, {"bytes", traffic.bytes}, {"seconds", traffic.seconds}};
+      }
+      group->reset_traffic();
+    }
+    errno = 0;
+    file_ << line.dump() << '\n' << std::flush;
+    if (!file_) throw std::system_error(errno, std::generic_category(), path_.string());
+  }
+
+ private:
+  const ProcessGroups& groups_;
+  std::filesystem::path path_;
+  std::ofstream file_;
+};
+
+// The data of a run and the checkpoint that it goes on from, checked.
+struct RunInput {
+  RunInput(const Job& job, const RunOptions& options)
+      : data(options.data),
+        batches(data.sources(Split::kTrain), sample_rules(job.training), job.training.seed),
+        latest(latest_checkpoint(options.out)) {
+    check_vocabulary(job, data.dataset(0), data.prefixes().front().prefix);
+    if (latest && !options.resume) {
+      throw ConfigError("--out " + options.out.string() + " already holds a run (" + latest->filename().string() +
+                        "); continue it with --resume or choose another folder");
+    }
+    if (latest) check_same_run(job, data, *latest);
+    if (!latest && options.initial_checkpoint) read_checkpoint_state(*options.initial_checkpoint);
+  }
+
+  DataBlend data;
+  Batches batches;
+  std::optional<std::filesystem::path> latest;
+};
+
+// Checkpoints of all ranks: each writes its part, rank 0 makes the folder and gives it its name.
+void save(const Job& job, const RunOptions& options, int64_t step, const nlohmann::json& extra, Trainer& trainer,
+          RankBoard* board) {
+  const ParameterStore& parameters = trainer.transformer().parameters();
+  if (board == nullptr) {
+    save_checkpoint(options.out, job, step, parameters, trainer.optimizer(), extra);
+    return;
+  }
+  const std::filesystem::path folder = checkpoint_folder(options.out, step);
+  std::optional<CheckpointWriter> writer;
+  if (board->rank() == 0) writer.emplace(folder);
+  board->meet();
+  write_checkpoint_part(staging_folder(folder), parameters, trainer.optimizer(), trainer.gradient_sync().written(),
+                        board->rank(), board->world_size());
+  board->meet();
+  if (writer) writer->commit(checkpoint_state(job, step, extra));
+  board->meet();
+}
+
+RunEnd run(const Job& job, const RunOptions& options, c10::Device device, const ProcessGroups& groups,
+           RankBoard* board) {
+  const RunInput input(job, options);
+  const bool first = groups.rank == 0;
   int64_t done = 0;
-  if (latest) {
-    done = read_checkpoint_state(*latest).at("step").get<int64_t>();
-    load_weights(*latest, trainer.transformer().parameters());
-    load_optimizer(*latest, trainer.transformer().parameters(), trainer.optimizer());
-  } else if (options.initial_checkpoint) {
-    read_checkpoint_state(*options.initial_checkpoint);
-    load_weights(*options.initial_checkpoint, trainer.transformer().parameters());
+  if (input.latest) done = read_checkpoint_state(*input.latest).at("step").get<int64_t>();
+  if (board != nullptr) {
+    const std::string theirs = board->from_first(std::to_string(done));
+    if (theirs != std::to_string(done)) {
+      throw ConfigError("--out " + options.out.string() + " holds step " + std::to_string(done) + " here and step " +
+                        theirs + " for rank 0; name a folder that all hosts share");
+    }
   }
-  std::error_code error;
-  std::filesystem::create_directories(options.out, error);
-  if (error) throw ConfigError("--out " + options.out.string() + " cannot be made: " + error.message());
-  remove_unfinished_checkpoints(options.out);
-  write_file_atomically((options.out / "job.json").string(), to_json(job).dump(2) + "\n");
+
+  Trainer trainer(board != nullptr ? job : on_one_device(job), device, groups);
+  ParameterStore& parameters = trainer.transformer().parameters();
+  if (input.latest) {
+    load_weights(*input.latest, parameters);
+    load_optimizer(*input.latest, parameters, trainer.optimizer());
+  } else if (options.initial_checkpoint) {
+    load_weights(*options.initial_checkpoint, parameters);
+  }
+  if (first) {
+    std::error_code error;
+    std::filesystem::create_directories(options.out, error);
+    if (error) throw ConfigError("--out " + options.out.string() + " cannot be made: " + error.message());
+    remove_unfinished_checkpoints(options.out);
+    write_file_atomically((options.out / "job.json").string(), to_json(job).dump(2) + "\n");
+    if (job.training.packing == Packing::kBestFit) {
+      std::fprintf(stderr, "best_fit packing: %ld sequences an epoch, %.2f %% of the positions are padding\n",
+                   static_cast<long>(input.batches.samples_per_epoch()), 100 * input.batches.padding_fraction());
+    }
+  }
+  if (board != nullptr) board->meet();
 
   const int64_t tokens_per_step = job.training.global_batch_size * job.training.seq_len;
-  const nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data_identity(data)}};
-  const auto save = [&](int64_t step) {
-    save_checkpoint(options.out, job, step, trainer.transformer().parameters(), trainer.optimizer(), extra);
-  };
-  if (job.training.packing == Packing::kBestFit) {
-    std::fprintf(stderr, "best_fit packing: %ld sequences an epoch, %.2f %% of the positions are padding\n",
-                 static_cast<long>(batches.samples_per_epoch()), 100 * batches.padding_fraction());
+  const nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data_identity(input.data)}};
+  std::optional<MetricsLog> metrics;
+  std::optional<Progress> progress;
+  if (first) {
+    metrics.emplace(options.out, done);
+    progress.emplace(options.total_steps);
   }
-  MetricsLog metrics(options.out, done);
-  Progress progress(options.total_steps);
+  std::optional<RankLog> rank_log;
+  if (options.rank_logs) rank_log.emplace(options.out, groups);
   const StopSignals signals;
   for (int64_t step = done + 1; step <= options.total_steps; ++step) {
-    const StepResult result = trainer.run_step(step, options.total_steps, batches);
-    metrics.write(result, tokens_per_step);
-    progress.show(result, tokens_per_step);
+    if (stop_requested != 0) trainer.request_stop();
+    const StepResult result = trainer.run_step(step, options.total_steps, input.batches);
+    if (metrics) metrics->write(result, tokens_per_step);
+    if (progress) progress->show(result, tokens_per_step);
+    if (rank_log) rank_log->write(result);
     const int64_t interval = job.training.checkpoint_interval;
     const bool last = step == options.total_steps;
-    if (last || stop_requested != 0 || (interval > 0 && step % interval == 0)) save(step);
-    if (stop_requested != 0 && !last) return RunEnd::kStopped;
+    // One process need not tell others, and stops at once.
+    const bool stop = result.stop_requested || (board == nullptr && stop_requested != 0);
+    if (last || stop || (interval > 0 && step % interval == 0)) save(job, options, step, extra, trainer, board);
+    if (stop && !last) return RunEnd::kStopped;
   }
   return RunEnd::kFinished;
+}
+
+}  // namespace
+
+void check_run(const Job& job, const RunOptions& options) { const RunInput input(job, options); }
+
+RunEnd train_run(const Job& job, const RunOptions& options) {
+  return run(job, options, training_device(job), no_groups(), nullptr);
+}
+
+RunEnd train_run(const Job& job, const RunOptions& options, c10::Device device, const ProcessGroups& groups,
+                 RankBoard& board) {
+  return run(job, options, device, groups, &board);
 }
 
 }  // namespace mmoe

@@ -1,5 +1,5 @@
 #pragma once
-// A whole training run in its run folder.
+// A whole training run in its run folder, in one process or as one rank of several.
 
 #include <cstdint>
 #include <filesystem>
@@ -9,6 +9,8 @@
 
 #include "sim/config/job.h"
 #include "train/data/data_flag.h"
+#include "train/parallel/process_groups.h"
+#include "train/parallel/rank_board.h"
 
 namespace mmoe {
 
@@ -18,12 +20,22 @@ struct RunOptions {
   int64_t total_steps = 0;
   bool resume = false;
   std::optional<std::filesystem::path> initial_checkpoint;  // weights only
+  bool rank_logs = false;                                   // ranks/rank_N.jsonl: memory, time and traffic of each rank
 };
 
 enum class RunEnd { kFinished, kStopped };  // kStopped: by SIGTERM, SIGINT or SIGUSR1, after a checkpoint
 
-// Trains to total_steps; writes metrics.jsonl, job.json and checkpoints, and progress to standard error. Throws
-// ConfigError for data that does not match the job or a run folder that cannot be continued.
+// Throws ConfigError for data that does not match the job or a run folder that cannot be continued. Changes nothing.
+void check_run(const Job& job, const RunOptions& options);
+
+// Trains to total_steps; writes metrics.jsonl, job.json and checkpoints, and progress to standard error. Throws as
+// check_run does.
 RunEnd train_run(const Job& job, const RunOptions& options);
+
+// The same as one rank, on `device`; every rank of the job calls it. The run folder must be the same for all. Rank 0
+// writes what is written once, each rank its part of a checkpoint. A signal to any rank stops all after the same step.
+// Throws RankLost too.
+RunEnd train_run(const Job& job, const RunOptions& options, c10::Device device, const ProcessGroups& groups,
+                 RankBoard& board);
 
 }  // namespace mmoe

@@ -10,6 +10,7 @@
 #include <map>
 
 #include "sim/cluster/step_time.h"
+#include "sim/units/errors.h"
 #include "train/loop/learning_rate.h"
 #include "train/parallel/pipeline_transfers.h"
 #include "train/profiling/memory_meter.h"
@@ -20,9 +21,9 @@ namespace {
 // Fails with the cause rather than training on with garbage.
 void check_finite(double value, const char* what, int64_t step) {
   if (std::isfinite(value)) return;
-  throw std::runtime_error(std::string(what) + " became " + (std::isnan(value) ? "NaN" : "infinite") + " in step " +
-                           std::to_string(step) +
-                           "; resume from the last checkpoint with a lower training.learning_rate or clip_norm");
+  throw RunFailure(std::string(what) + " became " + (std::isnan(value) ? "NaN" : "infinite") + " in step " +
+                   std::to_string(step) +
+                   "; resume from the last checkpoint with a lower training.learning_rate or clip_norm");
 }
 
 }  // namespace
@@ -38,7 +39,7 @@ Trainer::Trainer(const Job& job, c10::Device device, const ProcessGroups& groups
       optimizer_(transformer_.parameters(), job.training, sync_.owned()),
       passes_(pipeline_passes(pipeline_shape(job))) {
   if (job.elastic.sampling != Sampling::kTopP && job.model.num_moe_layers() > 0) {
-    sampler_.emplace(job.elastic, static_cast<int>(job.model.num_moe_layers()));
+    draws_.emplace(job_);
   }
 }
 
@@ -46,9 +47,11 @@ std::vector<std::vector<int>> Trainer::draw(int64_t step) const {
   std::vector<std::vector<int>> k;
   const int64_t in_replica = job_.num_micro_batches();
   const bool shared = job_.elastic.share == DrawSharing::kReplicas;
-  for (int64_t j = 0; j < in_replica * job_.data_parallel_size(); ++j) {
-    k.push_back(sampler_ ? sampler_->draw(job_.training.seed, step, shared ? j % in_replica : j)
-                         : std::vector<int>(job_.model.num_moe_layers(), job_.elastic.k_max));
+  for (int64_t replica = 0; replica < job_.data_parallel_size(); ++replica) {
+    std::vector<std::vector<int>> drawn =
+        draws_ ? draws_->draw(step, shared ? 0 : replica * in_replica)
+               : std::vector(in_replica, std::vector<int>(job_.model.num_moe_layers(), job_.elastic.k_max));
+    std::move(drawn.begin(), drawn.end(), std::back_inserter(k));
   }
   return k;
 }
@@ -69,7 +72,7 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const Batches& b
 }
 
 // The report holds, for each global micro-batch, its loss and by MoE layer the two auxiliary losses and the mean number
-// of active experts; then the gradient's norm and every rank's peak.
+// of active experts; then the gradient's norm, the number of ranks that were asked to stop, and every rank's peak.
 StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor& tokens, const at::Tensor& targets,
                              const std::vector<std::vector<int>>& k_per_layer) {
   const auto start = std::chrono::steady_clock::now();
@@ -79,7 +82,7 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   transformer_.parameters().zero_gradients();
   const int64_t entries = 1 + 3 * job_.model.num_moe_layers();
   const auto micro_batches = static_cast<int64_t>(k_per_layer.size());
-  const at::Tensor report = at::zeros({micro_batches * entries + 1 + groups_.world_size},
+  const at::Tensor report = at::zeros({micro_batches * entries + 2 + groups_.world_size},
                                       transformer_.parameters().grad().options().dtype(at::kDouble));
   run_passes(tokens, targets, k_per_layer, report.narrow(0, 0, micro_batches * entries).view({micro_batches, entries}));
   sync_.finish();
@@ -89,7 +92,8 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   sync_.gather_weights();
   transformer_.parameters().refresh_compute_weights();
   if (groups_.rank == 0) report[micro_batches * entries].copy_(norm);
-  report[micro_batches * entries + 1 + groups_.rank].fill_(static_cast<double>(peak_allocated_bytes(device_)));
+  report[micro_batches * entries + 1].fill_(stop_requested_ ? 1.0 : 0.0);
+  report[micro_batches * entries + 2 + groups_.rank].fill_(static_cast<double>(peak_allocated_bytes(device_)));
   groups_.world.all_reduce(report).wait();
   read_report(report, k_per_layer, result);
   check_finite(result.loss, "the loss", step);
@@ -197,11 +201,12 @@ void Trainer::read_report(const at::Tensor& report, const std::vector<std::vecto
       result.load_balance_loss += *next++ * share;
       result.z_loss += *next++ * share;
       const double selections = *next++;
-      if (!sampler_) layer_k = selections / tokens;
+      if (!draws_) layer_k = selections / tokens;
     }
     result.k_per_layer.push_back(std::move(k));
   }
   result.grad_norm = *next++;
+  result.stop_requested = *next++ > 0;
   for (int64_t rank = 0; rank < groups_.world_size; ++rank) {
     result.peak_allocated_bytes_by_rank.push_back(static_cast<int64_t>(*next++));
     result.peak_allocated_bytes = std::max(result.peak_allocated_bytes, result.peak_allocated_bytes_by_rank.back());

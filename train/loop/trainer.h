@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "sim/config/job.h"
-#include "sim/elastic/sampler.h"
+#include "sim/plan/step_draws.h"
 #include "sim/schedule/passes.h"
 #include "train/data/batches.h"
 #include "train/loop/optimizer.h"
@@ -25,6 +25,7 @@ struct StepResult {
   std::vector<std::vector<double>> k_per_layer;  // [global micro-batch][MoE layer]; means over tokens for top_p
   int64_t peak_allocated_bytes = 0;              // of the largest rank
   std::vector<int64_t> peak_allocated_bytes_by_rank;
+  bool stop_requested = false;  // of any rank, before the step's end
 };
 
 class Trainer {
@@ -44,8 +45,12 @@ class Trainer {
   // k of every MoE layer in each global micro-batch of a step; k_max everywhere for top_p.
   std::vector<std::vector<int>> draw(int64_t step) const;
 
+  // Tells all ranks at the end of the step under way, or of the next, that this one has been asked to stop.
+  void request_stop() { stop_requested_ = true; }
+
   Transformer& transformer() { return transformer_; }
   AdamW& optimizer() { return optimizer_; }
+  const GradientSync& gradient_sync() const { return sync_; }
   const Job& job() const { return job_; }
 
  private:
@@ -65,7 +70,8 @@ class Trainer {
   GradientSync sync_;
   AdamW optimizer_;
   PipelinePasses passes_;
-  std::optional<KSampler> sampler_;  // none for top_p and for models without MoE layers
+  bool stop_requested_ = false;
+  std::optional<StepDraws> draws_;  // none for top_p and for models without MoE layers
 };
 
 }  // namespace mmoe

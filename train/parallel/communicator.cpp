@@ -1,7 +1,6 @@
 #include "train/parallel/communicator.h"
 
 #include <chrono>
-#include <stdexcept>
 
 #include "sim/units/errors.h"
 
@@ -12,8 +11,7 @@ namespace {
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 [[noreturn]] void fail(const std::string& what, const std::exception& error) {
-  throw std::runtime_error(what + " failed: another rank has ended or does not answer (" + first_line(error.what()) +
-                           "); see that rank's message, then continue with --resume");
+  throw RankLost(what + " failed (" + first_line(error.what()) + ")");
 }
 
 }  // namespace

@@ -6,11 +6,17 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <vector>
 
 namespace mmoe {
+
+// Another rank has ended or does not answer: this one cannot go on, and not by its own fault.
+struct RankLost : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 enum class CollectiveCall { kAllReduce, kReduceScatter, kAllGather, kAllToAll, kSend, kReceive };
 inline constexpr int kNumCollectiveCalls = 6;
@@ -25,8 +31,8 @@ struct Traffic {
 };
 using TrafficByCollective = std::array<Traffic, kNumCollectiveCalls>;
 
-// A transfer under way. Its tensors must not be touched before wait(), which throws std::runtime_error naming the group
-// and the collective where another rank has ended or does not answer.
+// A transfer under way. Its tensors must not be touched before wait(), which throws RankLost naming the group and
+// the collective.
 class PendingTransfer {
  public:
   PendingTransfer() = default;

@@ -37,6 +37,15 @@ FlatRange GradientSync::share_of(const Bucket& bucket) const {
   return {begin, begin + share};
 }
 
+std::vector<FlatRange> GradientSync::written() const {
+  if (zero_) return owned_;
+  const int64_t experts = parameters_.num_split_experts();
+  std::vector<FlatRange> ranges;
+  if (groups_.expert_data.rank() == 0) ranges.push_back({0, experts});
+  if (groups_.data.rank() == 0) ranges.push_back({experts, parameters_.master().numel()});
+  return ranges;
+}
+
 void GradientSync::start(Bucket& bucket) {
   if (std::exchange(bucket.started, true)) return;
   const at::Tensor grad = parameters_.grad().narrow(0, bucket.range.begin, bucket.range.size());

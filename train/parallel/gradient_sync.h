@@ -22,6 +22,9 @@ class GradientSync {
   // Elements of the flat buffers that this rank updates, in rising order: all, or with ZeRO its share of each bucket.
   const std::vector<FlatRange>& owned() const { return owned_; }
 
+  // Of the owned elements those that this rank writes into checkpoints, so that each is written once.
+  std::vector<FlatRange> written() const;
+
   // Before the backward pass of the step's last micro-batch; then what layer_done and finish do runs beside it.
   void begin_step();
   // The backward pass has done with this layer and all behind it.

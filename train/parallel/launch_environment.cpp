@@ -42,6 +42,9 @@ std::optional<LaunchEnvironment> launch_environment(const EnvironmentVariable& v
   launch.rank = number(variable, torchrun ? "RANK" : "SLURM_PROCID", 0, launch.world_size - 1);
   const char* const local = torchrun ? "LOCAL_RANK" : "SLURM_LOCALID";
   launch.local_rank = is_set(variable, local) ? number(variable, local, 0, kMostRanks) : launch.rank;
+  if (torchrun && is_set(variable, "LOCAL_WORLD_SIZE")) {
+    launch.local_world_size = number(variable, "LOCAL_WORLD_SIZE", 1, kMostRanks);
+  }
   if (launch.world_size == 1) return launch;
   if (!is_set(variable, "MASTER_ADDR")) {
     throw ConfigError("environment variable MASTER_ADDR is not set; set it to the name of the host of rank 0" +

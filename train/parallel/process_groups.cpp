@@ -44,6 +44,15 @@ c10::intrusive_ptr<c10d::Backend> make_backend(c10::Device device, const c10::in
 
 int64_t position_in(const RankGroup& group, int64_t rank) { return rank / group.stride % group.size; }
 
+std::vector<const Communicator*> ProcessGroups::connected() const {
+  std::vector<const Communicator*> found;
+  for (const Communicator* group :
+       {&world, &data, &expert, &expert_data, &forward, &forward_around, &backward, &backward_around}) {
+    if (group->size() > 1) found.push_back(group);
+  }
+  return found;
+}
+
 const ProcessGroups& no_groups() {
   static const ProcessGroups groups;
   return groups;

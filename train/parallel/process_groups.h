@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <torch/csrc/distributed/c10d/Store.hpp>
+#include <vector>
 
 #include "sim/config/job.h"
 #include "sim/network/rank_groups.h"
@@ -21,6 +22,9 @@ struct ProcessGroups {
   // Neighbours of the pipeline, a group for each direction, and apart for the way from the last rank to the first: two
   // ranks never send to each other in one group, where NCCL would wait for both.
   Communicator forward, forward_around, backward, backward_around;
+
+  // Those of more than one rank.
+  std::vector<const Communicator*> connected() const;
 
   bool is_alone() const { return world_size == 1; }
   int64_t data_index() const { return position_in(layout.data, rank); }

@@ -27,9 +27,13 @@ std::string error_of(const Variables& variables) {
   return "no error";
 }
 
-const Variables kTorchrun = {
-    {"RANK", "3"},           {"WORLD_SIZE", "8"},      {"LOCAL_RANK", "1"},
-    {"MASTER_ADDR", "host"}, {"MASTER_PORT", "29500"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}};
+const Variables kTorchrun = {{"RANK", "3"},
+                             {"WORLD_SIZE", "8"},
+                             {"LOCAL_RANK", "1"},
+                             {"LOCAL_WORLD_SIZE", "4"},
+                             {"MASTER_ADDR", "host"},
+                             {"MASTER_PORT", "29500"},
+                             {"TORCHELASTIC_USE_AGENT_STORE", "True"}};
 
 TEST(LaunchEnvironment, IsNothingWhereNobodyLaunched) { EXPECT_FALSE(launched({}).has_value()); }
 
@@ -39,6 +43,7 @@ TEST(LaunchEnvironment, ReadsTorchrun) {
   EXPECT_EQ(launch->rank, 3);
   EXPECT_EQ(launch->world_size, 8);
   EXPECT_EQ(launch->local_rank, 1);
+  EXPECT_EQ(launch->local_world_size, 4);
   EXPECT_EQ(launch->address, "host");
   EXPECT_EQ(launch->port, 29500);
   EXPECT_TRUE(launch->launcher_serves);

@@ -107,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(, ParallelTraining,
                                          Case{"data_2_pipeline_2_zero_1", 4, R"("pipeline": 2, "zero_stage": 1)"},
                                          Case{"expert_2_pipeline_2", 4, R"("pipeline": 2, "expert": 2)"},
                                          Case{"data_2_expert_2_pipeline_2", 8, R"("pipeline": 2, "expert": 2)"}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& test) { return test.param.name; });
 
 }  // namespace
 }  // namespace mmoe

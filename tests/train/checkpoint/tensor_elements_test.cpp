@@ -1,4 +1,4 @@
-#include "train/interchange/tensor_elements.h"
+#include "train/checkpoint/tensor_elements.h"
 
 #include <gtest/gtest.h>
 

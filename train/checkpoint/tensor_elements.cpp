@@ -1,4 +1,4 @@
-#include "train/interchange/tensor_elements.h"
+#include "train/checkpoint/tensor_elements.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
