@@ -14,6 +14,9 @@ struct RankGroup {
   int64_t stride = 1;
 };
 
+// Where a rank stands in its group.
+inline int64_t position_in(const RankGroup& group, int64_t rank) { return rank / group.stride % group.size; }
+
 // The groups of one job. Ranks are numbered innermost first: tensor, context, data, pipeline for attention, and
 // independently of it expert_tensor, expert, expert_data, pipeline for the experts.
 // Source: Megatron-Core's order "tp-cp-ep-dp-pp"; Liu et al. 2025, MoE Parallel Folding (arXiv:2504.14960), section 3.

@@ -36,35 +36,19 @@ uint64_t initial_seed(const ParameterSpec& spec, uint64_t seed) {
   return seed ^ hash;
 }
 
-int64_t padded_elements(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return (count + 15) / 16 * 16;
-}
-
 ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type, c10::Device device,
                                uint64_t seed, Gradients gradients, InitialWeights initial, SectionAlignment alignment) {
-  std::vector<std::pair<const ParameterSpec*, int64_t>> placed;  // with the offset of each
-  int64_t total = 0;
-  const auto add_section = [&](ParameterGroup group, WeightDecay decay, int64_t multiple) {
-    for (const ParameterSpec& spec : specs) {
-      if (spec.group != group || spec.decay != decay) continue;
-      placed.emplace_back(&spec, total);
-      total += padded_elements(spec.shape);
-    }
-    total = (total + multiple - 1) / multiple * multiple;
-  };
-  add_section(ParameterGroup::kSplitExperts, WeightDecay::kOn, alignment.split_experts);
-  num_split_experts_ = total;
-  add_section(ParameterGroup::kShared, WeightDecay::kOn, alignment.shared);
-  num_decayed_ = total;
-  add_section(ParameterGroup::kShared, WeightDecay::kOff, alignment.shared);
+  const ParameterPlaces places = place_parameters(specs, alignment);
+  num_split_experts_ = places.num_split_experts;
+  num_decayed_ = places.num_decayed;
+  const int64_t total = places.num_elements;
   const at::ScalarType master_type = accumulate_type(compute_type);
   const auto options = at::TensorOptions().device(device);
   master_ = at::zeros({total}, options.dtype(master_type));
   compute_ = master_type == compute_type ? master_ : at::zeros({total}, options.dtype(compute_type));
   if (gradients == Gradients::kAllocated) grad_ = at::zeros({total}, options.dtype(master_type));
-  for (const auto& [spec, offset] : placed) {
+  for (const auto& [index, offset] : places.tensors) {
+    const ParameterSpec* const spec = &specs[index];
     int64_t count = 1;
     for (const int64_t size : spec->shape) count *= size;
     const auto view = [&](const at::Tensor& flat) { return flat.narrow(0, offset, count).view(spec->shape); };

@@ -7,35 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "sim/plan/trainer_layout.h"
+
 namespace mmoe {
-
-enum class WeightDecay { kOn, kOff };
-
-// The part of a tensor that one rank holds: of each dimension these indices. Empty: the whole tensor.
-struct IndexRange {
-  int64_t begin = 0, count = 0;
-  bool operator==(const IndexRange&) const = default;
-};
-struct TensorPart {
-  std::vector<int64_t> full_shape;
-  std::vector<IndexRange> ranges;  // by dimension
-  bool is_whole() const { return ranges.empty(); }
-};
-
-// Which weights share a flat section: experts that are split over ranks are summed over other ranks than the rest.
-enum class ParameterGroup { kShared, kSplitExperts };
-
-// What a tensor of the model is, before there is memory for it.
-struct ParameterSpec {
-  std::string name;  // "layers.0.experts.gate_up"
-  std::vector<int64_t> shape;
-  WeightDecay decay = WeightDecay::kOn;
-  double initial_std = 0;    // normal values of this spread,
-  double initial_value = 0;  // else this one
-  int64_t layer = 0;         // -1: before the first layer; num_layers: behind the last
-  TensorPart part = {};      // `shape` is that of the part
-  ParameterGroup group = ParameterGroup::kShared;
-};
 
 // One weight: `value` in the compute type, `master` in the accumulate type (the same tensor where the types agree), and
 // the accumulate-type buffer into which backward passes add its gradient.
@@ -51,23 +25,11 @@ struct Parameter {
 uint64_t initial_seed(const ParameterSpec& spec, uint64_t seed);
 
 enum class Gradients { kNone, kAllocated };
-// Elements [begin, end) of the flat buffers.
-struct FlatRange {
-  int64_t begin = 0, end = 0;
-  int64_t size() const { return end - begin; }
-  bool operator==(const FlatRange&) const = default;
-};
-
-// Numbers of elements of which the sections of the flat buffers are multiples, so that ranks can share them evenly.
-struct SectionAlignment {
-  int64_t shared = 16, split_experts = 16;
-};
 enum class InitialWeights { kRandom, kZero };  // zero where a checkpoint is loaded over them
 
 class ParameterStore {
  public:
-  // Sections in order: split experts, shared weights with decay, those without; so the optimiser sees two contiguous
-  // ranges. Every tensor starts at a multiple of 16 elements. Initial values are a function of (seed, name, index in
+  // Tensors lie as place_parameters says. Initial values are a function of (seed, name, index in
   // the whole tensor) alone.
   ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type, c10::Device device,
                  uint64_t seed, Gradients gradients, InitialWeights initial = InitialWeights::kRandom,
@@ -90,8 +52,5 @@ class ParameterStore {
   int64_t num_decayed_ = 0, num_split_experts_ = 0;
   std::vector<Parameter> parameters_;
 };
-
-// Elements that a tensor takes in the flat buffers, padding included.
-int64_t padded_elements(const std::vector<int64_t>& shape);
 
 }  // namespace mmoe

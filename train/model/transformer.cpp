@@ -19,8 +19,6 @@
 namespace mmoe {
 namespace {
 
-std::string layer_name(int64_t layer, const char* part) { return "layers." + std::to_string(layer) + "." + part; }
-
 kernels::GateNormalization gate_normalization(GateNormalization normalization) {
   switch (normalization) {
     case GateNormalization::kSelected:
@@ -33,51 +31,6 @@ kernels::GateNormalization gate_normalization(GateNormalization normalization) {
 }
 
 }  // namespace
-
-std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
-  const int64_t D = model.hidden_size, M = model.query_size(), N = model.kv_size();
-  const double std = std::sqrt(2.0 / (5.0 * static_cast<double>(D)));
-  const double output_std = std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
-  std::vector<ParameterSpec> specs;
-  int64_t layer = -1;
-  const auto norm = [&](const std::string& name, int64_t size) {
-    specs.push_back({name, {size}, WeightDecay::kOff, 0, 1, layer});
-  };
-  const auto matrix = [&](const std::string& name, std::vector<int64_t> shape, double spread) {
-    specs.push_back({name, std::move(shape), WeightDecay::kOn, spread, 0, layer});
-  };
-  matrix("embedding", {model.vocab_size, D}, std);
-  for (int64_t l = 0; l < model.num_layers; ++l) {
-    layer = l;
-    norm(layer_name(l, "attention_norm"), D);
-    matrix(layer_name(l, "attention.qkv"), {M + 2 * N, D}, std);
-    if (model.qkv_bias) specs.push_back({layer_name(l, "attention.qkv_bias"), {M + 2 * N}, WeightDecay::kOff, 0, 0, l});
-    if (model.qk_norm != QkNorm::kNone) {
-      const bool per_head = model.qk_norm == QkNorm::kPerHead;
-      norm(layer_name(l, "attention.query_norm"), per_head ? model.head_dim : M);
-      norm(layer_name(l, "attention.key_norm"), per_head ? model.head_dim : N);
-    }
-    matrix(layer_name(l, "attention.output"), {D, M}, output_std);
-    norm(layer_name(l, "feed_forward_norm"), D);
-    const bool moe = model.is_moe_layer(l);
-    const int64_t dense = moe ? model.shared_expert_hidden_size : model.dense_hidden_size;
-    if (dense > 0) {
-      const std::string part = moe ? "shared_expert" : "mlp";
-      matrix(layer_name(l, (part + ".gate_up").c_str()), {2 * dense, D}, std);
-      matrix(layer_name(l, (part + ".down").c_str()), {D, dense}, output_std);
-      if (moe && model.shared_expert_gate) matrix(layer_name(l, "shared_expert.gate"), {1, D}, std);
-    }
-    if (moe) {
-      matrix(layer_name(l, "router"), {model.num_experts, D}, std);
-      matrix(layer_name(l, "experts.gate_up"), {model.num_experts, 2 * model.expert_hidden_size, D}, std);
-      matrix(layer_name(l, "experts.down"), {model.num_experts, D, model.expert_hidden_size}, output_std);
-    }
-  }
-  layer = model.num_layers;
-  norm("final_norm", D);
-  if (!model.tie_embeddings) matrix("output", {model.vocab_size, D}, std);
-  return specs;
-}
 
 at::ScalarType compute_type(Precision precision) {
   switch (precision) {
@@ -103,8 +56,8 @@ Transformer::Transformer(const Job& job, const ProcessGroups& groups, c10::Devic
       device_(device),
       chunks_(layer_chunks(job, groups.stage())),
       expert_group_(groups.expert.size() > 1 ? &groups.expert : nullptr),
-      parameters_(local_specs(job, groups, parameter_specs(job.model)), compute_type(job.training.precision), device,
-                  job.training.seed, gradients, initial, section_alignment(job, groups)),
+      parameters_(local_specs(job, groups.rank), compute_type(job.training.precision), device, job.training.seed,
+                  gradients, initial, section_alignment(job)),
       attention_{job.training.seq_len, model_.num_heads, model_.num_kv_heads,
                  model_.head_dim,      model_.qk_norm,   model_.rms_norm_eps},
       rope_(make_rope_table(model_.rope_theta, job.training.seq_len, model_.head_dim,
@@ -121,7 +74,7 @@ Transformer::Transformer(const Job& job, const ProcessGroups& groups, c10::Devic
 }
 
 Transformer::Layer Transformer::find_layer(int64_t l) const {
-  const auto find = [&](const char* part) { return &parameters_.at(layer_name(l, part)); };
+  const auto find = [&](const char* part) { return &parameters_.at(layer_tensor(part, l)); };
   Layer layer;
   layer.attention_norm = find("attention_norm");
   layer.output = find("attention.output");

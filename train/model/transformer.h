@@ -11,19 +11,15 @@
 #include <vector>
 
 #include "sim/config/job.h"
+#include "sim/plan/trainer_layout.h"
 #include "train/model/parameters.h"
 #include "train/ops/attention.h"
 #include "train/ops/experts.h"
 #include "train/ops/mlp.h"
 #include "train/ops/router.h"
-#include "train/parallel/local_parameters.h"
 #include "train/parallel/process_groups.h"
 
 namespace mmoe {
-
-// Every tensor of a model with its initial spread: normal with variance 2 / (5 D) (Nguyen & Salazar 2019,
-// arXiv:1910.05895), projections back onto the residual stream divided by sqrt(2 num_layers).
-std::vector<ParameterSpec> parameter_specs(const ModelConfig& model);
 
 // The type a precision computes in. fp8 is an error: no kernel of the trainer has it.
 at::ScalarType compute_type(Precision precision);

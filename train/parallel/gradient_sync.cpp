@@ -12,10 +12,8 @@ GradientSync::GradientSync(const Job& job, const ProcessGroups& groups, Paramete
     : groups_(groups), parameters_(parameters), zero_(job.parallelism.zero_stage > 0), overlap_(job.training.overlap) {
   const int64_t experts = parameters.num_split_experts(), decayed = parameters.num_decayed();
   const auto add_section = [&](FlatRange section, const Communicator& group) {
-    const int64_t unit = 16 * group.size();
-    const int64_t size = std::max(unit, bucket_elements / unit * unit);
-    for (int64_t begin = section.begin; begin < section.end; begin += size) {
-      Bucket bucket{{begin, std::min(begin + size, section.end)}, &group, job.model.num_layers, false, {}, {}};
+    for (const FlatRange& range : bucket_ranges(section, group.size(), bucket_elements)) {
+      Bucket bucket{range, &group, job.model.num_layers, false, {}, {}};
       for (const Parameter& parameter : parameters.all()) {
         const int64_t first = parameter.master.storage_offset();
         if (first >= bucket.range.end || first + parameter.master.numel() <= bucket.range.begin) continue;

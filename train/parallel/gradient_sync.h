@@ -11,8 +11,6 @@
 
 namespace mmoe {
 
-inline constexpr int64_t kBucketElements = int64_t{1} << 23;
-
 class GradientSync {
  public:
   // The arguments must outlive this.

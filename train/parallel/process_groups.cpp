@@ -42,8 +42,6 @@ c10::intrusive_ptr<c10d::Backend> make_backend(c10::Device device, const c10::in
 
 }  // namespace
 
-int64_t position_in(const RankGroup& group, int64_t rank) { return rank / group.stride % group.size; }
-
 std::vector<const Communicator*> ProcessGroups::connected() const {
   std::vector<const Communicator*> found;
   for (const Communicator* group :

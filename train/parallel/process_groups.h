@@ -12,9 +12,6 @@
 
 namespace mmoe {
 
-// Where a rank stands in its group.
-int64_t position_in(const RankGroup& group, int64_t rank);
-
 struct ProcessGroups {
   int64_t rank = 0, world_size = 1;
   RankGroups layout;  // sim's numbering, so plans and runs mean the same ranks

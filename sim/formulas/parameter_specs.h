@@ -1,0 +1,50 @@
+#pragma once
+// Every tensor of a model as the trainer keeps it.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/config/model_config.h"
+
+namespace mmoe {
+
+enum class WeightDecay { kOn, kOff };
+
+// The part of a tensor that one rank holds: of each dimension these indices. Empty: the whole tensor.
+struct IndexRange {
+  int64_t begin = 0, count = 0;
+  bool operator==(const IndexRange&) const = default;
+};
+struct TensorPart {
+  std::vector<int64_t> full_shape;
+  std::vector<IndexRange> ranges;  // by dimension
+  bool is_whole() const { return ranges.empty(); }
+};
+
+// Which weights share a flat section: experts that are split over ranks are summed over other ranks than the rest.
+enum class ParameterGroup { kShared, kSplitExperts };
+
+// What a tensor of the model is, before there is memory for it.
+struct ParameterSpec {
+  std::string name;  // "layers.0.experts.gate_up"
+  std::vector<int64_t> shape;
+  WeightDecay decay = WeightDecay::kOn;
+  double initial_std = 0;    // normal values of this spread,
+  double initial_value = 0;  // else this one
+  int64_t layer = 0;         // -1: before the first layer; num_layers: behind the last
+  TensorPart part = {};      // `shape` is that of the part
+  ParameterGroup group = ParameterGroup::kShared;
+};
+
+// "layers.0.experts.gate_up" for ("experts.gate_up", 0).
+std::string layer_tensor(const std::string& part, int64_t layer);
+
+// Every tensor of a model with its initial spread: normal with variance 2 / (5 D) (Nguyen & Salazar 2019,
+// arXiv:1910.05895), projections back onto the residual stream divided by sqrt(2 num_layers).
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& model);
+
+// Elements that a tensor takes in flat buffers, in which each starts at a multiple of 16.
+int64_t padded_elements(const std::vector<int64_t>& shape);
+
+}  // namespace mmoe

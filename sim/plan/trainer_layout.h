@@ -1,0 +1,57 @@
+#pragma once
+// Which part of the model one rank of our trainer holds, and how it lies in its flat buffers.
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "sim/config/job.h"
+#include "sim/formulas/parameter_specs.h"
+
+namespace mmoe {
+
+// Consecutive layers of one pipeline stage: [begin, end), with the embedding or the loss head at the model's ends.
+struct LayerChunk {
+  int64_t begin = 0, end = 0;
+  bool has_embedding = false, has_head = false;
+};
+
+// The chunks of one pipeline rank in the order of the model; one for the whole model without a pipeline.
+std::vector<LayerChunk> layer_chunks(const Job& job, int64_t pipeline_rank);
+
+// Of the model's tensors what one rank holds: its pipeline stage's layers, its share of the experts. With tied
+// embeddings the first and the last stage both hold the embedding.
+std::vector<ParameterSpec> local_specs(const Job& job, int64_t rank);
+
+// Elements [begin, end) of the flat buffers.
+struct FlatRange {
+  int64_t begin = 0, end = 0;
+  int64_t size() const { return end - begin; }
+  bool operator==(const FlatRange&) const = default;
+};
+
+// Numbers of elements of which the sizes of the flat buffers' sections are multiples, so that ranks can share them evenly.
+struct SectionAlignment {
+  int64_t shared = 16, split_experts = 16;
+};
+
+// Multiples that let ZeRO share each section of the flat buffers evenly; 16 without ZeRO.
+SectionAlignment section_alignment(const Job& job);
+
+// Where each tensor begins in the flat buffers. Sections in order: split experts, shared weights with decay, those
+// without; so the optimiser sees two contiguous ranges. Every tensor starts at a multiple of 16 elements.
+struct ParameterPlaces {
+  std::vector<std::pair<size_t, int64_t>> tensors;  // index of the spec, first element
+  int64_t num_split_experts = 0;                    // elements of the first section
+  int64_t num_decayed = 0;                          // of the first two
+  int64_t num_elements = 0;                         // of all
+};
+ParameterPlaces place_parameters(const std::vector<ParameterSpec>& specs, SectionAlignment alignment);
+
+// Gradients are summed in pieces of about this many elements.
+inline constexpr int64_t kBucketElements = int64_t{1} << 23;
+
+// A section cut into buckets of up to bucket_elements, each of which a group of this size shares evenly.
+std::vector<FlatRange> bucket_ranges(FlatRange section, int64_t group_size, int64_t bucket_elements = kBucketElements);
+
+}  // namespace mmoe

@@ -1,0 +1,114 @@
+#include "sim/plan/trainer_traffic.h"
+
+#include "sim/cluster/step_time.h"
+#include "sim/network/rank_groups.h"
+#include "sim/plan/trainer_layout.h"
+#include "sim/schedule/passes.h"
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+class Counter {
+ public:
+  explicit Counter(const Job& job)
+      : job_(job),
+        groups_(rank_groups(job.parallelism, job.hardware.num_devices)),
+        shape_(pipeline_shape(job)),
+        accumulate_bytes_(job.training.precision == Precision::kFp64 ? 8 : 4),
+        compute_bytes_(job.training.precision == Precision::kBf16 ? 2 : accumulate_bytes_) {}
+
+  TrafficByGroup count(const std::vector<std::vector<int>>& k) {
+    if (job_.hardware.num_devices == 1) return {};
+    count_world();
+    for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) count_gradients(rank);
+    count_experts(k);
+    count_pipeline();
+    return std::move(traffic_);
+  }
+
+ private:
+  void add(const std::string& group, const std::string& collective, int64_t calls, int64_t bytes) {
+    if (calls == 0) return;
+    CollectiveTraffic& traffic = traffic_[group][collective];
+    traffic.calls += calls;
+    traffic.bytes += bytes;
+  }
+
+  // The gradient's norm, and the report of the step: by global micro-batch its loss and of each MoE layer two losses
+  // and a count, then the norm, the stop flag and every rank's peak.
+  void count_world() {
+    const int64_t ranks = job_.hardware.num_devices;
+    const int64_t micro_batches = job_.num_micro_batches() * job_.data_parallel_size();
+    const int64_t report = micro_batches * (1 + 3 * job_.model.num_moe_layers()) + 2 + ranks;
+    add("world", "all_reduce", 2 * ranks, ranks * (report * 8 + accumulate_bytes_));
+    const bool counts_targets = job_.training.packing != Packing::kConcatenate || job_.training.reset_attention_mask;
+    if (counts_targets && groups_.data_context.size > 1) add("data", "all_reduce", ranks, ranks * 8);
+  }
+
+  void count_gradients(int64_t rank) {
+    const ParameterPlaces places = place_parameters(local_specs(job_, rank), section_alignment(job_));
+    count_section("expert_data", {0, places.num_split_experts}, groups_.expert_data.size);
+    count_section("data", {places.num_split_experts, places.num_decayed}, groups_.data_context.size);
+    count_section("data", {places.num_decayed, places.num_elements}, groups_.data_context.size);
+  }
+
+  void count_section(const char* group, FlatRange section, int64_t ranks) {
+    if (ranks == 1) return;
+    for (const FlatRange& bucket : bucket_ranges(section, ranks)) {
+      const int64_t bytes = bucket.size() * accumulate_bytes_;
+      if (job_.parallelism.zero_stage == 0) {
+        add(group, "all_reduce", 1, bytes);
+      } else {
+        add(group, "reduce_scatter", 1, bytes);
+        add(group, "all_gather", 1, bytes / ranks);
+      }
+    }
+  }
+
+  // Forward, and again where the layer is recomputed: numbers of rows (64 bits an expert), rows and routing weights to
+  // the experts, rows back; backward their gradients the other way.
+  void count_experts(const std::vector<std::vector<int>>& k) {
+    if (groups_.expert.size == 1) return;
+    int64_t forwards = 1;
+    if (job_.training.recompute.full) ++forwards;
+    for (const std::string& module : job_.training.recompute.modules) forwards += module == "moe" ? 1 : 0;
+    const int64_t row = job_.model.hidden_size * compute_bytes_;
+    for (const std::vector<int>& layers : k) {
+      for (const int active : layers) {
+        const int64_t pairs = job_.training.micro_batch_tokens() * active;
+        const int64_t once = pairs * (2 * row + accumulate_bytes_);
+        add("expert", "all_to_all", 4 * forwards + 3, forwards * (job_.model.num_experts * 8 + once) + once);
+      }
+    }
+  }
+
+  void count_pipeline() {
+    if (job_.parallelism.pipeline == 1) return;
+    const int64_t replicas = job_.data_parallel_size() * job_.parallelism.context * job_.parallelism.tensor;
+    const int64_t messages = replicas * shape_.num_micro_batches;
+    const int64_t bytes = messages * job_.training.micro_batch_tokens() * job_.model.hidden_size * compute_bytes_;
+    const int64_t stages = job_.parallelism.pipeline * job_.parallelism.virtual_pipeline;
+    for (int64_t stage = 0; stage + 1 < stages; ++stage) {
+      const bool around = shape_.rank_of(stage) + 1 == shape_.pipeline;
+      for (const std::string direction : {"forward", "backward"}) {
+        for (const char* call : {"send", "receive"}) add(direction + (around ? "_around" : ""), call, messages, bytes);
+      }
+    }
+  }
+
+  const Job& job_;
+  RankGroups groups_;
+  PipelineShape shape_;
+  int64_t accumulate_bytes_, compute_bytes_;
+  TrafficByGroup traffic_;
+};
+
+}  // namespace
+
+TrafficByGroup trainer_traffic(const Job& job, const std::vector<std::vector<int>>& k) {
+  MMOE_CHECK(static_cast<int64_t>(k.size()) == job.num_micro_batches() * job.data_parallel_size()) << k.size();
+  return Counter(job).count(k);
+}
+
+}  // namespace mmoe

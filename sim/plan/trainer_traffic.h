@@ -1,0 +1,28 @@
+#pragma once
+// What the ranks of our trainer hand to each collective in one step.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "sim/config/job.h"
+
+namespace mmoe {
+
+struct CollectiveTraffic {
+  int64_t calls = 0;
+  int64_t bytes = 0;  // of each call's own input (of a receive: of its output)
+  bool operator==(const CollectiveTraffic&) const = default;
+};
+
+// By group ("world", "data", "expert", "expert_data", "forward", "forward_around", "backward", "backward_around") and
+// collective ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send", "receive").
+using TrafficByGroup = std::map<std::string, std::map<std::string, CollectiveTraffic>>;
+
+// Sums over all ranks of the job; `k` of [global micro-batch][MoE layer]. Exact whatever the routing: where tokens go
+// decides which rank sends how many rows back, but not how many all ranks send. The job must be one that our trainer
+// runs.
+TrafficByGroup trainer_traffic(const Job& job, const std::vector<std::vector<int>>& k);
+
+}  // namespace mmoe

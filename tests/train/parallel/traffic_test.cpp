@@ -1,0 +1,82 @@
+// What the trainer hands to each collective is what the simulator says, to the byte.
+
+#include <mutex>
+
+#include "sim/plan/trainer_traffic.h"
+#include "tests/train/parallel_testing.h"
+#include "train/loop/trainer.h"
+
+namespace mmoe {
+namespace {
+
+struct Case {
+  const char* name;
+  int num_devices;
+  const char* parallelism;
+  const char* training;  // more keys of it
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+class Traffic : public testing::TestWithParam<Case> {};
+
+TEST_P(Traffic, IsWhatTheSimulatorPredicts) {
+  const Case& c = GetParam();
+  // Sizes that are no multiples of 16, so that padding shows.
+  const Job job = small_job(R"({"model": {"num_layers": 4, "hidden_size": 40, "expert_hidden_size": 10,
+                                          "shared_expert_hidden_size": 6, "qk_norm": "per_head"},
+                                "hardware": {"num_devices": )" +
+                            std::to_string(c.num_devices) + R"(}, "parallelism": {)" + c.parallelism +
+                            R"(}, "training": {"global_batch_size": 8, "micro_batch_size": 1)" + c.training + "}}");
+  TrafficByGroup measured;
+  std::vector<std::vector<int>> k;
+  std::mutex mutex;
+  run_ranks(job, [&](const ProcessGroups& groups) {
+    Trainer trainer(job, c10::kCPU, groups);
+    for (const Communicator* group : groups.connected()) group->reset_traffic();
+    const int64_t samples = 8 / job.data_parallel_size();
+    const at::Tensor tokens = random_tokens({8, job.training.seq_len}, job.model.vocab_size, 1)
+                                  .narrow(0, groups.data_index() * samples, samples);
+    const std::vector<std::vector<int>> drawn = trainer.draw(1);
+    trainer.run_step(1, 9, tokens, tokens, drawn);
+    const std::lock_guard lock(mutex);
+    k = drawn;
+    for (const Communicator* group : groups.connected()) {
+      for (int i = 0; i < kNumCollectiveCalls; ++i) {
+        const mmoe::Traffic& traffic = group->traffic()[i];
+        if (traffic.calls == 0) continue;
+        CollectiveTraffic& sum = measured[group->name()][name_of(static_cast<CollectiveCall>(i))];
+        sum.calls += traffic.calls;
+        sum.bytes += traffic.bytes;
+      }
+    }
+  });
+  const TrafficByGroup predicted = trainer_traffic(job, k);
+  const auto text = [](const TrafficByGroup& traffic) {
+    std::string lines;
+    for (const auto& [group, collectives] : traffic) {
+      for (const auto& [name, sum] : collectives) {
+        lines +=
+            group + " " + name + " " + std::to_string(sum.calls) + " calls " + std::to_string(sum.bytes) + " bytes\n";
+      }
+    }
+    return lines;
+  };
+  EXPECT_EQ(text(measured), text(predicted));
+  EXPECT_FALSE(measured.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , Traffic,
+    testing::Values(Case{"data_2", 2, "", ""}, Case{"zero_1", 2, R"("zero_stage": 1)", ""},
+                    Case{"bf16_expert_4", 4, R"("expert": 4)", R"(, "precision": "bf16")"},
+                    Case{"expert_2_recomputed", 2, R"("expert": 2)", R"(, "recompute": "full")"},
+                    Case{"data_2_expert_2_zero_1", 4, R"("expert": 2, "zero_stage": 1)", R"(, "recompute": ["moe"])"},
+                    Case{"fp64_pipeline_4", 4, R"("pipeline": 4)", R"(, "precision": "fp64")"},
+                    Case{"interleaved_2", 2, R"("pipeline": 2, "virtual_pipeline": 2)", ""},
+                    Case{"documents_apart", 2, "", R"(, "reset_attention_mask": true)"},
+                    Case{"data_2_expert_2_pipeline_2", 8, R"("pipeline": 2, "expert": 2, "zero_stage": 1)", ""}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+}  // namespace
+}  // namespace mmoe
