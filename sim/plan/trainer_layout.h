@@ -30,7 +30,8 @@ struct FlatRange {
   bool operator==(const FlatRange&) const = default;
 };
 
-// Numbers of elements of which the sizes of the flat buffers' sections are multiples, so that ranks can share them evenly.
+// Numbers of elements of which the sizes of the flat buffers' sections are multiples, so that ranks can share them
+// evenly.
 struct SectionAlignment {
   int64_t shared = 16, split_experts = 16;
 };

@@ -83,6 +83,7 @@ void run_rank(const Job& job, const RunOptions& options, const LaunchEnvironment
   try {
     const c10::Device device = training_device(job, launch.local_rank);
     if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+    board.meet();  // ranks may start late
     const ProcessGroups groups = connect_groups(job, launch.rank, device, store, timeout);
     const RunEnd end = train_run(job, options, device, groups, board);
     if (launch.rank == 0) report_end(end);

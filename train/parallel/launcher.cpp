@@ -73,6 +73,8 @@ std::vector<std::string> environment_of(int64_t rank, int64_t count, int port) {
     if (!replaced) variables.push_back(text);
   }
   for (const auto& [name, value] : ours) variables.push_back(name + "=" + value);
+  // Pages of stack from c10d about what we say in one line; the user's own choice comes first.
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) variables.emplace_back("TORCH_CPP_LOG_LEVEL=FATAL");
   return variables;
 }
 

@@ -1,6 +1,12 @@
 #include "train/parallel/process_groups.h"
 
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <cstdlib>
+#include <memory>
+#include <string>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -13,16 +19,39 @@
 namespace mmoe {
 namespace {
 
-// The network device that Gloo binds: GLOO_SOCKET_IFNAME as in PyTorch, else the one of this host's name.
+// This host's address on the way to `host`, as the system's routes say; no packet is sent. Empty where there is none.
+std::string address_towards(const char* host) {
+  addrinfo hints = {}, *found = nullptr;
+  hints.ai_socktype = SOCK_DGRAM;
+  if (getaddrinfo(host, "9", &hints, &found) != 0) return "";
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
+  for (const addrinfo* address = found; address != nullptr; address = address->ai_next) {
+    const int descriptor = socket(address->ai_family, address->ai_socktype | SOCK_CLOEXEC, address->ai_protocol);
+    if (descriptor < 0) continue;
+    sockaddr_storage own = {};
+    socklen_t size = sizeof own;
+    char text[NI_MAXHOST] = "";
+    if (connect(descriptor, address->ai_addr, address->ai_addrlen) != 0 ||
+        getsockname(descriptor, reinterpret_cast<sockaddr*>(&own), &size) != 0 ||
+        getnameinfo(reinterpret_cast<sockaddr*>(&own), size, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) {
+      text[0] = '\0';
+    }
+    close(descriptor);
+    if (text[0] != '\0') return text;
+  }
+  return "";
+}
+
+// The network device that Gloo binds: GLOO_SOCKET_IFNAME as in PyTorch, else the one on the way to MASTER_ADDR.
 std::shared_ptr<gloo::transport::Device> gloo_device() {
   const char* const interface = std::getenv("GLOO_SOCKET_IFNAME");
   if (interface != nullptr && *interface != '\0') {
     return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
   }
-  const char* const address = std::getenv("MASTER_ADDR");
-  const bool here = address == nullptr || std::string(address) == "localhost" || std::string(address) == "127.0.0.1";
-  return here ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-              : c10d::ProcessGroupGloo::createDefaultDevice();
+  const char* const master = std::getenv("MASTER_ADDR");
+  const std::string address = address_towards(master == nullptr ? "127.0.0.1" : master);
+  return address.empty() ? c10d::ProcessGroupGloo::createDefaultDevice()
+                         : c10d::ProcessGroupGloo::createDeviceForHostname(address);
 }
 
 c10::intrusive_ptr<c10d::Backend> make_backend(c10::Device device, const c10::intrusive_ptr<c10d::Store>& store,
@@ -35,9 +64,12 @@ c10::intrusive_ptr<c10d::Backend> make_backend(c10::Device device, const c10::in
   }
 #endif
   MMOE_CHECK(device.is_cpu()) << "built without CUDA";
-  const auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+  // Gloo waits five times as long for a connection as for a collective.
+  const auto options = c10d::ProcessGroupGloo::Options::create(std::chrono::milliseconds(timeout) / 5);
   options->devices.push_back(gloo_device());
-  return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
+  const auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
+  backend->setTimeout(timeout);
+  return backend;
 }
 
 }  // namespace
@@ -92,10 +124,11 @@ ProcessGroups connect_groups(const Job& job, int64_t rank, c10::Device device,
       return Communicator(name, make_backend(device, c10::make_intrusive<c10d::PrefixStore>(prefix, store),
                                              static_cast<int>(position), static_cast<int>(group.size), timeout));
     } catch (const std::exception&) {
-      throw ConfigError("rank " + std::to_string(rank) + ": the " + name + " group of " + std::to_string(group.size) +
+      throw ConfigError(std::string("the ") + name + " group of " + std::to_string(group.size) +
                         " ranks did not come together within " + std::to_string(timeout.count()) +
                         " s; check that all " + std::to_string(groups.world_size) +
-                        " ranks run the same job and that hosts reach each other");
+                        " ranks run the same job and that hosts reach each other; GLOO_SOCKET_IFNAME or "
+                        "NCCL_SOCKET_IFNAME names the network interface");
     }
   };
   groups.world = connect("world", {groups.world_size, 1});

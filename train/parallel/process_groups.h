@@ -40,7 +40,8 @@ Job on_one_device(Job job);
 // within `timeout`.
 c10::intrusive_ptr<c10d::Store> connect_store(const LaunchEnvironment& launch, std::chrono::seconds timeout);
 
-// Connects all groups of `rank` in job.hardware.num_devices ranks; every rank calls it. A collective that takes longer
+// Connects all groups of `rank` in job.hardware.num_devices ranks; every rank calls it, at about the same time. On CPUs
+// over the network interface that leads to MASTER_ADDR, or that GLOO_SOCKET_IFNAME names. A collective that takes longer
 // than `timeout` fails. Throws ConfigError where ranks do not come.
 ProcessGroups connect_groups(const Job& job, int64_t rank, c10::Device device,
                              const c10::intrusive_ptr<c10d::Store>& store, std::chrono::seconds timeout);

@@ -119,6 +119,40 @@ def test_ranks_of_another_launcher(two, data, tmp_path):
     expect_same_run(tmp_path / "run", two[1])
 
 
+@pytest.fixture
+def two_hosts():
+    """Names of two network namespaces that a cable joins, 10.77.0.1 and 10.77.0.2."""
+    names = [f"mmoe-{os.getpid()}-{side}" for side in "ab"]
+    links = [f"mm{os.getpid()}{side}" for side in "ab"]
+    made = [["ip", "netns", "add", name] for name in names]
+    made.append(["ip", "link", "add", links[0], "netns", names[0], "type", "veth", "peer", "name", links[1],
+                 "netns", names[1]])
+    for number, (name, link) in enumerate(zip(names, links), 1):
+        made += [["ip", "-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", link],
+                 ["ip", "-n", name, "link", "set", link, "up"], ["ip", "-n", name, "link", "set", "lo", "up"]]
+    try:
+        if not shutil.which("ip") or any(subprocess.run(words, capture_output=True).returncode for words in made):
+            pytest.skip("network namespaces need root and iproute2")
+        yield names
+    finally:
+        for name in names:
+            if shutil.which("ip"):
+                subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def test_two_hosts(two, data, tmp_path, two_hosts):
+    processes = []
+    for rank, host in enumerate(two_hosts):
+        variables = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "10.77.0.1",
+                     "MASTER_PORT": "29777"}
+        words = ["ip", "netns", "exec", host, *command(*words_of(two[0], data, tmp_path / "run"))]
+        processes.append(subprocess.Popen(words, env=ENVIRONMENT | variables, stderr=subprocess.PIPE, text=True))
+    for process in processes:
+        _, messages = process.communicate(timeout=120)
+        assert process.returncode == 0, messages
+    expect_same_run(tmp_path / "run", two[1])
+
+
 def test_torchrun(two, data, tmp_path):
     torchrun = pathlib.Path(sys.executable).parent / "torchrun"
     if not torchrun.exists():
