@@ -7,6 +7,7 @@
 
 #include "sim/cli/calibration_flag.h"
 #include "sim/elastic/budget_plan.h"
+#include "sim/plan/simulate.h"
 #include "train/cli/commands.h"
 #include "train/cli/threads.h"
 #include "train/loop/job_requirements.h"
@@ -66,6 +67,15 @@ void check_world(const Flags& flags, const Job& job, const std::optional<LaunchE
   if (!launch && devices > 1 && !flags.has("nproc")) {
     throw ConfigError(of_job + ", but this is one process; start all ranks on this machine with --nproc " +
                       std::to_string(devices) + ", or on several with torchrun --no-python or srun");
+  }
+}
+
+// For the progress line; nothing where the simulator knows too little of the device.
+void add_predictions(const Job& job, const Calibration& calibration, RunOptions& options) {
+  try {
+    options.device_peak = device_peak(calibration, job.hardware.spec, job.training.precision);
+    if (job.hardware.num_devices == 1) options.predicted_peak = Bytes{simulate(job, calibration).peak_allocated.max};
+  } catch (const ConfigError&) {
   }
 }
 
@@ -135,13 +145,15 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   check_world(flags, job, launch);
   use_threads(flags, launch ? launch->local_world_size : 1);
   check_trainable(job);
-  job = with_automatic_budget(job, calibration_for(flags, job));
+  const Calibration calibration = calibration_for(flags, job);
+  job = with_automatic_budget(job, calibration);
   RunOptions options;
   options.data = parse_data_flag(flags.get<std::vector<std::string>>("data"));
   options.out = flags.get("out");
   options.total_steps = steps_of_run(flags, job);
   options.resume = flags.get<bool>("resume");
   options.rank_logs = flags.get<bool>("rank-logs");
+  add_predictions(job, calibration, options);
   if (flags.has("init")) options.initial_checkpoint = flags.get("init");
   const std::chrono::seconds timeout(flags.get<int64_t>("timeout"));
   if (timeout.count() < 1 || timeout.count() > 86400) {

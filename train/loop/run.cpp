@@ -10,6 +10,8 @@
 #include <system_error>
 
 #include "profiles/store/atomic_file.h"
+#include "sim/formulas/model_flops.h"
+#include "sim/throughput/step_time.h"
 #include "sim/units/errors.h"
 #include "train/checkpoint/checkpoint_directory.h"
 #include "train/checkpoint/model_checkpoint.h"
@@ -50,14 +52,16 @@ class StopSignals {
 // One line that is rewritten on a terminal, a plain line every ten seconds elsewhere.
 class Progress {
  public:
-  explicit Progress(int64_t total_steps) : total_(total_steps), terminal_(isatty(STDERR_FILENO) != 0) {}
+  // The arguments must outlive this.
+  Progress(const Job& job, const RunOptions& options)
+      : job_(job), options_(options), total_(options.total_steps), terminal_(isatty(STDERR_FILENO) != 0) {}
   ~Progress() {
     if (terminal_ && shown_) std::fputc('\n', stderr);
   }
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  void show(const StepResult& result, int64_t tokens_per_step) {
+  void show(const StepResult& result) {
     const auto now = std::chrono::steady_clock::now();
     const double interval = terminal_ ? 0.2 : 10;
     const bool last = result.step == total_;
@@ -72,14 +76,30 @@ class Progress {
     const auto steps_done = static_cast<double>(result.step - first_step_ + 1);
     const double per_step = std::chrono::duration<double>(now - start_).count() / steps_done;
     const Seconds left{per_step * static_cast<double>(total_ - result.step)};
-    std::fprintf(stderr, "%sstep %ld/%ld  loss %.4f  k %.2f  %.0f tokens/s  peak %s  left %s%s",
-                 terminal_ ? "\r\x1b[K" : "", static_cast<long>(result.step), static_cast<long>(total_), result.loss,
-                 k_count > 0 ? k_sum / k_count : 0.0, static_cast<double>(tokens_per_step) / result.seconds,
-                 to_string(Bytes{static_cast<double>(result.peak_allocated_bytes)}).c_str(), to_string(left).c_str(),
-                 terminal_ ? "" : "\n");
+    const TrainingConfig& training = job_.training;
+    char text[256];
+    std::snprintf(text, sizeof text, "step %ld/%ld  loss %.4f  k %.2f  %.0f tokens/s", static_cast<long>(result.step),
+                  static_cast<long>(total_), result.loss, k_count > 0 ? k_sum / k_count : 0.0,
+                  static_cast<double>(training.global_batch_size * training.seq_len) / result.seconds);
+    std::string line = text;
+    if (options_.device_peak.value > 0) {
+      const Flops flops = model_step_flops(job_.model, static_cast<double>(training.seq_len),
+                                           static_cast<double>(training.global_batch_size),
+                                           k_sum / static_cast<double>(result.k_per_layer.size()));
+      std::snprintf(text, sizeof text, "  MFU %.1f %%",
+                    100 * model_flops_utilization(flops, Seconds{result.seconds}, options_.device_peak,
+                                                  static_cast<double>(job_.hardware.num_devices)));
+      line += text;
+    }
+    line += "  peak " + to_string(Bytes{static_cast<double>(result.peak_allocated_bytes)});
+    if (options_.predicted_peak.value > 0) line += " of " + to_string(options_.predicted_peak) + " predicted";
+    line += "  left " + to_string(left);
+    std::fprintf(stderr, "%s%s%s", terminal_ ? "\r\x1b[K" : "", line.c_str(), terminal_ ? "" : "\n");
   }
 
  private:
+  const Job& job_;
+  const RunOptions& options_;
   int64_t total_, first_step_ = 0;
   bool terminal_, shown_ = false;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), last_shown_;
@@ -238,7 +258,7 @@ RunEnd run(const Job& job, const RunOptions& options, c10::Device device, const 
   std::optional<Progress> progress;
   if (first) {
     metrics.emplace(options.out, done);
-    progress.emplace(options.total_steps);
+    progress.emplace(job, options);
   }
   std::optional<RankLog> rank_log;
   if (options.rank_logs) rank_log.emplace(options.out, groups);
@@ -247,7 +267,7 @@ RunEnd run(const Job& job, const RunOptions& options, c10::Device device, const 
     if (stop_requested != 0) trainer.request_stop();
     const StepResult result = trainer.run_step(step, options.total_steps, input.batches);
     if (metrics) metrics->write(result, tokens_per_step);
-    if (progress) progress->show(result, tokens_per_step);
+    if (progress) progress->show(result);
     if (rank_log) rank_log->write(result);
     const int64_t interval = job.training.checkpoint_interval;
     const bool last = step == options.total_steps;

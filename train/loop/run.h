@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sim/config/job.h"
+#include "sim/units/units.h"
 #include "train/data/data_flag.h"
 #include "train/parallel/process_groups.h"
 #include "train/parallel/rank_board.h"
@@ -20,6 +21,8 @@ struct RunOptions {
   int64_t total_steps = 0;
   bool resume = false;
   std::optional<std::filesystem::path> initial_checkpoint;  // weights only
+  Bytes predicted_peak;                                     // of the worst draw, for the progress line; 0: not known
+  FlopsPerSecond device_peak;                               // what MFU divides by; 0: not known
   bool rank_logs = false;                                   // ranks/rank_N.jsonl: memory, time and traffic of each rank
 };
 
