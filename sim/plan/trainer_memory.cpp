@@ -1,0 +1,165 @@
+#include "sim/plan/trainer_memory.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "sim/cluster/step_time.h"
+#include "sim/memory/layer_memory.h"
+#include "sim/network/rank_groups.h"
+#include "sim/plan/trainer_layout.h"
+#include "sim/schedule/passes.h"
+#include "sim/units/errors.h"
+
+namespace mmoe {
+namespace {
+
+class RankPlayer {
+ public:
+  RankPlayer(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k)
+      : job_(job),
+        k_(k),
+        groups_(rank_groups(job.parallelism, job.hardware.num_devices)),
+        rank_(rank),
+        stage_(position_in(groups_.pipeline, rank)),
+        chunks_(layer_chunks(job, stage_)),
+        specs_(local_specs(job, rank)),
+        places_(place_parameters(specs_, section_alignment(job))),
+        accumulate_bytes_(accumulate_bytes(job.training.precision)),
+        stream_(residual_bytes(job)) {
+    MMOE_CHECK(groups_.expert.size == 1) << "rows of split experts depend on the routing";
+    add_buckets();
+  }
+
+  RankPeak play() {
+    RankPeak peak;
+    peak.persistent = Bytes{persistent()};
+    const PipelinePasses passes = pipeline_passes(pipeline_shape(job_));
+    for (const Pass& pass : passes.of_rank(stage_)) {
+      pass.kind == PassKind::kForward ? forward(pass) : backward(pass);
+    }
+    start_buckets(-1);
+    double copies = 0;  // of the shares that go round when weights are gathered
+    for (const Bucket& bucket : buckets_) copies += bucket.share_bytes;
+    kept_ -= copies;  // the sums are where they belong
+    offer(copies, "gathering weights");
+    peak.total = Bytes{peak.persistent.value + highest_};
+    peak.moment = moment_;
+    return peak;
+  }
+
+ private:
+  struct Bucket {
+    int64_t first_layer;  // its sum sets off once the backward pass has done with this layer
+    double bytes;
+    double share_bytes;  // where the sum arrives
+    bool started = false;
+  };
+
+  bool zero() const { return job_.parallelism.zero_stage > 0; }
+
+  double persistent() const {
+    const double elements = static_cast<double>(places_.num_elements), a = accumulate_bytes_,
+                 b = compute_bytes(job_.training.precision);
+    const double owned = zero() ? elements / static_cast<double>(groups_.data_context.size) : elements;
+    const TrainingConfig& training = job_.training;
+    const auto tokens = static_cast<double>(training.global_batch_size / job_.data_parallel_size() * training.seq_len);
+    const double rope = static_cast<double>(training.seq_len * job_.model.head_dim) * a;
+    return elements * ((a == b ? a : a + b) + a) + 2 * owned * a + rope + 2 * 4 * tokens;
+  }
+
+  // Without ZeRO gradients are summed in place.
+  void add_buckets() {
+    const int64_t ranks = groups_.data_context.size;
+    if (!zero() || ranks == 1) return;
+    for (const FlatRange& section :
+         {FlatRange{0, places_.num_decayed}, FlatRange{places_.num_decayed, places_.num_elements}}) {
+      for (const FlatRange& range : bucket_ranges(section, ranks)) {
+        int64_t first_layer = job_.model.num_layers;
+        for (const auto& [index, begin] : places_.tensors) {
+          if (begin >= range.end || begin + padded_elements(specs_[index].shape) <= range.begin) continue;
+          first_layer = std::min(first_layer, specs_[index].layer);
+        }
+        const double bytes = static_cast<double>(range.size()) * accumulate_bytes_;
+        buckets_.push_back({first_layer, bytes, bytes / static_cast<double>(ranks)});
+      }
+    }
+  }
+
+  void offer(double above, const std::string& moment) {
+    if (kept_ + above <= highest_) return;
+    highest_ = kept_ + above;
+    moment_ = moment;
+  }
+
+  LayerMemory memory(const Pass& pass, int64_t layer) const {
+    const int64_t micro_batch = position_in(groups_.data, rank_) * job_.num_micro_batches() + pass.micro_batch;
+    const bool moe = job_.model.is_moe_layer(layer);
+    return layer_memory(job_, layer, moe ? k_[micro_batch][layer - job_.model.num_dense_layers] : 0);
+  }
+
+  void forward(const Pass& pass) {
+    const LayerChunk& chunk = chunks_[pass.chunk];
+    kept_ += stream_;  // the embedded tokens, or what the stage before has sent
+    for (int64_t layer = chunk.begin; layer < chunk.end; ++layer) {
+      const LayerMemory bytes = memory(pass, layer);
+      offer(sum_of(bytes.forward_peak), "layer " + std::to_string(layer) + " forward");
+      kept_ += bytes.kept;
+    }
+    if (!chunk.has_head) return;
+    offer(sum_of(loss_head_peak(job_)), "loss head");
+    kept_ += stream_;  // the gradient of the head's input waits for the backward pass
+  }
+
+  void backward(const Pass& pass) {
+    const LayerChunk& chunk = chunks_[pass.chunk];
+    // The layers count the gradient that comes in. That of the loss head goes when it has been used, one that was
+    // received stays to the end.
+    kept_ += chunk.has_head ? -stream_ : stream_;
+    for (int64_t layer = chunk.end; layer-- > chunk.begin;) {
+      const LayerMemory bytes = memory(pass, layer);
+      kept_ -= bytes.kept;
+      offer(sum_of(bytes.backward_peak), "layer " + std::to_string(layer) + " backward");
+      if (pass.micro_batch + 1 == job_.num_micro_batches() && job_.training.overlap) start_buckets(layer);
+    }
+    kept_ -= chunk.has_head ? stream_ : 2 * stream_;
+    if (!chunk.has_embedding && !sends_gradients_) {  // the last gradient sent stays until the next one is
+      kept_ += stream_;
+      sends_gradients_ = true;
+    }
+  }
+
+  // Gloo sums in a copy of the whole bucket, two buckets at once (c10d's default number of threads).
+  void start_buckets(int64_t layer) {
+    std::vector<double> copies(2, 0);
+    for (Bucket& bucket : buckets_) {
+      if (bucket.started || bucket.first_layer < layer) continue;
+      bucket.started = true;
+      kept_ += bucket.share_bytes;
+      copies.push_back(bucket.bytes);
+    }
+    std::partial_sort(copies.begin(), copies.begin() + 2, copies.end(), std::greater<>());
+    if (job_.hardware.spec.is_cpu) offer(copies[0] + copies[1], "summing gradients");
+  }
+
+  const Job& job_;
+  const std::vector<std::vector<int>>& k_;
+  RankGroups groups_;
+  int64_t rank_, stage_;
+  std::vector<LayerChunk> chunks_;
+  std::vector<ParameterSpec> specs_;
+  ParameterPlaces places_;
+  double accumulate_bytes_, stream_;
+  std::vector<Bucket> buckets_;
+  bool sends_gradients_ = false;
+  double kept_ = 0, highest_ = 0;
+  std::string moment_ = "optimizer";
+};
+
+}  // namespace
+
+RankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k) {
+  MMOE_CHECK(static_cast<int64_t>(k.size()) == job.num_micro_batches() * job.data_parallel_size()) << k.size();
+  return RankPlayer(job, rank, k).play();
+}
+
+}  // namespace mmoe

@@ -1,0 +1,24 @@
+#pragma once
+// What one rank of our trainer allocates at most in a step of a job on several devices.
+
+#include <string>
+#include <vector>
+
+#include "sim/config/job.h"
+#include "sim/units/units.h"
+
+namespace mmoe {
+
+struct RankPeak {
+  Bytes
+      persistent;  // weights, gradients, moments, tables and the step's tokens: there in every step from the second on
+  Bytes total;
+  std::string moment;  // "layer 3 backward", "loss head", "gathering weights", ...
+};
+
+// The passes of the rank's schedule, played one after another; `k` of [global micro-batch][MoE layer]. Data and
+// pipeline parallelism with ZeRO stage 0 or 1 in any product; throws std::logic_error (MMOE_CHECK) for experts that are
+// split over ranks, whose rows depend on the routing.
+RankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k);
+
+}  // namespace mmoe
