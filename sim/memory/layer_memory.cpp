@@ -17,8 +17,11 @@ constexpr double kIndexBytes = 4, kCountBytes = 8;
 struct Sizes {
   double T, D, H, G, h, A, C, M, E, F, W, K, b, a;
   double rows, row_capacity;
-  bool gated;  // shared expert with a gate
-  bool mixed;  // bf16 with fp32 sums
+  bool gated;          // shared expert with a gate
+  bool split;          // experts lie on several ranks
+  double R;            // pairs that this rank's experts work on: T K where it holds all
+  double own_experts;  // of E
+  bool mixed;          // bf16 with fp32 sums
   bool cpu;
   QkNorm qk_norm;
   double seq_len;
@@ -26,9 +29,13 @@ struct Sizes {
 
   double stream() const { return T * D * b; }
   double wide_stream() const { return T * D * a; }
+  double sent() const { return T * K; }
+  double sent_rows() const { return sent() * D * b; }
+  double received_rows() const { return R * D * b; }
 };
 
-Sizes sizes(const Job& job, int64_t layer, int k) {
+// `received`: (token, expert) pairs that come to this rank's experts.
+Sizes sizes(const Job& job, int64_t layer, int k, double received) {
   const ModelConfig& model = job.model;
   const bool moe = model.is_moe_layer(layer);
   Sizes s{};
@@ -53,11 +60,19 @@ Sizes sizes(const Job& job, int64_t layer, int k) {
   s.seq_len = static_cast<double>(job.training.seq_len);
   s.documents_apart = job.training.reset_attention_mask;
   const double alignment = !s.cpu ? 8 : s.mixed ? static_cast<double>(kBf16SegmentRows) : 1;
-  const double segments = std::min(s.T * s.K, s.E);
-  s.row_capacity = std::floor((s.T * s.K + segments * (alignment - 1)) / alignment) * alignment;
+  s.R = received;
+  s.split = job.parallelism.expert > 1;
+  s.own_experts = s.E / static_cast<double>(job.parallelism.expert);
+  const double segments = std::min(s.R, s.own_experts);
+  s.row_capacity = std::floor((s.R + segments * (alignment - 1)) / alignment) * alignment;
   // A segment's length modulo the alignment is close to uniform; on CUDA the whole capacity is allocated.
-  s.rows = s.cpu ? s.T * s.K + std::min(s.T, s.E) * (alignment - 1) / 2 : s.row_capacity;
+  s.rows = s.cpu ? s.R + std::min(s.T, s.own_experts) * (alignment - 1) / 2 : s.row_capacity;
   return s;
+}
+
+Sizes sizes(const Job& job, int64_t layer, int k) {
+  return sizes(job, layer, k,
+               job.model.is_moe_layer(layer) ? static_cast<double>(job.training.micro_batch_tokens() * k) : 0);
 }
 
 double rstd_bytes(const Sizes& s) { return s.T * s.a; }
@@ -96,10 +111,18 @@ double mlp_kept(const Sizes& s) { return s.T * (2 * s.W * s.b + (s.gated ? s.a +
 // Probabilities, log-sum-exp, counts and reported losses; weights and indices of the selected experts.
 double router_fixed(const Sizes& s) { return s.T * s.E * s.a + s.T * s.a + s.E * kCountBytes + 2 * s.a; }
 double router_selected(const Sizes& s) { return s.T * s.K * (s.a + kIndexBytes); }
+// The order of the pairs that the experts work on, by expert.
 double dispatch_kept(const Sizes& s) {
-  return (s.E + 1) * kCountBytes + 2 * s.row_capacity * kIndexBytes + s.T * s.K * kIndexBytes;
+  return (s.own_experts + 1) * kCountBytes + 2 * s.row_capacity * kIndexBytes + s.R * kIndexBytes;
 }
 double experts_gate_up(const Sizes& s) { return s.rows * 2 * s.F * s.b; }
+// Where experts are split: the order of this rank's pairs by expert, hence by rank; the rows and weights that came in.
+double exchange_order(const Sizes& s) { return (s.E + 1) * kCountBytes + 3 * s.sent() * kIndexBytes; }
+double received_kept(const Sizes& s) { return s.received_rows() + s.R * s.a; }
+// From dispatch to combine.
+double experts_kept(const Sizes& s) {
+  return dispatch_kept(s) + experts_gate_up(s) + (s.split ? exchange_order(s) + received_kept(s) : 0);
+}
 // The two chunk buffers of the CPU path; on CUDA whole-size ones.
 double experts_buffers(const Sizes& s) {
   const double height = s.cpu ? static_cast<double>(kExpertChunkRows) : s.row_capacity;
@@ -109,11 +132,69 @@ double experts_buffers(const Sizes& s) {
 double feed_forward_kept(const Sizes& s, bool moe) {
   double bytes = 2 * s.stream() + rstd_bytes(s);  // normed input and the block's output
   if (s.W > 0) bytes += mlp_kept(s);
-  if (moe) bytes += router_fixed(s) + router_selected(s) + dispatch_kept(s) + experts_gate_up(s);
+  if (moe) bytes += router_fixed(s) + router_selected(s) + experts_kept(s);
   return bytes;
 }
 
 enum class Keep { kAll, kNothing };
+
+// Experts on this rank, from sorted pairs to their sum over `rows` tokens: leaves that, and what experts_kept says.
+void own_experts_forward(const Sizes& s, double rows, AllocationMeter& meter) {
+  meter.allocate(dispatch_kept(s));
+  meter.allocate(experts_gate_up(s));
+  meter.allocate(experts_buffers(s), MemoryCause::kWorkspace);
+  meter.allocate(rows * s.D * (s.cpu ? s.a : s.b));
+  meter.free(experts_buffers(s), MemoryCause::kWorkspace);
+  if (s.cpu && s.mixed) {
+    meter.allocate(rows * s.D * s.b);
+    meter.free(rows * s.D * s.a);
+  }
+}
+
+// As train/ops/expert_exchange.cpp. Leaves the block's output.
+void split_experts_forward(const Sizes& s, AllocationMeter& meter) {
+  const double to_send = s.sent_rows() + s.sent() * s.a, counts = 2 * s.E * kCountBytes + s.R * kIndexBytes;
+  meter.allocate(exchange_order(s) + counts);
+  meter.allocate(to_send);
+  meter.allocate(received_kept(s));
+  meter.free(to_send);
+  meter.allocate(s.received_rows());  // zeros, to which the experts add
+  own_experts_forward(s, s.R, meter);
+  meter.free(s.received_rows());
+  meter.allocate(s.sent_rows());
+  meter.allocate(s.stream());
+  meter.free(s.sent_rows() + s.received_rows() + counts);
+}
+
+// With the gradient of the sum over `rows` tokens live; leaves beside it those of the rows and of the weights.
+void own_experts_backward(const Sizes& s, double rows, AllocationMeter& meter) {
+  meter.allocate(s.R * s.a);
+  meter.allocate(experts_buffers(s), MemoryCause::kWorkspace);
+  meter.allocate(rows * s.D * (s.cpu ? s.a : s.b));
+  const double per_expert = s.cpu ? 1 : s.own_experts;
+  meter.touch(weight_gradient_temporary(s, per_expert * 2 * s.F * s.D));
+  if (s.cpu && s.mixed) {
+    meter.allocate(rows * s.D * s.b);
+    meter.free(rows * s.D * s.a);
+  }
+  meter.free(experts_buffers(s), MemoryCause::kWorkspace);
+  meter.free(dispatch_kept(s) + experts_gate_up(s));
+}
+
+void split_experts_backward(const Sizes& s, AllocationMeter& meter) {
+  meter.allocate(s.sent_rows());
+  meter.allocate(s.received_rows());
+  meter.free(s.sent_rows());
+  own_experts_backward(s, s.R, meter);
+  meter.free(received_kept(s) + s.received_rows());
+  meter.allocate(s.sent_rows());  // the rows' gradients, back where the tokens are
+  meter.free(s.received_rows());
+  meter.allocate(s.sent() * s.a);
+  meter.free(s.R * s.a);
+  meter.allocate(s.sent() * s.a);
+  meter.allocate(s.stream());
+  meter.free(s.sent_rows() + s.sent() * s.a + exchange_order(s));
+}
 
 // From the block's input on; leaves the block's output live, and what the backward pass needs.
 void attention_forward(const Sizes& s, Keep keep, AllocationMeter& meter) {
@@ -147,18 +228,10 @@ void feed_forward_forward(const Sizes& s, bool moe, Keep keep, AllocationMeter& 
   if (s.mixed) meter.free(s.wide_stream());
   meter.allocate(router_fixed(s) - s.T * s.E * s.a + router_selected(s));
   if (keep == Keep::kNothing) meter.free(s.T * s.E * s.a + s.T * s.a);
-  meter.allocate(dispatch_kept(s));
-  meter.allocate(experts_gate_up(s));
-  meter.allocate(experts_buffers(s), MemoryCause::kWorkspace);
-  meter.allocate(s.cpu ? s.wide_stream() : s.stream());
-  meter.free(experts_buffers(s), MemoryCause::kWorkspace);
-  if (s.cpu && s.mixed) {
-    meter.allocate(s.stream());
-    meter.free(s.wide_stream());
-  }
+  s.split ? split_experts_forward(s, meter) : own_experts_forward(s, s.T, meter);
   if (s.W > 0) meter.free(s.stream());  // the shared expert's sum, which nobody keeps
   if (keep == Keep::kNothing) {
-    meter.free(s.stream() + router_selected(s) + s.E * kCountBytes + 2 * s.a + dispatch_kept(s) + experts_gate_up(s));
+    meter.free(s.stream() + router_selected(s) + s.E * kCountBytes + 2 * s.a + experts_kept(s));
     meter.allocate(s.E * kCountBytes + 2 * s.a);  // the report stays
   }
 }
@@ -166,17 +239,7 @@ void feed_forward_forward(const Sizes& s, bool moe, Keep keep, AllocationMeter& 
 // With the gradient of the block's output live and the block's output itself freed; leaves the gradient of its input.
 void feed_forward_backward(const Sizes& s, bool moe, AllocationMeter& meter) {
   if (moe) {
-    meter.allocate(s.T * s.K * s.a);
-    meter.allocate(experts_buffers(s), MemoryCause::kWorkspace);
-    meter.allocate(s.cpu ? s.wide_stream() : s.stream());
-    const double per_expert = s.cpu ? 1 : s.E;
-    meter.touch(weight_gradient_temporary(s, per_expert * 2 * s.F * s.D));
-    if (s.cpu && s.mixed) {
-      meter.allocate(s.stream());
-      meter.free(s.wide_stream());
-    }
-    meter.free(experts_buffers(s), MemoryCause::kWorkspace);
-    meter.free(dispatch_kept(s) + experts_gate_up(s));
+    s.split ? split_experts_backward(s, meter) : own_experts_backward(s, s.T, meter);
     if (s.mixed) {
       meter.touch(s.wide_stream());
     }
@@ -221,27 +284,7 @@ BytesByCause above(const AllocationMeter& meter, double base) {
   return peak;
 }
 
-}  // namespace
-
-double compute_bytes(Precision precision) {
-  return precision == Precision::kFp64                                    ? 8
-         : precision == Precision::kFp32                                  ? 4
-         : precision == Precision::kBf16 || precision == Precision::kFp16 ? 2
-                                                                          : 1;
-}
-
-double accumulate_bytes(Precision precision) { return precision == Precision::kFp64 ? 8 : 4; }
-
-double residual_bytes(const Job& job) { return sizes(job, 0, 0).stream(); }
-
-double kept_bytes_per_k(const Job& job) {
-  if (job.model.num_moe_layers() == 0 || job.training.recompute.full || job.training.recompute.has("moe")) return 0;
-  const Sizes s = sizes(job, job.model.num_dense_layers, 1);
-  return s.T * (s.a + kIndexBytes) + s.T * (3 * kIndexBytes + 2 * s.F * s.b);
-}
-
-LayerMemory layer_memory(const Job& job, int64_t layer, int k) {
-  const Sizes s = sizes(job, layer, k);
+LayerMemory memory_of(const Job& job, int64_t layer, const Sizes& s) {
   const bool moe = job.model.is_moe_layer(layer);
   const Recompute& recompute = job.training.recompute;
   const bool again_attention = recompute.full || recompute.has("attention");
@@ -278,6 +321,31 @@ LayerMemory layer_memory(const Job& job, int64_t layer, int k) {
   }
   memory.backward_peak = above(backward, 0);
   return memory;
+}
+
+}  // namespace
+
+double compute_bytes(Precision precision) {
+  return precision == Precision::kFp64                                    ? 8
+         : precision == Precision::kFp32                                  ? 4
+         : precision == Precision::kBf16 || precision == Precision::kFp16 ? 2
+                                                                          : 1;
+}
+
+double accumulate_bytes(Precision precision) { return precision == Precision::kFp64 ? 8 : 4; }
+
+double residual_bytes(const Job& job) { return sizes(job, 0, 0).stream(); }
+
+double kept_bytes_per_k(const Job& job) {
+  if (job.model.num_moe_layers() == 0 || job.training.recompute.full || job.training.recompute.has("moe")) return 0;
+  const Sizes s = sizes(job, job.model.num_dense_layers, 1);
+  return s.T * (s.a + kIndexBytes) + s.T * (3 * kIndexBytes + 2 * s.F * s.b);
+}
+
+LayerMemory layer_memory(const Job& job, int64_t layer, int k) { return memory_of(job, layer, sizes(job, layer, k)); }
+
+LayerMemory layer_memory(const Job& job, int64_t layer, int k, double received_pairs) {
+  return memory_of(job, layer, sizes(job, layer, k, received_pairs));
 }
 
 BytesByCause loss_head_peak(const Job& job) {

@@ -19,6 +19,10 @@ struct LayerMemory {
 // expectation.
 LayerMemory layer_memory(const Job& job, int64_t layer, int k);
 
+// The same of one rank of several that share the experts (parallelism.expert), to whose experts `received_pairs`
+// (token, expert) pairs come.
+LayerMemory layer_memory(const Job& job, int64_t layer, int k, double received_pairs);
+
 // Bytes that one more active expert adds to `kept` in one MoE layer; the same for every layer and k.
 double kept_bytes_per_k(const Job& job);
 

@@ -26,7 +26,6 @@ class RankPlayer {
         places_(place_parameters(specs_, section_alignment(job))),
         accumulate_bytes_(accumulate_bytes(job.training.precision)),
         stream_(residual_bytes(job)) {
-    MMOE_CHECK(groups_.expert.size == 1) << "rows of split experts depend on the routing";
     add_buckets();
   }
 
@@ -60,7 +59,10 @@ class RankPlayer {
   double persistent() const {
     const double elements = static_cast<double>(places_.num_elements), a = accumulate_bytes_,
                  b = compute_bytes(job_.training.precision);
-    const double owned = zero() ? elements / static_cast<double>(groups_.data_context.size) : elements;
+    const auto split = static_cast<double>(places_.num_split_experts);
+    const double owned = !zero() ? elements
+                                 : split / static_cast<double>(groups_.expert_data.size) +
+                                       (elements - split) / static_cast<double>(groups_.data_context.size);
     const TrainingConfig& training = job_.training;
     const auto tokens = static_cast<double>(training.global_batch_size / job_.data_parallel_size() * training.seq_len);
     const double rope = static_cast<double>(training.seq_len * job_.model.head_dim) * a;
@@ -69,10 +71,12 @@ class RankPlayer {
 
   // Without ZeRO gradients are summed in place.
   void add_buckets() {
-    const int64_t ranks = groups_.data_context.size;
-    if (!zero() || ranks == 1) return;
-    for (const FlatRange& section :
-         {FlatRange{0, places_.num_decayed}, FlatRange{places_.num_decayed, places_.num_elements}}) {
+    if (!zero()) return;
+    const int64_t shared = groups_.data_context.size;
+    for (const auto& [section, ranks] : {std::pair(FlatRange{0, places_.num_split_experts}, groups_.expert_data.size),
+                                         std::pair(FlatRange{places_.num_split_experts, places_.num_decayed}, shared),
+                                         std::pair(FlatRange{places_.num_decayed, places_.num_elements}, shared)}) {
+      if (ranks == 1) continue;
       for (const FlatRange& range : bucket_ranges(section, ranks)) {
         int64_t first_layer = job_.model.num_layers;
         for (const auto& [index, begin] : places_.tensors) {
@@ -92,9 +96,16 @@ class RankPlayer {
   }
 
   LayerMemory memory(const Pass& pass, int64_t layer) const {
-    const int64_t micro_batch = position_in(groups_.data, rank_) * job_.num_micro_batches() + pass.micro_batch;
-    const bool moe = job_.model.is_moe_layer(layer);
-    return layer_memory(job_, layer, moe ? k_[micro_batch][layer - job_.model.num_dense_layers] : 0);
+    if (!job_.model.is_moe_layer(layer)) return layer_memory(job_, layer, 0);
+    // Expert ranks run the like-numbered micro-batches of their replicas together.
+    const auto k_of = [&](int64_t replica) {
+      return k_[replica * job_.num_micro_batches() + pass.micro_batch][layer - job_.model.num_dense_layers];
+    };
+    const int64_t replica = position_in(groups_.data, rank_), ranks = groups_.expert.size;
+    double pairs = 0;
+    for (int64_t i = 0; i < ranks; ++i) pairs += k_of(replica / ranks * ranks + i);
+    return layer_memory(job_, layer, k_of(replica),
+                        pairs * static_cast<double>(job_.training.micro_batch_tokens() / ranks));
   }
 
   void forward(const Pass& pass) {

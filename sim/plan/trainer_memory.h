@@ -16,9 +16,8 @@ struct RankPeak {
   std::string moment;  // "layer 3 backward", "loss head", "gathering weights", ...
 };
 
-// The passes of the rank's schedule, played one after another; `k` of [global micro-batch][MoE layer]. Data and
-// pipeline parallelism with ZeRO stage 0 or 1 in any product; throws std::logic_error (MMOE_CHECK) for experts that are
-// split over ranks, whose rows depend on the routing.
+// The passes of the rank's schedule, played one after another; `k` of [global micro-batch][MoE layer]. For the layouts
+// that our trainer runs. Where experts are split over ranks, each is taken to get an equal share of the rows.
 RankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k);
 
 }  // namespace mmoe

@@ -78,11 +78,14 @@ TEST_P(RankMemory, IsPredictedForEveryRank) {
               "hardware": {"device": "cpu", "num_devices": )" +
           std::to_string(c.num_devices) + R"(}, "parallelism": {)" + c.parallelism +
           R"(}, "training": {"seq_len": 128, "micro_batch_size": 4, "global_batch_size": 32, "precision": "fp32")" +
-          c.training + R"(}, "elastic": {"k_min": 1, "k_max": 6}})"),
+          c.training + R"(}, "elastic": {"k_min": 1, "k_max": 16}})"),
       c.name, ".");
   std::vector<std::vector<int>> k;
   for (int64_t i = 0; i < job.num_micro_batches() * job.data_parallel_size(); ++i) {
-    k.push_back({static_cast<int>(1 + i % 6), 3, static_cast<int>(6 - i % 5), 2});
+    // With all experts active every rank gets exactly as many rows as it sends, however tokens would choose.
+    k.push_back(job.parallelism.expert > 1
+                    ? std::vector<int>(4, 16)
+                    : std::vector<int>{static_cast<int>(1 + i % 6), 3, static_cast<int>(6 - i % 5), 2});
   }
   const std::vector<double> measured = measured_peaks(job, k);
   for (int64_t rank = 0; rank < c.num_devices; ++rank) {
@@ -99,6 +102,10 @@ INSTANTIATE_TEST_SUITE_P(, RankMemory,
                                          Case{"zero_1_recomputed", 2, R"("zero_stage": 1)", R"(, "recompute": "full")"},
                                          Case{"pipeline_2", 2, R"("pipeline": 2)", ""},
                                          Case{"pipeline_4", 4, R"("pipeline": 4)", ""},
+                                         Case{"expert_2", 2, R"("expert": 2)", ""},
+                                         Case{"expert_4_zero_1", 4, R"("expert": 4, "zero_stage": 1)", ""},
+                                         Case{"expert_2_recomputed", 2, R"("expert": 2)", R"(, "recompute": ["moe"])"},
+                                         Case{"expert_2_pipeline_2", 4, R"("expert": 2, "pipeline": 2)", ""},
                                          Case{"interleaved_2", 2, R"("pipeline": 2, "virtual_pipeline": 2)", ""},
                                          Case{"data_2_pipeline_2_zero_1", 4, R"("pipeline": 2, "zero_stage": 1)", ""}),
                          [](const auto& test) { return std::string(test.param.name); });
