@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -11,6 +12,7 @@
 
 #include "profiles/store/atomic_file.h"
 #include "sim/formulas/model_flops.h"
+#include "sim/plan/trainer_memory.h"
 #include "sim/throughput/step_time.h"
 #include "sim/units/errors.h"
 #include "train/checkpoint/checkpoint_directory.h"
@@ -92,12 +94,27 @@ class Progress {
       line += text;
     }
     line += "  peak " + to_string(Bytes{static_cast<double>(result.peak_allocated_bytes)});
-    if (options_.predicted_peak.value > 0) line += " of " + to_string(options_.predicted_peak) + " predicted";
+    const Bytes predicted = job_.hardware.num_devices == 1 ? options_.predicted_peak : predicted_peak(result);
+    if (predicted.value > 0) line += " of " + to_string(predicted) + " predicted";
     line += "  left " + to_string(left);
     std::fprintf(stderr, "%s%s%s", terminal_ ? "\r\x1b[K" : "", line.c_str(), terminal_ ? "" : "\n");
   }
 
  private:
+  // Of several ranks: the largest at the step's own draws, with rows shared evenly; nothing for many ranks, which would
+  // take long.
+  Bytes predicted_peak(const StepResult& result) const {
+    constexpr int64_t kMostRanks = 64;
+    Bytes largest;
+    if (job_.hardware.num_devices > kMostRanks || job_.elastic.sampling == Sampling::kTopP) return largest;
+    std::vector<std::vector<int>> k;
+    for (const std::vector<double>& layers : result.k_per_layer) k.emplace_back(layers.begin(), layers.end());
+    for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) {
+      largest = std::max(largest, trainer_rank_peak(job_, rank, k).total);
+    }
+    return largest;
+  }
+
   const Job& job_;
   const RunOptions& options_;
   int64_t total_, first_step_ = 0;

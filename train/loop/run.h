@@ -21,9 +21,9 @@ struct RunOptions {
   int64_t total_steps = 0;
   bool resume = false;
   std::optional<std::filesystem::path> initial_checkpoint;  // weights only
-  Bytes predicted_peak;                                     // of the worst draw, for the progress line; 0: not known
-  FlopsPerSecond device_peak;                               // what MFU divides by; 0: not known
-  bool rank_logs = false;                                   // ranks/rank_N.jsonl: memory, time and traffic of each rank
+  Bytes predicted_peak;        // of one process at the worst draw, for the progress line; 0: not known
+  FlopsPerSecond device_peak;  // what MFU divides by; 0: not known
+  bool rank_logs = false;      // ranks/rank_N.jsonl: memory, time and traffic of each rank
 };
 
 enum class RunEnd { kFinished, kStopped };  // kStopped: by SIGTERM, SIGINT or SIGUSR1, after a checkpoint
