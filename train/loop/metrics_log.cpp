@@ -9,20 +9,22 @@
 
 namespace mmoe {
 
-MetricsLog::MetricsLog(const std::filesystem::path& run_folder, int64_t last_step)
-    : path_(run_folder / "metrics.jsonl") {
+std::ofstream open_step_log(const std::filesystem::path& path, int64_t last_step) {
   std::string kept;
   if (last_step > 0) {
-    std::ifstream old(path_);
+    std::ifstream old(path);
     for (std::string line; std::getline(old, line);) {
       const nlohmann::json entry = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
       if (entry.is_discarded() || !entry.contains("step") || entry["step"].get<int64_t>() > last_step) break;
       kept += line + "\n";
     }
   }
-  write_file_atomically(path_.string(), kept);
-  file_.open(path_, std::ios::app);
+  write_file_atomically(path.string(), kept);
+  return std::ofstream(path, std::ios::app);
 }
+
+MetricsLog::MetricsLog(const std::filesystem::path& run_folder, int64_t last_step)
+    : path_(run_folder / "metrics.jsonl"), file_(open_step_log(path_, last_step)) {}
 
 void MetricsLog::write(const StepResult& result, int64_t tokens_per_step) {
   nlohmann::ordered_json line;

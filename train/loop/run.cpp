@@ -162,12 +162,12 @@ void check_same_run(const Job& job, const DataBlend& data, const std::filesystem
 // One line a step: what this rank alone measured.
 class RankLog {
  public:
-  RankLog(const std::filesystem::path& run_folder, const ProcessGroups& groups) : groups_(groups) {
+  RankLog(const std::filesystem::path& run_folder, const ProcessGroups& groups, int64_t last_step) : groups_(groups) {
     char name[64];
     std::snprintf(name, sizeof name, "rank_%05ld.jsonl", static_cast<long>(groups.rank));
     std::filesystem::create_directories(run_folder / "ranks");
     path_ = run_folder / "ranks" / name;
-    file_.open(path_, std::ios::app);
+    file_ = open_step_log(path_, last_step);
   }
 
   void write(const StepResult& result) {
@@ -278,7 +278,7 @@ RunEnd run(const Job& job, const RunOptions& options, c10::Device device, const 
     progress.emplace(job, options);
   }
   std::optional<RankLog> rank_log;
-  if (options.rank_logs) rank_log.emplace(options.out, groups);
+  if (options.rank_logs) rank_log.emplace(options.out, groups, done);
   const StopSignals signals;
   for (int64_t step = done + 1; step <= options.total_steps; ++step) {
     if (stop_requested != 0) trainer.request_stop();

@@ -95,8 +95,13 @@ def test_a_checkpoint_of_two_ranks_is_read_by_one(two, data, tmp_path):
 def test_resumes_bit_for_bit(two, data, tmp_path):
     shutil.copytree(two[1], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{STEPS}")
-    done(*words_of(two[0], data, tmp_path / "run", "--nproc", 2, "--resume"))
+    done(*words_of(two[0], data, tmp_path / "run", "--nproc", 2, "--resume", "--rank-logs"))
     expect_same_run(tmp_path / "run", two[1])
+    for rank in (0, 1):  # the lines of steps that ran again are there once
+        path = pathlib.Path("ranks") / f"rank_0000{rank}.jsonl"
+        steps = [[json.loads(line)["step"] for line in (folder / path).read_text().splitlines()]
+                 for folder in (tmp_path / "run", two[1])]
+        assert steps[0] == steps[1] == list(range(1, STEPS + 1))
 
 
 def free_port():
