@@ -48,6 +48,19 @@ void check_bounds(const ElasticConfig& elastic, const std::string& where) {
   }
 }
 
+void check_method(const ElasticConfig& elastic, const std::string& where) {
+  const Budget& budget = *elastic.budget;
+  if (budget.method == BudgetMethod::kCondition) return;
+  const std::string method = where + ": elastic.budget.method = " + name_of(budget.method) + " ";
+  if (elastic.granularity != Granularity::kLayer) {
+    throw ConfigError(method + "needs elastic.granularity = layer; leave elastic.budget.method out");
+  }
+  const bool exact_too = budget.method == BudgetMethod::kReject && budget.kind == BudgetKind::kExact;
+  if (budget.kind != BudgetKind::kAtMost && !exact_too) {
+    throw ConfigError(method + "does not go with elastic.budget.kind = " + name_of(budget.kind) + "; use at_most");
+  }
+}
+
 // With one k for all layers the sum over n layers is n k, so an exact bound must be n times one and the same k.
 void check_exact_with_one_k(const ElasticConfig& elastic, const std::string& where) {
   const Budget& budget = *elastic.budget;
@@ -82,6 +95,7 @@ Budget read_budget(JsonReader& elastic, const ModelConfig& model, const Parallel
   section.read_enum("kind", budget.kind);
   const nlohmann::json& bound = section.require(
       "sum_k", "give the bound on the sum of k over the MoE layers of a group, or \"budget\": \"auto\"");
+  section.read_enum("method", budget.method);
   section.read("groups", budget.groups);
   if (budget.groups.empty()) default_groups(budget, model, parallelism);
   if (bound.is_array()) {
@@ -137,6 +151,10 @@ ElasticConfig read_elastic(JsonReader& root, const ModelConfig& model, const Par
   read_k("k_min", elastic.k_min);
   section.read_enum("granularity", elastic.granularity);
   section.read("tau", elastic.tau, 0, 1e6);
+  if (elastic.sampling == Sampling::kTilted) {
+    section.require("mean_k", "give the wanted mean of k, between k_min and k_max");
+  }
+  section.read("mean_k", elastic.mean_k, 0, INT16_MAX);
   section.read("top_p", elastic.top_p, 0, 1);
   elastic.k_reference = elastic.k_max;
   read_k("k_reference", elastic.k_reference);
@@ -164,6 +182,8 @@ void ElasticConfig::validate(const ModelConfig& model, const std::string& where)
   rule(sampling != Sampling::kFixed || k_min == k_max, "k_min", k_min,
        "must equal elastic.k_max = " + text(k_max) + " with elastic.sampling = fixed");
   rule(tau > 0, "tau", tau, "must be above 0; 2 is usual");
+  rule(sampling != Sampling::kTilted || (mean_k > k_min && mean_k < k_max), "mean_k", mean_k,
+       "must lie strictly between elastic.k_min = " + text(k_min) + " and elastic.k_max = " + text(k_max));
   rule(top_p > 0 && top_p <= 1, "top_p", top_p, "must be above 0 and at most 1");
   rule(k_reference >= 1 && k_reference <= model.num_experts, "k_reference", k_reference,
        "is above model.num_experts = " + text(model.num_experts));
@@ -176,6 +196,7 @@ void ElasticConfig::validate(const ModelConfig& model, const std::string& where)
   if (!budget) return;
   check_groups(*budget, model, where);
   check_bounds(*this, where);
+  check_method(*this, where);
   if (budget->kind == BudgetKind::kExact && granularity != Granularity::kLayer) check_exact_with_one_k(*this, where);
 }
 
@@ -218,9 +239,11 @@ nlohmann::json to_json(const ElasticConfig& elastic) {
                       {"top_p", elastic.top_p},
                       {"k_reference", elastic.k_reference},
                       {"share", name_of(elastic.share)}};
+  if (elastic.sampling == Sampling::kTilted) json["mean_k"] = elastic.mean_k;
   if (elastic.budget_is_auto && !elastic.budget) json["budget"] = "auto";
   if (elastic.budget) {
     json["budget"] = {{"kind", name_of(elastic.budget->kind)}, {"sum_k", elastic.budget->sum_k}};
+    if (elastic.budget->method != BudgetMethod::kCondition) json["budget"]["method"] = name_of(elastic.budget->method);
     if (elastic.budget->layers.empty()) json["budget"]["groups"] = elastic.budget->groups;
   }
   return json;

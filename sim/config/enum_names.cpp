@@ -32,9 +32,13 @@ MMOE_ENUM_NAMES(DispatcherKind, {{kAllToAll, "alltoall"}, {kAllGather, "allgathe
 MMOE_ENUM_NAMES(LoadKind,
                 {{kBalanced, "balanced"}, {kZipf, "zipf"}, {kDirichlet, "dirichlet"}, {kMeasured, "measured"}})
 MMOE_ENUM_NAMES(Granularity, {{kGlobalBatch, "global_batch"}, {kMicroBatch, "micro_batch"}, {kLayer, "layer"}})
-MMOE_ENUM_NAMES(Sampling,
-                {{kUniform, "uniform"}, {kCapacityWeighted, "capacity_weighted"}, {kFixed, "fixed"}, {kTopP, "top_p"}})
+MMOE_ENUM_NAMES(Sampling, {{kUniform, "uniform"},
+                           {kCapacityWeighted, "capacity_weighted"},
+                           {kTilted, "tilted"},
+                           {kFixed, "fixed"},
+                           {kTopP, "top_p"}})
 MMOE_ENUM_NAMES(BudgetKind, {{kAtMost, "at_most"}, {kExact, "exact"}, {kWindow, "window"}})
+MMOE_ENUM_NAMES(BudgetMethod, {{kCondition, "condition"}, {kReject, "reject"}, {kClip, "clip"}, {kRescale, "rescale"}})
 MMOE_ENUM_NAMES(DrawSharing, {{kNone, "none"}, {kReplicas, "replicas"}})
 
 #undef MMOE_ENUM_NAMES

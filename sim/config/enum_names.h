@@ -62,6 +62,8 @@ std::span<const EnumName<Sampling>> enum_names();
 template <>
 std::span<const EnumName<BudgetKind>> enum_names();
 template <>
+std::span<const EnumName<BudgetMethod>> enum_names();
+template <>
 std::span<const EnumName<DrawSharing>> enum_names();
 
 // The word of an enum value: name_of(Precision::kBf16) is "bf16".

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <utility>
 
+#include "sim/config/enum_names.h"
+#include "sim/elastic/budget_cut.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -51,6 +53,10 @@ DiscreteLaw times(const DiscreteLaw& law, int64_t size) {
 ElasticLaw::ElasticLaw(const ElasticConfig& config, int num_moe_layers, int micro_batches_in_flight)
     : granularity_(config.granularity), num_layers_(num_moe_layers), k_min_(config.k_min), k_max_(config.k_max) {
   MMOE_CHECK(num_moe_layers >= 1) << num_moe_layers << " MoE layers";
+  if (config.budget && cuts_draws(config.budget->method)) {
+    throw ConfigError("elastic.budget.method = " + name_of(config.budget->method) +
+                      " has no law that predictions know; leave it out to condition the draws, or train with it");
+  }
   const std::vector<ScaledCount> weights = draw_weights(config);
   const std::vector<GroupBound> bounds = group_bounds(config, num_moe_layers, micro_batches_in_flight);
   int largest_group = 0;

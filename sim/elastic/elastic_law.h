@@ -25,6 +25,7 @@ struct Moments {
 // layers (`micro_batch`, `global_batch`); the budget conditions it on the sum of k_l in every group of layers.
 // Kind `window` with W micro-batches in flight is held by the sufficient bound floor(B / W) on each micro-batch, under
 // which every window keeps B; with one micro-batch in flight that is `at_most` B.
+// Methods clip and rescale do not condition: ConfigError (see CutLaw).
 // Sampling `top_p` is no draw of k and is refused (MMOE_CHECK); the config must have passed ElasticConfig::validate.
 class ElasticLaw {
  public:

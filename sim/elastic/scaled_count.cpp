@@ -80,6 +80,31 @@ ScaledCount power(uint32_t base, double power) {
   return {fixed_exp2(bits), whole - 63};
 }
 
+std::vector<ScaledCount> tilted_weights(int num_weights, double mean) {
+  MMOE_CHECK(num_weights >= 2 && mean > 0 && mean < num_weights - 1) << num_weights << " weights, mean " << mean;
+  const auto powers_of = [&](uint64_t ratio) {
+    ScaledCount r = ScaledCount::of(ratio);
+    r.exponent -= 30;
+    std::vector<ScaledCount> weights = {ScaledCount::of(1)};
+    while (static_cast<int>(weights.size()) < num_weights) weights.push_back(weights.back() * r);
+    return weights;
+  };
+  ScaledCount wanted = ScaledCount::of(static_cast<uint64_t>(std::ldexp(mean, 40)));  // num_weights is below 2^16
+  wanted.exponent -= 40;
+  uint64_t below = 1, above = uint64_t{1} << 60;  // the mean rises with the ratio
+  while (above - below > 1) {
+    const uint64_t middle = below + (above - below) / 2;
+    const std::vector<ScaledCount> weights = powers_of(middle);
+    ScaledCount total, moment;
+    for (size_t j = 0; j < weights.size(); ++j) {
+      total = total + weights[j];
+      moment = moment + weights[j] * ScaledCount::of(j);
+    }
+    (wanted * total < moment ? above : below) = middle;
+  }
+  return powers_of(below);
+}
+
 int pick(const ScaledCount* weights, int num_weights, uint64_t bits) {
   ScaledCount total;
   for (int j = 0; j < num_weights; ++j) total = total + weights[j];

@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <vector>
 
 namespace mmoe {
 
@@ -54,6 +55,11 @@ double log(ScaledCount a);
 
 // base^power for base >= 1, power >= 0, within a relative 2^-54 max(1, power); powers above 2^20 count as 2^20.
 ScaledCount power(uint32_t base, double power);
+
+// Weights 1, r, ..., r^(num_weights - 1) whose law on 0, 1, ... has this mean, 0 < mean < num_weights - 1: of all laws
+// with that mean the one closest to the uniform in KL divergence (exponential tilting; Cover, Thomas, "Elements of
+// information theory", chapter 11). r is a multiple of 2^-30 in (0, 2^30], found by integer bisection.
+std::vector<ScaledCount> tilted_weights(int num_weights, double mean);
 
 // Inverse of the weights' cumulative law: least j with bits / 2^64 * (w_0 + ... + w_{n-1}) < w_0 + ... + w_j.
 int pick(const ScaledCount* weights, int num_weights, uint64_t bits);

@@ -12,6 +12,9 @@ std::vector<ScaledCount> draw_weights(const ElasticConfig& config) {
   MMOE_CHECK(config.sampling != Sampling::kTopP) << "top_p chooses k per token; it has no law of draws";
   MMOE_CHECK(config.k_min >= 1 && config.k_min <= config.k_max) << config.k_min << ".." << config.k_max;
   MMOE_CHECK(config.sampling != Sampling::kFixed || config.k_min == config.k_max) << "fixed needs k_min = k_max";
+  if (config.sampling == Sampling::kTilted) {
+    return tilted_weights(config.k_max - config.k_min + 1, config.mean_k - config.k_min);
+  }
   std::vector<ScaledCount> weights;
   for (int k = config.k_min; k <= config.k_max; ++k) {
     const bool weighted = config.sampling == Sampling::kCapacityWeighted;

@@ -12,7 +12,8 @@ namespace mmoe {
 
 enum class SumBound { kAtMost, kExact };
 
-// Weights of k_min..k_max before any budget (uniform: 1; capacity_weighted: k^(1/tau)). Refuses top_p (MMOE_CHECK).
+// Weights of k_min..k_max before any budget (uniform: 1; capacity_weighted: k^(1/tau); tilted: r^(k - k_min)). Refuses
+// top_p (MMOE_CHECK).
 std::vector<ScaledCount> draw_weights(const ElasticConfig& config);
 
 // Sums are of k_l - k_min, so they start at 0.

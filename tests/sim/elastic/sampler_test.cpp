@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "sim/elastic/elastic_law.h"
+#include "sim/units/errors.h"
 #include "tests/sim/elastic/enumeration.h"
 
 namespace mmoe {
@@ -66,6 +67,29 @@ TEST_P(SamplerCases, DrawsFollowTheLaw) {
 
 INSTANTIATE_TEST_SUITE_P(, SamplerCases, testing::ValuesIn(elastic_cases()),
                          [](const auto& test) { return std::string(test.param.name); });
+
+// Drawing again until the bound is kept has the conditioned law, by other bits.
+TEST(KSampler, RejectionFollowsTheConditionedLaw) {
+  for (const BudgetKind kind : {BudgetKind::kAtMost, BudgetKind::kExact}) {
+    const ElasticConfig config = with_budget(elastic_config(1, 4), kind, {2, 2}, {4, 5});
+    ElasticConfig reject = config;
+    reject.budget->method = BudgetMethod::kReject;
+    const KSampler sampler(reject, 4);
+    std::map<std::vector<int>, double> law;
+    for (const auto& [k, probability] : enumerate(config, 4)) law[k] += probability;
+    constexpr int kDraws = 40000;
+    std::map<std::vector<int>, int> counts;
+    for (int i = 0; i < kDraws; ++i) ++counts[sampler.draw(42, i / 8, i % 8)];
+    for (const auto& [k, count] : counts) ASSERT_TRUE(law.count(k)) << count << " impossible draws";
+    expect_law(counts, law, kDraws);
+  }
+}
+
+TEST(KSampler, RejectionThatWouldNotEndIsRefused) {
+  ElasticConfig config = with_budget(elastic_config(1, 6), BudgetKind::kAtMost, {8}, {9});  // 9 draws of 6^8
+  config.budget->method = BudgetMethod::kReject;
+  EXPECT_THROW(KSampler(config, 8), ConfigError);
+}
 
 // At a size that cannot be enumerated: the law of the sum and of single layers.
 TEST(KSampler, LargeBudgetFollowsTheLaw) {

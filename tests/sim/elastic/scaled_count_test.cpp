@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <vector>
 
 namespace mmoe {
 namespace {
@@ -18,6 +19,28 @@ TEST(ScaledCount, AddsAndMultipliesLikeIntegers) {
   EXPECT_TRUE((ScaledCount::of(7) * ScaledCount{}).is_zero());
   // Both mantissas have their top bit, so this sum carries.
   EXPECT_EQ(value(ScaledCount::of(3) + ScaledCount::of(3)), 6);
+}
+
+// The ratio is met to 2^-30, and the mean's slope in log r is the variance, at most (n - 1)^2 / 4.
+TEST(TiltedWeights, HaveTheirMean) {
+  for (const int n : {2, 6, 64}) {
+    for (const double share : {0.02, 0.3, 0.5, 0.77, 0.98}) {
+      const double wanted = share * (n - 1);
+      const std::vector<ScaledCount> weights = tilted_weights(n, wanted);
+      ASSERT_EQ(weights.size(), static_cast<size_t>(n));
+      double total = 0, moment = 0;
+      for (int j = 0; j < n; ++j) {
+        const double weight = ratio(weights[static_cast<size_t>(j)], weights.back());
+        total += weight;
+        moment += j * weight;
+      }
+      const double r = ratio(weights[1], weights[0]);
+      EXPECT_NEAR(moment / total, wanted, (n - 1) * (n - 1) / 4.0 * 0x1p-30 / r + 1e-12) << n << ' ' << share;
+      for (int j = 2; j < n; ++j) {  // a geometric sequence; each product is cut by less than 2^-62
+        EXPECT_NEAR(ratio(weights[static_cast<size_t>(j)], weights[static_cast<size_t>(j) - 1]), r, r * 1e-15);
+      }
+    }
+  }
 }
 
 TEST(ScaledCount, OrdersByValue) {
