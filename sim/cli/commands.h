@@ -16,6 +16,7 @@ ExitCode budget_command(const std::vector<std::string>& arguments);
 ExitCode validate_command(const std::vector<std::string>& arguments);
 ExitCode calibrate_command(const std::vector<std::string>& arguments);
 ExitCode loop_command(const std::vector<std::string>& arguments);
+ExitCode study_command(const std::vector<std::string>& arguments);
 ExitCode report_command(const std::vector<std::string>& arguments);
 
 }  // namespace mmoe

@@ -47,6 +47,7 @@ std::vector<Command> commands() {
       trainer_command("allocate", "k per layer for a compute budget, verified on a split the search never saw"),
       {"validate", "predicted against measured for a table of training runs", validate_command},
       {"loop", "simulates, trains, profiles, calibrates and chooses k per layer, on one job", loop_command},
+      {"study", "repeats a training comparison over seeds: budgets against what else saves memory", study_command},
       {"report", "one self-contained HTML page with figures from a run folder", report_command},
       trainer_command("generate", "text from a checkpoint, at a chosen k or allocation"),
       trainer_command("import", "a Hugging Face model folder (safetensors) into a checkpoint"),

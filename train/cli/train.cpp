@@ -14,6 +14,7 @@
 #include "train/loop/run.h"
 #include "train/parallel/launch_environment.h"
 #include "train/parallel/launcher.h"
+#include "train/profiling/counting_allocator.h"
 
 namespace mmoe {
 namespace {
@@ -132,6 +133,8 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
       "timeout", po::value<int64_t>()->default_value(20),
       "seconds after which a rank that does not answer is given up; more than the slowest part of a step takes")(
       "rank-logs", po::bool_switch(), "also write memory, time and traffic of every rank, RUN/ranks/rank_N.jsonl")(
+      "replay-reserved", po::bool_switch(),
+      "CPU: also write what a GPU's caching allocator would have reserved for the same requests")(
       "resume", po::bool_switch(), "continue from the last checkpoint in --out, bit for bit")(
       "init", po::value<std::string>(), "start from the weights of this checkpoint folder");
   add_threads(command);
@@ -153,6 +156,13 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   options.total_steps = steps_of_run(flags, job);
   options.resume = flags.get<bool>("resume");
   options.rank_logs = flags.get<bool>("rank-logs");
+  if (flags.get<bool>("replay-reserved")) {
+    if (!training_device(job).is_cpu()) {
+      throw ConfigError(job.where + ": hardware.device = " + job.hardware.device +
+                        " reserves memory itself; leave --replay-reserved out");
+    }
+    replay_caching_allocator();
+  }
   add_predictions(job, calibration, options);
   if (flags.has("init")) options.initial_checkpoint = flags.get("init");
   const std::chrono::seconds timeout(flags.get<int64_t>("timeout"));

@@ -13,6 +13,7 @@
 #include "sim/units/errors.h"
 #include "train/loop/learning_rate.h"
 #include "train/parallel/pipeline_transfers.h"
+#include "train/profiling/counting_allocator.h"
 #include "train/profiling/memory_meter.h"
 
 namespace mmoe {
@@ -94,6 +95,7 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   if (groups_.rank == 0) report[micro_batches * entries].copy_(norm);
   report[micro_batches * entries + 1].fill_(stop_requested_ ? 1.0 : 0.0);
   report[micro_batches * entries + 2 + groups_.rank].fill_(static_cast<double>(peak_allocated_bytes(device_)));
+  result.replayed_reserved = replayed_reserved_peaks();
   groups_.world.all_reduce(report).wait();
   read_report(report, k_per_layer, result);
   check_finite(result.loss, "the loss", step);

@@ -13,6 +13,7 @@
 #include "train/model/transformer.h"
 #include "train/parallel/gradient_sync.h"
 #include "train/parallel/process_groups.h"
+#include "train/profiling/reserved_replay.h"
 
 namespace mmoe {
 
@@ -25,6 +26,7 @@ struct StepResult {
   std::vector<std::vector<double>> k_per_layer;  // [global micro-batch][MoE layer]; means over tokens for top_p
   int64_t peak_allocated_bytes = 0;              // of the largest rank
   std::vector<int64_t> peak_allocated_bytes_by_rank;
+  std::optional<ReplayedReserved> replayed_reserved;  // of this rank, where it replays its requests
   bool stop_requested = false;  // of any rank, before the step's end
 };
 

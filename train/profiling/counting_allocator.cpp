@@ -13,8 +13,15 @@ namespace {
 std::atomic<int64_t> live_bytes{0};
 std::atomic<int64_t> peak_bytes{0};
 
-// The size stands in front of the data, in a block that keeps the data's alignment.
+std::atomic<ReservedReplay*> replay{nullptr};
+
+// Stands in front of the data, in a block that keeps the data's alignment.
+struct Header {
+  int64_t bytes = 0;
+  ReservedReplay::Handles replayed;
+};
 constexpr size_t kHeader = 64;
+static_assert(sizeof(Header) <= kHeader);
 
 void count_allocation(int64_t bytes) {
   const int64_t now = live_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
@@ -26,9 +33,10 @@ void count_allocation(int64_t bytes) {
 void free_counted(void* data) {
   if (data == nullptr) return;
   char* const block = static_cast<char*>(data) - kHeader;
-  int64_t bytes = 0;
-  std::memcpy(&bytes, block, sizeof bytes);
-  live_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+  Header header;
+  std::memcpy(&header, block, sizeof header);
+  live_bytes.fetch_sub(header.bytes, std::memory_order_relaxed);
+  if (ReservedReplay* const model = replay.load(std::memory_order_acquire)) model->free(header.replayed);
   c10::free_cpu(block);
 }
 
@@ -37,9 +45,12 @@ class CountingAllocator final : public c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     if (bytes == 0) return {nullptr, nullptr, &free_counted, c10::Device(c10::DeviceType::CPU)};
     char* const block = static_cast<char*>(c10::alloc_cpu(bytes + kHeader));
-    const auto size = static_cast<int64_t>(bytes);
-    std::memcpy(block, &size, sizeof size);
-    count_allocation(size);
+    Header header{.bytes = static_cast<int64_t>(bytes), .replayed = {}};
+    if (ReservedReplay* const model = replay.load(std::memory_order_acquire)) {
+      header.replayed = model->allocate(header.bytes);
+    }
+    std::memcpy(block, &header, sizeof header);
+    count_allocation(header.bytes);
     void* const data = block + kHeader;
     return {data, data, &free_counted, c10::Device(c10::DeviceType::CPU)};
   }
@@ -61,6 +72,20 @@ void install_counting_allocator() {
 
 int64_t counted_bytes() { return live_bytes.load(); }
 int64_t counted_peak_bytes() { return peak_bytes.load(); }
-void reset_counted_peak() { peak_bytes.store(live_bytes.load()); }
+void reset_counted_peak() {
+  peak_bytes.store(live_bytes.load());
+  if (ReservedReplay* const model = replay.load(std::memory_order_acquire)) model->reset_peaks();
+}
+
+void replay_caching_allocator() {
+  static ReservedReplay model;
+  replay.store(&model, std::memory_order_release);
+}
+
+std::optional<ReplayedReserved> replayed_reserved_peaks() {
+  const ReservedReplay* const model = replay.load(std::memory_order_acquire);
+  if (model == nullptr) return std::nullopt;
+  return model->peaks();
+}
 
 }  // namespace mmoe
