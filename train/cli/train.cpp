@@ -1,12 +1,14 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <optional>
 
 #include "sim/cli/calibration_flag.h"
 #include "sim/elastic/budget_plan.h"
+#include "sim/memory/step_memory.h"
 #include "sim/plan/simulate.h"
 #include "train/cli/commands.h"
 #include "train/cli/threads.h"
@@ -69,6 +71,41 @@ void check_world(const Flags& flags, const Job& job, const std::optional<LaunchE
     throw ConfigError(of_job + ", but this is one process; start all ranks on this machine with --nproc " +
                       std::to_string(devices) + ", or on several with torchrun --no-python or srun");
   }
+}
+
+enum class GuardMode { kOff, kWarn, kRetune };
+
+// --guard; throws ConfigError.
+GuardMode guard_mode(const Flags& flags, const Job& job) {
+  const std::string word = flags.get("guard");
+  if (word == "off") return GuardMode::kOff;
+  if (word == "warn") return GuardMode::kWarn;
+  if (word != "retune") throw ConfigError("--guard " + word + " is no guard; use off, warn or retune");
+  const bool draws = job.model.num_moe_layers() > 0 && job.elastic.sampling != Sampling::kTopP;
+  if (!draws || job.hardware.num_devices > 1) {
+    throw ConfigError(job.where + ": --guard retune tunes the budget of draws of k on one device; use warn");
+  }
+  return GuardMode::kRetune;
+}
+
+// The job and the calibration must outlive the run.
+RunOptions::Guard run_guard(const Job& job, const Calibration& calibration, GuardMode mode) {
+  RunOptions::Guard guard{.memory_limit = job.hardware.usable_memory, .predicted_step_peak = {}, .retune = {}};
+  guard.predicted_step_peak = [&job, overhead = calibration.framework_overhead()](const auto& k_per_layer) {
+    Bytes largest;
+    for (const std::vector<int>& k : k_per_layer) largest = std::max(largest, step_peak(job, k).total);
+    return largest + overhead;
+  };
+  if (mode != GuardMode::kRetune) return guard;
+  guard.retune = [&job, &calibration](double ratio) -> std::optional<RunOptions::Guard::Retuned> {
+    BudgetRequest request;
+    request.memory_limit = job.hardware.usable_memory * (1 / ratio);
+    const BudgetPlan plan = plan_budget(job, calibration, request);
+    if (!plan.tuning.choice) return std::nullopt;
+    return RunOptions::Guard::Retuned{*plan.job.elastic.budget,
+                                      Bytes{simulate(plan.job, calibration).peak_allocated.max}};
+  };
+  return guard;
 }
 
 // For the progress line; nothing where the simulator knows too little of the device.
@@ -135,7 +172,9 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
       "rank-logs", po::bool_switch(), "also write memory, time and traffic of every rank, RUN/ranks/rank_N.jsonl")(
       "replay-reserved", po::bool_switch(),
       "CPU: also write what a GPU's caching allocator would have reserved for the same requests")(
-      "resume", po::bool_switch(), "continue from the last checkpoint in --out, bit for bit")(
+      "guard", po::value<std::string>()->default_value("warn"),
+      "compares peaks with those predicted: warn when the worst draw would not fit, retune the budget then at the next "
+      "checkpoint, or off")("resume", po::bool_switch(), "continue from the last checkpoint in --out, bit for bit")(
       "init", po::value<std::string>(), "start from the weights of this checkpoint folder");
   add_threads(command);
   Flags flags = parse(command, arguments);
@@ -164,6 +203,11 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
     replay_caching_allocator();
   }
   add_predictions(job, calibration, options);
+  const GuardMode guard = guard_mode(flags, job);
+  if (guard != GuardMode::kOff && job.elastic.sampling != Sampling::kTopP && job.hardware.num_devices == 1 &&
+      options.predicted_peak.value > 0) {
+    options.guard = run_guard(job, calibration, guard);
+  }
   if (flags.has("init")) options.initial_checkpoint = flags.get("init");
   const std::chrono::seconds timeout(flags.get<int64_t>("timeout"));
   if (timeout.count() < 1 || timeout.count() > 86400) {

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "profiles/store/atomic_file.h"
+#include "sim/config/enum_names.h"
 #include "sim/formulas/model_flops.h"
 #include "sim/plan/trainer_memory.h"
 #include "sim/throughput/step_time.h"
@@ -20,6 +21,7 @@
 #include "train/data/data_flag.h"
 #include "train/loop/job_requirements.h"
 #include "train/loop/metrics_log.h"
+#include "train/loop/peak_guard.h"
 #include "train/loop/trainer.h"
 #include "train/parallel/process_groups.h"
 
@@ -234,8 +236,64 @@ void save(const Job& job, const RunOptions& options, int64_t step, const nlohman
   board->meet();
 }
 
-RunEnd run(const Job& job, const RunOptions& options, c10::Device device, const ProcessGroups& groups,
+std::string bounds_text(const std::optional<Budget>& budget) {
+  if (!budget) return "none";
+  std::string text = name_of(budget->kind);
+  for (const int64_t bound : budget->sum_k) text += " " + std::to_string(bound);
+  return text;
+}
+
+// The guard's part of a run: warnings, and a new budget where it is asked for and needed.
+class RunGuard {
+ public:
+  RunGuard(const RunOptions& options, int64_t first_step)
+      : options_(*options.guard), guard_(options.predicted_peak, options_.memory_limit), first_step_(first_step) {}
+
+  void observe(const StepResult& result) {
+    if (result.step == first_step_) return;
+    std::vector<std::vector<int>> k;
+    for (const std::vector<double>& layers : result.k_per_layer) k.emplace_back(layers.begin(), layers.end());
+    const auto warning = guard_.observe(result.step, Bytes{static_cast<double>(result.peak_allocated_bytes)},
+                                        options_.predicted_step_peak(k));
+    if (!warning) return;
+    const char* advice = options_.retune ? "the budget is tuned anew at the next checkpoint"
+                                         : "lower the budget or the micro-batch, or resume with --guard retune";
+    std::fprintf(stderr, "guard: %s; %s\n", warning->c_str(), advice);
+  }
+
+  // Before the checkpoint of `step` is written.
+  void retune(int64_t step, Job& job, Trainer& trainer) {
+    if (!options_.retune || !guard_.passes_limit()) return;
+    const auto retuned = options_.retune(guard_.ratio());
+    if (!retuned) {
+      std::fprintf(stderr, "guard: step %ld: no budget keeps the limit any more; the run goes on as it is\n",
+                   static_cast<long>(step));
+      return;
+    }
+    std::fprintf(stderr, "guard: step %ld: from the next step on the budget is %s (was %s)\n", static_cast<long>(step),
+                 bounds_text(retuned->budget).c_str(), bounds_text(job.elastic.budget).c_str());
+    job.elastic.budget = retuned->budget;
+    trainer.set_budget(retuned->budget);
+    guard_.set_predicted_worst(retuned->predicted_peak);
+  }
+
+ private:
+  const RunOptions::Guard& options_;
+  PeakGuard guard_;
+  int64_t first_step_;
+};
+
+// The job of a run that goes on: with the budget to which a guard that may change it has come.
+Job continued_job(Job job, const RunOptions& options) {
+  if (!options.guard || !options.guard->retune) return job;
+  const auto latest = latest_checkpoint(options.out);
+  if (latest && options.resume) job.elastic.budget = checkpoint_job(*latest).elastic.budget;
+  return job;
+}
+
+RunEnd run(const Job& given_job, const RunOptions& options, c10::Device device, const ProcessGroups& groups,
            RankBoard* board) {
+  Job job = continued_job(given_job, options);
   const RunInput input(job, options);
   const bool first = groups.rank == 0;
   int64_t done = 0;
@@ -277,6 +335,8 @@ RunEnd run(const Job& job, const RunOptions& options, c10::Device device, const 
     metrics.emplace(options.out, done);
     progress.emplace(job, options);
   }
+  std::optional<RunGuard> guard;
+  if (options.guard && options.predicted_peak.value > 0) guard.emplace(options, done + 1);
   std::optional<RankLog> rank_log;
   if (options.rank_logs) rank_log.emplace(options.out, groups, done);
   const StopSignals signals;
@@ -290,7 +350,11 @@ RunEnd run(const Job& job, const RunOptions& options, c10::Device device, const 
     const bool last = step == options.total_steps;
     // One process need not tell others, and stops at once.
     const bool stop = result.stop_requested || (board == nullptr && stop_requested != 0);
-    if (last || stop || (interval > 0 && step % interval == 0)) save(job, options, step, extra, trainer, board);
+    if (guard) guard->observe(result);
+    if (last || stop || (interval > 0 && step % interval == 0)) {
+      if (guard && !last) guard->retune(step, job, trainer);
+      save(job, options, step, extra, trainer, board);
+    }
     if (stop && !last) return RunEnd::kStopped;
   }
   return RunEnd::kFinished;
@@ -298,7 +362,9 @@ RunEnd run(const Job& job, const RunOptions& options, c10::Device device, const 
 
 }  // namespace
 
-void check_run(const Job& job, const RunOptions& options) { const RunInput input(job, options); }
+void check_run(const Job& job, const RunOptions& options) {
+  const RunInput input(continued_job(job, options), options);
+}
 
 RunEnd train_run(const Job& job, const RunOptions& options) {
   return run(job, options, training_device(job), no_groups(), nullptr);

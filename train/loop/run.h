@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +24,18 @@ struct RunOptions {
   std::optional<std::filesystem::path> initial_checkpoint;  // weights only
   Bytes predicted_peak;        // of one process at the worst draw, for the progress line; 0: not known
   FlopsPerSecond device_peak;  // what MFU divides by; 0: not known
+  // The guard of a run on one device; nothing: none. `retune` gives a budget whose worst draw stays within the limit
+  // when peaks are `ratio` times those predicted, or none where there is none; it is asked at checkpoints.
+  struct Guard {
+    Bytes memory_limit;
+    std::function<Bytes(const std::vector<std::vector<int>>& k_per_layer)> predicted_step_peak;  // of one step's draws
+    struct Retuned {
+      Budget budget;
+      Bytes predicted_peak;  // of its worst draw
+    };
+    std::function<std::optional<Retuned>(double ratio)> retune;  // empty: only warn
+  };
+  std::optional<Guard> guard;  // needs predicted_peak
   bool rank_logs = false;      // ranks/rank_N.jsonl: memory, time and traffic of each rank
 };
 

@@ -57,6 +57,12 @@ std::vector<std::vector<int>> Trainer::draw(int64_t step) const {
   return k;
 }
 
+void Trainer::set_budget(const Budget& budget) {
+  job_.elastic.budget = budget;
+  job_.elastic.budget_is_auto = false;
+  draws_.emplace(job_);
+}
+
 StepResult Trainer::run_step(int64_t step, int64_t total_steps, const Batches& batches) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t global = job_.training.global_batch_size, seq_len = job_.training.seq_len;

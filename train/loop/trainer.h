@@ -27,7 +27,7 @@ struct StepResult {
   int64_t peak_allocated_bytes = 0;              // of the largest rank
   std::vector<int64_t> peak_allocated_bytes_by_rank;
   std::optional<ReplayedReserved> replayed_reserved;  // of this rank, where it replays its requests
-  bool stop_requested = false;  // of any rank, before the step's end
+  bool stop_requested = false;                        // of any rank, before the step's end
 };
 
 class Trainer {
@@ -46,6 +46,9 @@ class Trainer {
 
   // k of every MoE layer in each global micro-batch of a step; k_max everywhere for top_p.
   std::vector<std::vector<int>> draw(int64_t step) const;
+
+  // Draws under this budget from the next step on.
+  void set_budget(const Budget& budget);
 
   // Tells all ranks at the end of the step under way, or of the next, that this one has been asked to stop.
   void request_stop() { stop_requested_ = true; }

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "sim/elastic/elastic_law.h"
+#include "sim/units/errors.h"
 
 namespace mmoe {
 namespace {
@@ -36,6 +37,12 @@ nlohmann::json study_json() {
     ]})");
 }
 
+Calibration cpu_calibration() {
+  DeviceSpec device;
+  device.name = "cpu";
+  return default_calibration(device);
+}
+
 class BudgetStudyFile : public testing::Test {
  protected:
   BudgetStudyFile()
@@ -51,7 +58,7 @@ class BudgetStudyFile : public testing::Test {
   std::string error(const nlohmann::json& json) {
     try {
       const BudgetStudy study = load(json);
-      resolve_arms(study, study.depths[0], Calibration{});
+      resolve_arms(study, study.depths[0], cpu_calibration());
     } catch (const ConfigError& e) {
       return e.what();
     }
@@ -60,12 +67,6 @@ class BudgetStudyFile : public testing::Test {
 
   std::string path_;
 };
-
-Calibration cpu_calibration() {
-  Calibration calibration;
-  calibration.device = "cpu";
-  return calibration;
-}
 
 TEST_F(BudgetStudyFile, ArmsAreMatchedAtEveryDepth) {
   const BudgetStudy study = load(study_json());

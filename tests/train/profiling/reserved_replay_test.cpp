@@ -34,10 +34,10 @@ TEST(ReplayCachingAllocator, SeesTensorsAndTheirEnd) {
   at::Tensor before = at::empty({4 * kMiB}, at::kByte);
   replay_caching_allocator();
   ASSERT_TRUE(replayed_reserved_peaks().has_value());
-  before = {};  // was not seen, and must not be freed from the model
+  before.reset();  // was not seen, and must not be freed from the model
   at::Tensor first = at::empty({30 * kMiB}, at::kByte);
   EXPECT_EQ(replayed_reserved_peaks()->default_bytes, 30 * kMiB);
-  first = {};
+  first.reset();
   const at::Tensor second = at::empty({30 * kMiB}, at::kByte);  // takes the cached segment
   reset_counted_peak();
   EXPECT_EQ(replayed_reserved_peaks()->default_bytes, 30 * kMiB);
