@@ -6,6 +6,7 @@
 #include "sim/cli/table.h"
 #include "sim/elastic/budget_plan.h"
 #include "sim/plan/cluster_plan.h"
+#include "sim/plan/freed_memory.h"
 
 namespace mmoe {
 namespace {
@@ -80,6 +81,23 @@ void print_front(const BudgetPlan& plan, std::ostream& out) {
   print_table(table, out, "  ");
 }
 
+void print_uses(const DeviceBudgetSpeed& speed, std::ostream& out) {
+  out << "\ntokens/s: " << significant(speed.with.tokens_per_second_per_device, 4) << " with, "
+      << significant(speed.without.tokens_per_second_per_device, 4) << " without the budget\n";
+  if (speed.uses.empty()) {
+    out << "Neither larger micro-batches nor less recomputation would be faster within the same memory.\n";
+    return;
+  }
+  out << "What the memory buys, each within the same limit\n";
+  Table table{.header = {"change", "sum of k", "KL, nats", "tokens/s", "gain"}, .rows = {}};
+  for (const DeviceMemoryUse& use : speed.uses) {
+    table.add({use.change, use.budget_needed ? budget_text(use.budget.budget) : "no budget",
+               significant(use.budget.kl_divergence, 3), significant(use.throughput.tokens_per_second_per_device, 4),
+               percent(use.gain)});
+  }
+  print_table(table, out, "  ");
+}
+
 }  // namespace
 
 ExitCode budget_command(const std::vector<std::string>& arguments) {
@@ -110,15 +128,20 @@ ExitCode budget_command(const std::vector<std::string>& arguments) {
   }
   const Job job = flags.job();
   if (is_cluster_job(job)) return cluster_budget_command(flags, job, request);
-  const BudgetPlan plan = plan_budget(job, calibration_for(flags, job), request);
+  const Calibration calibration = calibration_for(flags, job);
+  const BudgetPlan plan = plan_budget(job, calibration, request);
+  const DeviceBudgetSpeed speed = device_budget_speed(plan, calibration);
   if (flags.json()) {
-    std::cout << to_json(plan).dump(2) << '\n';
+    nlohmann::json json = to_json(plan);
+    add_speed(json, plan, speed);
+    std::cout << json.dump(2) << '\n';
   } else {
     if (plan.tuning.choice) {
       print_choice(plan, std::cout);
       print_marginals(plan, std::cout);
     }
     print_front(plan, std::cout);
+    print_uses(speed, std::cout);
   }
   if (plan.tuning.choice) return ExitCode::kDone;
   std::cout.flush();

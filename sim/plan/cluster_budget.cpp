@@ -12,6 +12,7 @@
 #include "sim/elastic/pipeline_budget.h"
 #include "sim/evidence/evidence.h"
 #include "sim/formulas/model_flops.h"
+#include "sim/plan/freed_memory.h"
 #include "sim/plan/rank_memory_law.h"
 #include "sim/units/errors.h"
 
@@ -108,28 +109,6 @@ PipelineGoal goal_of(const Job& job, double confidence, int64_t steps) {
   goal.replicas = job.elastic.share == DrawSharing::kReplicas ? 1 : static_cast<double>(job.data_parallel_size());
   goal.num_micro_batches = job.num_micro_batches();
   return goal;
-}
-
-// Changes of one key that spend memory for speed.
-std::vector<Overrides> spending_changes(const Job& job) {
-  std::vector<Overrides> changes;
-  for (const int64_t factor : {2, 4}) {
-    changes.push_back({{"training.micro_batch_size", std::to_string(job.training.micro_batch_size * factor)}});
-  }
-  const Recompute& recompute = job.training.recompute;
-  if (recompute.full || !recompute.modules.empty()) {
-    changes.push_back({{"training.recompute", "none"}});
-  }
-  if (recompute.full) {
-    changes.push_back({{"training.recompute", R"(["moe"])"}});
-    changes.push_back({{"training.recompute", R"(["moe_activation"])"}});
-  }
-  return changes;
-}
-
-std::string flag_text(const Overrides& change) {
-  const auto& [key, value] = change.front();
-  return "--" + key + " " + (value.find('"') == std::string::npos ? value : "'" + value + "'");
 }
 
 std::vector<FreedMemoryUse> uses_of(const ClusterBudget& plan, const Job& free, const Framework& framework,

@@ -1,0 +1,133 @@
+"""Does a tuned budget keep its promise over real steps, and is the saving the predicted one?
+
+For each configuration `mmoe budget` tunes a bound for a saving at 99 % over the run's steps; the job is then trained with
+and without it on the same data, and every step's peak is compared with the promise.
+
+  python3 analysis/budget_promise.py --bin build/bin --data build/study/tokens --out analysis/budget_promise
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import subprocess
+import tempfile
+
+CONFIDENCE = 0.99
+CONFIGURATIONS = {  # changes of the job, and the saving that is asked for
+    "3 layers": ({"model.num_layers": 3}, 0.08),
+    "6 layers": ({"model.num_layers": 6}, 0.10),
+    "6 layers, bf16": ({"model.num_layers": 6, "training.precision": "bf16"}, 0.10),
+    "6 layers, capacity-weighted": ({"model.num_layers": 6, "elastic.sampling": "capacity_weighted"}, 0.10),
+    "6 layers, experts recomputed": ({"model.num_layers": 6, "training.recompute": ["moe"]}, 0.02),
+    "12 layers, small micro-batch": ({"model.num_layers": 12, "training.micro_batch_size": 4}, 0.05),
+    "6 layers, k 2 to 8": ({"model.num_layers": 6, "elastic.k_min": 2, "elastic.k_max": 8}, 0.12),
+    "6 layers, one k a micro-batch": ({"model.num_layers": 6, "elastic.granularity": "micro_batch"}, 0.08),
+}
+COLUMNS = (
+    "configuration asked_saving bound steps draws promised_peak_mib largest_peak_mib kept predicted_saving measured_saving "
+    "error_points predicted_mean_saving measured_mean_saving mean_error_points"
+).split()
+MIB = 2**20
+
+
+def job(changes):
+    base = {
+        "model": {"hidden_size": 32, "num_layers": 6, "num_heads": 4, "vocab_size": 512, "num_experts": 12,
+                  "expert_hidden_size": 32},
+        "hardware": {"device": "cpu"},
+        "training": {"seq_len": 64, "micro_batch_size": 8, "global_batch_size": 16, "precision": "fp32",
+                     "learning_rate": 3e-3, "warmup_steps": 40, "seed": 11},
+        "elastic": {"k_min": 1, "k_max": 6},
+    }
+    for key, value in changes.items():
+        section, name = key.split(".")
+        base[section][name] = value
+    return base
+
+
+def run(*words):
+    result = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise SystemExit(f"{' '.join(map(str, words))}: {result.stderr.strip()}")
+    return result.stdout
+
+
+def peaks(folder):
+    """Peak bytes of every step from the second on."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["peak_allocated_bytes"] for line in lines[1:]]
+
+
+def measure(programs, data, name, changes, saving, steps, folder):
+    path = folder / "job.json"
+    path.write_text(json.dumps(job(changes)))
+    words = ["--job", path, "--saving", saving, "--confidence", CONFIDENCE, "--steps", steps, "--json"]
+    plan = json.loads(run(programs / "mmoe", "budget", *words))
+    measured = {}
+    for arm, budget in (("free", None), ("bounded", plan["budget"])):
+        changed = job(changes)
+        if budget is not None:
+            changed["elastic"]["budget"] = budget
+        path.write_text(json.dumps(changed))
+        words = ["--job", path, "--data", data, "--out", folder / arm, "--steps", steps, "--threads", 1]
+        run(programs / "mmoe", "train", *words)
+        measured[arm] = peaks(folder / arm)
+    free, bounded = measured["free"], measured["bounded"]
+
+    def mean(values):
+        return sum(values) / len(values)
+
+    # The saving over the mean step: both means from the exact law of a step's peak.
+    laws = {}
+    for arm in ("free", "bounded"):
+        law = json.loads(run(programs / "mmoe", "simulate", "--job", folder / arm / "job.json", "--json"))
+        laws[arm] = law["elastic"]["peak_allocated_bytes"]
+    row = {
+        "configuration": name,
+        "asked_saving": saving,
+        "bound": f"{plan['budget']['kind']} {plan['budget']['sum_k']}",
+        "steps": steps,
+        "draws": plan["horizon"]["draws"],
+        "promised_peak_mib": plan["peak_allocated_bytes"] / MIB,
+        "largest_peak_mib": max(bounded) / MIB,
+        "kept": max(bounded) <= plan["limit_bytes"],
+        "predicted_saving": plan["saving_fraction"]["p99"],
+        "measured_saving": 1 - max(bounded) / max(free),
+        "predicted_mean_saving": 1 - laws["bounded"]["mean"] / laws["free"]["mean"],
+        "measured_mean_saving": 1 - mean(bounded) / mean(free),
+    }
+    row["error_points"] = 100 * (row["measured_saving"] - row["predicted_saving"])
+    row["mean_error_points"] = 100 * (row["measured_mean_saving"] - row["predicted_mean_saving"])
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of mmoe and mmoe-train")
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="token files of mmoe data build, vocabulary 512")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="prefix of the table")
+    parser.add_argument("--steps", type=int, default=2000)
+    arguments = parser.parse_args()
+    rows = []
+    for name, (changes, saving) in CONFIGURATIONS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            row = measure(arguments.bin, arguments.data, name, changes, saving, arguments.steps, pathlib.Path(folder))
+        rows.append(row)
+        print(
+            f"{name}: {row['bound']}, largest {row['largest_peak_mib']:.2f} of {row['promised_peak_mib']:.2f} MiB, saving "
+            f"{row['measured_saving']:.2%} ({row['predicted_saving']:.2%} predicted), mean {row['measured_mean_saving']:.2%} "
+            f"({row['predicted_mean_saving']:.2%})",
+            flush=True,
+        )
+    with arguments.out.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    broken = [row["configuration"] for row in rows if not row["kept"]]
+    print(f"promise kept in {len(rows) - len(broken)} of {len(rows)}" + (f"; broken: {', '.join(broken)}" if broken else ""))
+
+
+if __name__ == "__main__":
+    main()
