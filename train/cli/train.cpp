@@ -10,6 +10,7 @@
 #include "sim/plan/simulate.h"
 #include "train/cli/commands.h"
 #include "train/cli/threads.h"
+#include "train/cli/watch_flags.h"
 #include "train/loop/job_requirements.h"
 #include "train/loop/run.h"
 #include "train/parallel/launch_environment.h"
@@ -134,6 +135,7 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
       "rank-logs", po::bool_switch(), "also write memory, time and traffic of every rank, RUN/ranks/rank_N.jsonl")(
       "resume", po::bool_switch(), "continue from the last checkpoint in --out, bit for bit")(
       "init", po::value<std::string>(), "start from the weights of this checkpoint folder");
+  add_watch_flags(command);
   add_threads(command);
   Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
@@ -153,6 +155,7 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   options.total_steps = steps_of_run(flags, job);
   options.resume = flags.get<bool>("resume");
   options.rank_logs = flags.get<bool>("rank-logs");
+  read_watch_flags(flags, job, options);
   add_predictions(job, calibration, options);
   if (flags.has("init")) options.initial_checkpoint = flags.get("init");
   const std::chrono::seconds timeout(flags.get<int64_t>("timeout"));

@@ -10,6 +10,8 @@
 #include "sim/config/job.h"
 #include "sim/units/units.h"
 #include "train/data/data_flag.h"
+#include "train/loop/evaluation_log.h"
+#include "train/loop/step_recordings.h"
 #include "train/parallel/process_groups.h"
 #include "train/parallel/rank_board.h"
 
@@ -21,9 +23,13 @@ struct RunOptions {
   int64_t total_steps = 0;
   bool resume = false;
   std::optional<std::filesystem::path> initial_checkpoint;  // weights only
-  Bytes predicted_peak;        // of one process at the worst draw, for the progress line; 0: not known
-  FlopsPerSecond device_peak;  // what MFU divides by; 0: not known
-  bool rank_logs = false;      // ranks/rank_N.jsonl: memory, time and traffic of each rank
+  Bytes predicted_peak;              // of one process at the worst draw, for the progress line; 0: not known
+  FlopsPerSecond device_peak;        // what MFU divides by; 0: not known
+  bool rank_logs = false;            // ranks/rank_N.jsonl: memory, time and traffic of each rank
+  bool tensorboard = false;          // tensorboard/: the numbers of the other files as event files
+  int64_t moe_metrics_interval = 0;  // steps between those whose routing is measured; 0: none
+  EvaluationSettings evaluation;
+  RecordingSettings recordings;
 };
 
 enum class RunEnd { kFinished, kStopped };  // kStopped: by SIGTERM, SIGINT or SIGUSR1, after a checkpoint

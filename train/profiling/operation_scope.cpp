@@ -15,6 +15,13 @@ void synchronize(c10::Device device) {
   if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
 }
 
+std::string range_name(const char* operation, OperationPhase phase, Place place) {
+  std::string name = place.layer < 0 ? "" : "layer " + std::to_string(place.layer) + " ";
+  name += std::string(operation) + " " + to_string(phase);
+  if (place.k > 0) name += " k=" + std::to_string(place.k);
+  return name;
+}
+
 }  // namespace
 
 OperationRecorder::OperationRecorder(c10::Device recorded) : device(recorded) {
@@ -27,9 +34,12 @@ RecomputeMark::RecomputeMark() { ++recompute_depth; }
 RecomputeMark::~RecomputeMark() { --recompute_depth; }
 
 OperationScope::OperationScope(const char* operation, OperationPhase phase, Place place)
-    : recorder_(active_recorder), operation_(operation), phase_(phase), place_(place) {
+    : recorder_(active_recorder),
+      operation_(operation),
+      phase_(phase == OperationPhase::kForward && recompute_depth > 0 ? OperationPhase::kRecompute : phase),
+      place_(place),
+      range_([this] { return range_name(operation_, phase_, place_); }) {
   if (recorder_ == nullptr) return;
-  if (phase_ == OperationPhase::kForward && recompute_depth > 0) phase_ = OperationPhase::kRecompute;
   synchronize(recorder_->device);
   reset_peak_bytes(recorder_->device);
   start_bytes_ = allocated_bytes(recorder_->device);
