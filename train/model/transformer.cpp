@@ -7,6 +7,7 @@
 #include <cmath>
 #include <memory>
 
+#include "sim/throughput/operations.h"
 #include "sim/units/errors.h"
 #include "train/ops/backward_hook.h"
 #include "train/ops/embedding.h"
@@ -153,9 +154,7 @@ at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, con
       if (routing != nullptr) report = &(*routing)[moe_layer - first_moe_layer];
       ++moe_layer;
     }
-    const TraceRange range([&] {
-      return "layer " + std::to_string(l) + " forward" + (place.k > 0 ? " k=" + std::to_string(place.k) : "");
-    });
+    const TraceRange range([&] { return layer_label(place.layer, place.k); });
     if (recording && batch.layer_done) x_TD = on_backward(x_TD, [done = batch.layer_done, l] { done(l); });
     // What runs again in the backward pass reports to nobody the second time: `report` may be gone by then.
     const auto reported = std::make_shared<bool>(false);

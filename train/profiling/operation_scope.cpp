@@ -2,6 +2,7 @@
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "sim/throughput/operations.h"
 #include "sim/units/errors.h"
 #include "train/profiling/memory_meter.h"
 
@@ -13,13 +14,6 @@ int recompute_depth = 0;
 
 void synchronize(c10::Device device) {
   if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
-}
-
-std::string range_name(const char* operation, OperationPhase phase, Place place) {
-  std::string name = place.layer < 0 ? "" : "layer " + std::to_string(place.layer) + " ";
-  name += std::string(operation) + " " + to_string(phase);
-  if (place.k > 0) name += " k=" + std::to_string(place.k);
-  return name;
 }
 
 }  // namespace
@@ -38,7 +32,7 @@ OperationScope::OperationScope(const char* operation, OperationPhase phase, Plac
       operation_(operation),
       phase_(phase == OperationPhase::kForward && recompute_depth > 0 ? OperationPhase::kRecompute : phase),
       place_(place),
-      range_([this] { return range_name(operation_, phase_, place_); }) {
+      range_([this] { return operation_label(operation_, to_string(phase_), place_.layer, place_.k); }) {
   if (recorder_ == nullptr) return;
   synchronize(recorder_->device);
   reset_peak_bytes(recorder_->device);

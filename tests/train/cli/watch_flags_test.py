@@ -1,15 +1,17 @@
 """What `mmoe-train train` writes for those who watch: TensorBoard files, routing metrics, evaluations, traces. None of
 it changes the training, and all of it resumes."""
 
+import collections
 import json
 import math
 import shutil
 import struct
+import subprocess
 
 import pytest
 
 from event_file import series
-from train_program import INTERVAL, NEEDS_PROGRAM, STEPS, done, error_line, metrics, run, write_job
+from train_program import INTERVAL, NEEDS_PROGRAM, PROGRAM, STEPS, done, error_line, metrics, run, write_job
 
 pytestmark = NEEDS_PROGRAM
 
@@ -52,6 +54,16 @@ def watched(plain, data, tmp_path_factory):
     """The same run, watched, with a trace of steps 6 and 7."""
     folder = tmp_path_factory.mktemp("watched") / "run"
     done(*train_words(plain[0], data, folder, *WATCH, "--trace", "6:7"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def resumed(plain, watched, data, tmp_path_factory):
+    """As after a kill: all lines were written up to the end, but the last checkpoint is that of step 8."""
+    folder = tmp_path_factory.mktemp("resumed") / "run"
+    shutil.copytree(watched, folder)
+    shutil.rmtree(folder / "checkpoints" / "step_12")
+    done(*train_words(plain[0], data, folder, *WATCH, "--resume"))
     return folder
 
 
@@ -125,28 +137,26 @@ def test_tensorboard_shows_the_metrics(watched):
     expect_tensorboard(watched)
 
 
-def test_tensorboard_itself_reads_the_files(watched):
+@pytest.mark.parametrize("run_folder", ["watched", "resumed"])
+def test_tensorboard_itself_reads_the_files(run_folder, request):
+    folder = request.getfixturevalue(run_folder) / "tensorboard"
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
     )
-    events = accumulator.EventAccumulator(str(watched / "tensorboard"), size_guidance={accumulator.SCALARS: 0})
+    events = accumulator.EventAccumulator(str(folder), size_guidance={accumulator.SCALARS: 0})
     events.Reload()
-    shown = series(watched / "tensorboard")
+    shown = series(folder)
     assert sorted(events.Tags()["scalars"]) == sorted(shown)
     for tag, values in shown.items():
         assert {event.step: event.value for event in events.Scalars(tag)} == values
 
 
-def test_a_run_killed_behind_its_checkpoint_resumes(plain, watched, data, tmp_path):
-    """As a run that wrote all its lines up to the end, but whose last checkpoint is that of step 8."""
-    shutil.copytree(watched, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_12")
-    done(*train_words(plain[0], data, tmp_path / "run", *WATCH, "--resume"))
-    assert metrics(tmp_path / "run") == metrics(watched)
-    assert evaluations(tmp_path / "run") == evaluations(watched)
-    assert weights(tmp_path / "run") == weights(watched)
-    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2
-    expect_tensorboard(tmp_path / "run")
+def test_a_run_killed_behind_its_checkpoint_resumes(watched, resumed):
+    assert metrics(resumed) == metrics(watched)
+    assert evaluations(resumed) == evaluations(watched)
+    assert weights(resumed) == weights(watched)
+    assert len(list((resumed / "tensorboard").iterdir())) == 2
+    expect_tensorboard(resumed)
 
 
 def test_a_resume_without_evaluation_drops_the_old_ones_too(plain, watched, data, tmp_path):
@@ -166,6 +176,26 @@ def test_the_trace_holds_two_steps(watched):
         theirs = sorted(f"layer {layer} forward k={k[layer]}" for step in drawn for k in step)
         assert ours == theirs
     assert any(event.get("cat") == "cpu_op" for event in trace["traceEvents"])
+
+
+def test_the_predicted_trace_has_the_names_of_the_real_one(plain, watched, tmp_path):
+    mmoe = PROGRAM.parent / "mmoe"
+    words = ("simulate", "--job", plain[0], "--trace", tmp_path / "predicted.json", "--trace-step", "7")
+    subprocess.run([mmoe, *map(str, words)], check=True, capture_output=True, timeout=60)
+
+    def names(path, category):
+        """Of step 7, with how often each occurs."""
+        events = json.loads(path.read_text())["traceEvents"]
+        (step,) = (e for e in events if e["name"] == "step 7")
+        end = step["ts"] + step["dur"]
+        found = (e for e in events if e.get("cat") == category and step["ts"] <= e["ts"] and e["ts"] + e["dur"] <= end)
+        return collections.Counter(e["name"] for e in found)
+
+    real, predicted = names(watched / "trace_rank0.json", "user_annotation"), names(tmp_path / "predicted.json", "predicted")
+    # Gradients are zeroed and weights refreshed by parts of the optimizer's work; the overhead is what no operation has.
+    assert real.pop("optimizer update") >= predicted.pop("optimizer update") == 1
+    assert predicted.pop("overhead") == 1
+    assert real == predicted
 
 
 def test_two_ranks_evaluate_what_one_does(data, tmp_path):
