@@ -191,7 +191,8 @@ def test_the_predicted_trace_has_the_names_of_the_real_one(plain, watched, tmp_p
         found = (e for e in events if e.get("cat") == category and step["ts"] <= e["ts"] and e["ts"] + e["dur"] <= end)
         return collections.Counter(e["name"] for e in found)
 
-    real, predicted = names(watched / "trace_rank0.json", "user_annotation"), names(tmp_path / "predicted.json", "predicted")
+    real = names(watched / "trace_rank0.json", "user_annotation")
+    predicted = names(tmp_path / "predicted.json", "predicted")
     # Gradients are zeroed and weights refreshed by parts of the optimizer's work; the overhead is what no operation has.
     assert real.pop("optimizer update") >= predicted.pop("optimizer update") == 1
     assert predicted.pop("overhead") == 1
