@@ -1,7 +1,9 @@
 """Does a tuned budget keep its promise over real steps, and is the saving the predicted one?
 
-For each configuration `mmoe budget` tunes a bound for a saving at 99 % over the run's steps; the job is then trained with
-and without it on the same data, and every step's peak is compared with the promise.
+For each configuration the limit is the unbudgeted peak (99 % over the run's steps) less a wanted saving. `mmoe budget`
+tunes a bound for that limit at 99 %; the job is then trained with and without it on the same data, and every step's peak
+is compared with the limit. The largest peak of an unbudgeted run is itself random, so the saving that a run shows is
+compared with the one predicted from its median ("typical"); the headline saving is from its 99 % quantile.
 
   python3 analysis/budget_promise.py --bin build/bin --data build/study/tokens --out analysis/budget_promise
 """
@@ -19,14 +21,14 @@ CONFIGURATIONS = {  # changes of the job, and the saving that is asked for
     "6 layers": ({"model.num_layers": 6}, 0.10),
     "6 layers, bf16": ({"model.num_layers": 6, "training.precision": "bf16"}, 0.10),
     "6 layers, capacity-weighted": ({"model.num_layers": 6, "elastic.sampling": "capacity_weighted"}, 0.10),
-    "6 layers, experts recomputed": ({"model.num_layers": 6, "training.recompute": ["moe"]}, 0.02),
+    "6 layers, experts recomputed": ({"model.num_layers": 6, "training.recompute": ["moe"]}, 0.01),
     "12 layers, small micro-batch": ({"model.num_layers": 12, "training.micro_batch_size": 4}, 0.05),
     "6 layers, k 2 to 8": ({"model.num_layers": 6, "elastic.k_min": 2, "elastic.k_max": 8}, 0.12),
     "6 layers, one k a micro-batch": ({"model.num_layers": 6, "elastic.granularity": "micro_batch"}, 0.08),
 }
 COLUMNS = (
-    "configuration asked_saving bound steps draws promised_peak_mib largest_peak_mib kept predicted_saving measured_saving "
-    "error_points predicted_mean_saving measured_mean_saving mean_error_points"
+    "configuration asked_saving bound steps draws limit_mib promised_peak_mib largest_peak_mib kept predicted_saving "
+    "predicted_typical_saving measured_saving error_points predicted_mean_saving measured_mean_saving mean_error_points"
 ).split()
 MIB = 2**20
 
@@ -62,8 +64,14 @@ def peaks(folder):
 def measure(programs, data, name, changes, saving, steps, folder):
     path = folder / "job.json"
     path.write_text(json.dumps(job(changes)))
-    words = ["--job", path, "--saving", saving, "--confidence", CONFIDENCE, "--steps", steps, "--json"]
-    plan = json.loads(run(programs / "mmoe", "budget", *words))
+
+    def tuned(confidence, *goal):
+        words = ["--job", path, "--confidence", confidence, "--steps", steps, "--json", *goal]
+        return json.loads(run(programs / "mmoe", "budget", *words))
+
+    limit = round(tuned(CONFIDENCE, "--saving", saving)["without"]["peak_allocated_bytes"] * (1 - saving))
+    plan = tuned(CONFIDENCE, "--memory-limit", limit)
+    typical_free_peak = tuned(0.5, "--memory-limit", limit)["without"]["peak_allocated_bytes"]
     measured = {}
     for arm, budget in (("free", None), ("bounded", plan["budget"])):
         changed = job(changes)
@@ -89,15 +97,17 @@ def measure(programs, data, name, changes, saving, steps, folder):
         "bound": f"{plan['budget']['kind']} {plan['budget']['sum_k']}",
         "steps": steps,
         "draws": plan["horizon"]["draws"],
+        "limit_mib": limit / MIB,
         "promised_peak_mib": plan["peak_allocated_bytes"] / MIB,
         "largest_peak_mib": max(bounded) / MIB,
-        "kept": max(bounded) <= plan["limit_bytes"],
+        "kept": max(bounded) <= limit,
         "predicted_saving": plan["saving_fraction"]["p99"],
+        "predicted_typical_saving": 1 - plan["peak_allocated_bytes"] / typical_free_peak,
         "measured_saving": 1 - max(bounded) / max(free),
         "predicted_mean_saving": 1 - laws["bounded"]["mean"] / laws["free"]["mean"],
         "measured_mean_saving": 1 - mean(bounded) / mean(free),
     }
-    row["error_points"] = 100 * (row["measured_saving"] - row["predicted_saving"])
+    row["error_points"] = 100 * (row["measured_saving"] - row["predicted_typical_saving"])
     row["mean_error_points"] = 100 * (row["measured_mean_saving"] - row["predicted_mean_saving"])
     return row
 
@@ -115,8 +125,8 @@ def main():
             row = measure(arguments.bin, arguments.data, name, changes, saving, arguments.steps, pathlib.Path(folder))
         rows.append(row)
         print(
-            f"{name}: {row['bound']}, largest {row['largest_peak_mib']:.2f} of {row['promised_peak_mib']:.2f} MiB, saving "
-            f"{row['measured_saving']:.2%} ({row['predicted_saving']:.2%} predicted), mean {row['measured_mean_saving']:.2%} "
+            f"{name}: {row['bound']}, largest {row['largest_peak_mib']:.2f} of {row['limit_mib']:.2f} MiB, saving "
+            f"{row['measured_saving']:.2%} ({row['predicted_typical_saving']:.2%} predicted), mean {row['measured_mean_saving']:.2%} "
             f"({row['predicted_mean_saving']:.2%})",
             flush=True,
         )

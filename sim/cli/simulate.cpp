@@ -11,6 +11,7 @@
 #include "sim/cli/sweep.h"
 #include "sim/plan/cluster_plan.h"
 #include "sim/plan/memory_timeline_json.h"
+#include "sim/plan/operation_trace.h"
 #include "sim/plan/schedule_trace.h"
 
 namespace mmoe {
@@ -47,8 +48,13 @@ ExitCode sweep(const Flags& flags) {
 // --trace and --timeline, where given.
 void write_schedule(const Flags& flags, const Job& job) {
   if (!flags.has("trace") && !flags.has("timeline")) return;
+  if (flags.get<int64_t>("trace-step") < 1) {
+    throw ConfigError("--trace-step " + std::to_string(flags.get<int64_t>("trace-step")) + ": steps count from 1");
+  }
   if (!is_cluster_job(job)) {
-    throw ConfigError("--trace and --timeline are for jobs on several devices: one device has no schedule");
+    if (flags.has("timeline")) throw ConfigError("--timeline is for jobs on several devices");
+    const nlohmann::json trace = operation_trace(job, calibration_for(flags, job), flags.get<int64_t>("trace-step"));
+    return write_file_atomically(flags.get("trace"), trace.dump() + "\n");
   }
   const Framework framework = framework_for(flags, job);
   if (flags.has("trace")) write_file_atomically(flags.get("trace"), schedule_trace(job, framework).dump() + "\n");
@@ -70,7 +76,8 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
                                 "a table over values of one key; given again: over all combinations")(
       "csv", po::bool_switch(), "print the table of --sweep as CSV, in bytes and seconds")(
       "trace", po::value<std::string>()->value_name("FILE"),
-      "write the predicted schedule for chrome://tracing or Perfetto (several devices)")(
+      "write the predicted schedule, or of one device every operation of a step, for chrome://tracing or Perfetto")(
+      "trace-step", po::value<int64_t>()->default_value(1), "the step whose draws --trace takes (one device)")(
       "timeline", po::value<std::string>()->value_name("FILE"),
       "write every rank's memory over the step, by cause (several devices); analysis/memory_timeline_figure.py draws "
       "it")("print-config", po::bool_switch(), "print the job as it was understood, as a job file, and stop");

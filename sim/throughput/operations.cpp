@@ -330,6 +330,16 @@ std::optional<Phase> phase_named(std::string_view name) {
   return std::nullopt;
 }
 
+std::string operation_label(std::string_view operation, std::string_view phase, int layer, int k) {
+  std::string label = layer < 0 ? "" : "layer " + std::to_string(layer) + " ";
+  label.append(operation).append(" ").append(phase);
+  return k > 0 ? label + " k=" + std::to_string(k) : label;
+}
+
+std::string layer_label(int layer, int k) {
+  return "layer " + std::to_string(layer) + " forward" + (k > 0 ? " k=" + std::to_string(k) : "");
+}
+
 std::vector<OperationCost> layer_operations(const Job& job, int layer, int k) {
   std::vector<OperationCost> list;
   if (layer < 0) {

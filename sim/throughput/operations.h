@@ -32,6 +32,10 @@ std::string_view operation_name(Operation operation);
 std::string_view phase_name(Phase phase);
 std::optional<Operation> operation_named(std::string_view name);
 std::optional<Phase> phase_named(std::string_view name);
+// As traces call them: "layer 2 experts forward k=4", "optimizer update"; "layer 2 forward k=4" for a layer's forward
+// pass. Without a layer where it is -1, without k where it is 0.
+std::string operation_label(std::string_view operation, std::string_view phase, int layer, int k);
+std::string layer_label(int layer, int k);
 
 // Which efficiency applies.
 enum class CostClass { kGemm, kGroupedGemm, kAttention, kMemory, kLoss, kUpdate };

@@ -35,6 +35,7 @@ struct Routed {
   at::Tensor weights_TK, indices_TK;  // by falling probability; 0 and -1 in unused slots
   at::Tensor dense_TE;                // the weights by expert, 0 where not selected
   at::Tensor counts_E, load_balance_loss, z_loss;
+  at::Tensor entropy;  // mean over tokens
 };
 
 inline Routed route(const at::Tensor& x_TD, const at::Tensor& weight_ED, const RouterSettings& settings) {
@@ -60,6 +61,7 @@ inline Routed route(const at::Tensor& x_TD, const at::Tensor& weight_ED, const R
   const auto experts = static_cast<double>(p_TE.size(1));
   result.load_balance_loss = (result.counts_E / result.counts_E.sum() * p_TE.mean(0)).sum() * experts;
   result.z_loss = logits_TE.logsumexp(-1).pow(2).mean();
+  result.entropy = -(p_TE * logits_TE.log_softmax(-1)).sum(-1).mean();
   return result;
 }
 
@@ -124,7 +126,7 @@ inline at::Tensor cross_entropy(const at::Tensor& logits_TV, const at::Tensor& t
 struct ModelResult {
   at::Tensor losses_T;
   at::Tensor auxiliary;  // the auxiliary losses with their coefficients, one element
-  std::vector<at::Tensor> counts_E, load_balance_loss, z_loss;  // by MoE layer
+  std::vector<at::Tensor> counts_E, load_balance_loss, z_loss, entropy;  // by MoE layer
 };
 
 // The whole model; `weights` by the names of parameter_specs.
@@ -175,6 +177,7 @@ inline ModelResult transformer(const Job& job, const std::map<std::string, at::T
     result.counts_E.push_back(routed.counts_E);
     result.load_balance_loss.push_back(routed.load_balance_loss);
     result.z_loss.push_back(routed.z_loss);
+    result.entropy.push_back(routed.entropy);
   }
   const at::Tensor& output = weights.at(model.tie_embeddings ? "embedding" : "output");
   result.losses_T =

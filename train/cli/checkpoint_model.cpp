@@ -13,17 +13,18 @@ CheckpointModel::CheckpointModel(const std::filesystem::path& folder, int64_t se
   load_weights(folder, transformer_->parameters());
 }
 
-std::vector<int> evaluated_ks(const Flags& flags, const Job& job) {
+std::vector<int> evaluated_ks(const Flags& flags, const Job& job, const std::string& name) {
   std::vector<int> ks;
-  if (!flags.has("k")) {
+  if (!flags.has(name)) {
     for (int k = job.elastic.k_min; k <= job.elastic.k_max; ++k) ks.push_back(k);
     return ks;
   }
-  for (const double value : parse_numbers(flags.get("k"), "--k")) {
+  for (const double value : parse_numbers(flags.get(name), "--" + name)) {
     const int k = static_cast<int>(value);
     if (k != value || k < 1 || k > job.model.num_experts) {
-      throw ConfigError("--k " + flags.get("k") + ": each must be a whole number from 1 to model.num_experts = " +
-                        std::to_string(job.model.num_experts));
+      throw ConfigError(
+          "--" + name + " " + flags.get(name) +
+          ": each must be a whole number from 1 to model.num_experts = " + std::to_string(job.model.num_experts));
     }
     ks.push_back(k);
   }

@@ -25,8 +25,8 @@ class CheckpointModel {
   std::unique_ptr<Transformer> transformer_;
 };
 
-// --k as a list, or k_min to k_max of the job; each between 1 and num_experts.
-std::vector<int> evaluated_ks(const Flags& flags, const Job& job);
+// The flag `name` as a list, or k_min to k_max of the job; each between 1 and num_experts.
+std::vector<int> evaluated_ks(const Flags& flags, const Job& job, const std::string& name = "k");
 
 // One k a MoE layer: by --allocation, by --k (one number), or k_max everywhere. Throws ConfigError.
 std::vector<int> chosen_k(const Flags& flags, const Job& job);

@@ -12,6 +12,7 @@
 #include "sim/plan/simulate.h"
 #include "train/cli/commands.h"
 #include "train/cli/threads.h"
+#include "train/cli/watch_flags.h"
 #include "train/loop/job_requirements.h"
 #include "train/loop/run.h"
 #include "train/parallel/launch_environment.h"
@@ -176,6 +177,7 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
       "compares peaks with those predicted: warn when the worst draw would not fit, retune the budget then at the next "
       "checkpoint, or off")("resume", po::bool_switch(), "continue from the last checkpoint in --out, bit for bit")(
       "init", po::value<std::string>(), "start from the weights of this checkpoint folder");
+  add_watch_flags(command);
   add_threads(command);
   Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
@@ -202,6 +204,7 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
     }
     replay_caching_allocator();
   }
+  read_watch_flags(flags, job, options);
   add_predictions(job, calibration, options);
   const GuardMode guard = guard_mode(flags, job);
   if (guard != GuardMode::kOff && job.elastic.sampling != Sampling::kTopP && job.hardware.num_devices == 1 &&

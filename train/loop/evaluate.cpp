@@ -1,6 +1,7 @@
 #include "train/loop/evaluate.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
@@ -10,20 +11,20 @@
 namespace mmoe {
 
 Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, const std::vector<int>& k_per_layer,
-                    int64_t max_windows, int64_t batch) {
+                    int64_t max_windows, int64_t batch, const Communicator& group) {
   const c10::NoGradGuard no_grad;
   const int64_t seq_len = windows.seq_len();
   const int64_t count = max_windows > 0 ? std::min(max_windows, windows.count()) : windows.count();
-  Evaluation result;
-  int64_t bytes = 0;
-  double total = 0;
-  for (int64_t first = 0; first < count; first += batch) {
+  const int64_t batches = (count + batch - 1) / batch;
+  const at::Tensor losses_W = at::zeros({count}, at::TensorOptions().dtype(at::kDouble).device(transformer.device()));
+  for (int64_t turn = 0; turn < batches; turn += group.size()) {
+    // Every rank runs equally often, as it computes for the others too where experts are shared out: one without a
+    // batch runs the last, for nothing.
+    const int64_t own = turn + group.rank(), first = std::min(own, batches - 1) * batch;
     const int64_t rows = std::min(batch, count - first);
     const at::Tensor tokens = at::empty({rows, seq_len}, at::kInt), targets = at::empty({rows, seq_len}, at::kInt);
     for (int64_t r = 0; r < rows; ++r) {
-      result.window_tokens.push_back(windows.window(first + r, tokens.data_ptr<int32_t>() + r * seq_len,
-                                                    targets.data_ptr<int32_t>() + r * seq_len));
-      bytes += windows.target_bytes(first + r);
+      windows.window(first + r, tokens.data_ptr<int32_t>() + r * seq_len, targets.data_ptr<int32_t>() + r * seq_len);
     }
     std::vector<int64_t> documents;
     if (windows.documents() == Documents::kApart) {
@@ -34,13 +35,21 @@ Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, 
                                             targets.view({-1}).to(transformer.device()), k_per_layer, documents)
                                   .view({rows, seq_len})
                                   .to(at::kDouble)
-                                  .sum(1)
-                                  .cpu();
-    for (int64_t r = 0; r < rows; ++r) {
-      result.window_losses.push_back(losses.data_ptr<double>()[r]);
-      total += result.window_losses.back();
-      result.tokens += result.window_tokens[first + r];
-    }
+                                  .sum(1);
+    if (own < batches) losses_W.narrow(0, first, rows).copy_(losses);
+  }
+  group.all_reduce(losses_W).wait();  // each is of one rank, the others add zero: exact
+  const at::Tensor losses = losses_W.cpu();
+  Evaluation result;
+  int64_t bytes = 0;
+  double total = 0;
+  std::vector<int32_t> tokens(static_cast<size_t>(seq_len)), targets(tokens.size());
+  for (int64_t w = 0; w < count; ++w) {
+    result.window_losses.push_back(losses.data_ptr<double>()[w]);
+    result.window_tokens.push_back(windows.window(w, tokens.data(), targets.data()));
+    total += result.window_losses.back();
+    result.tokens += result.window_tokens.back();
+    bytes += windows.target_bytes(w);
   }
   result.loss = total / static_cast<double>(result.tokens);
   result.bits_per_byte = total / std::numbers::ln2 / static_cast<double>(bytes);

@@ -5,6 +5,7 @@
 
 #include "train/data/batches.h"
 #include "train/model/transformer.h"
+#include "train/parallel/process_groups.h"
 
 namespace mmoe {
 
@@ -16,8 +17,9 @@ struct Evaluation {
   std::vector<int64_t> window_tokens;
 };
 
-// Evaluates the first `max_windows` windows (0: all) in batches of `batch` sequences.
+// Evaluates the first `max_windows` windows (0: all) in batches of `batch` sequences. Ranks of `group`, each with the
+// whole model or its part of the experts, take batches in turn; all call it, and get the same result.
 Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, const std::vector<int>& k_per_layer,
-                    int64_t max_windows, int64_t batch);
+                    int64_t max_windows, int64_t batch, const Communicator& group = no_groups().world);
 
 }  // namespace mmoe

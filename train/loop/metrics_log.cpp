@@ -6,6 +6,7 @@
 
 #include "profiles/store/atomic_file.h"
 #include "sim/units/errors.h"
+#include "train/loop/routing_summary.h"
 
 namespace mmoe {
 
@@ -57,6 +58,15 @@ void MetricsLog::write(const StepResult& result, int64_t tokens_per_step) {
   line["grad_norm"] = result.grad_norm;
   line["load_balance_loss"] = result.load_balance_loss;
   line["z_loss"] = result.z_loss;
+  for (const RoutingMetrics& routing : result.routing) {
+    const RoutingSummary summary = summarize(routing);
+    line["moe"].push_back(
+        {{"layer", routing.layer},
+         {"k", routing.k},
+         {"tokens_per_expert", {{"min", summary.min_tokens}, {"max", summary.max_tokens}, {"cv", summary.tokens_cv}}},
+         {"router_entropy", routing.entropy},
+         {"dead_experts", summary.dead_experts}});
+  }
   errno = 0;
   file_ << line.dump() << '\n' << std::flush;
   if (!file_) throw std::system_error(errno, std::generic_category(), path_.string());

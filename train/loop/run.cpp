@@ -22,6 +22,8 @@
 #include "train/loop/job_requirements.h"
 #include "train/loop/metrics_log.h"
 #include "train/loop/peak_guard.h"
+#include "train/loop/routing_summary.h"
+#include "train/loop/tensorboard_log.h"
 #include "train/loop/trainer.h"
 #include "train/parallel/process_groups.h"
 
@@ -73,23 +75,20 @@ class Progress {
     if (!last && shown_ && std::chrono::duration<double>(now - last_shown_).count() < interval) return;
     shown_ = true;
     last_shown_ = now;
-    double k_sum = 0, k_count = 0;
-    for (const std::vector<double>& micro_batch : result.k_per_layer) {
-      for (const double k : micro_batch) k_sum += k, ++k_count;
-    }
+    const double k = mean_k(result).value_or(0);
     const auto steps_done = static_cast<double>(result.step - first_step_ + 1);
     const double per_step = std::chrono::duration<double>(now - start_).count() / steps_done;
     const Seconds left{per_step * static_cast<double>(total_ - result.step)};
     const TrainingConfig& training = job_.training;
     char text[256];
     std::snprintf(text, sizeof text, "step %ld/%ld  loss %.4f  k %.2f  %.0f tokens/s", static_cast<long>(result.step),
-                  static_cast<long>(total_), result.loss, k_count > 0 ? k_sum / k_count : 0.0,
+                  static_cast<long>(total_), result.loss, k,
                   static_cast<double>(training.global_batch_size * training.seq_len) / result.seconds);
     std::string line = text;
     if (options_.device_peak.value > 0) {
       const Flops flops = model_step_flops(job_.model, static_cast<double>(training.seq_len),
                                            static_cast<double>(training.global_batch_size),
-                                           k_sum / static_cast<double>(result.k_per_layer.size()));
+                                           k * static_cast<double>(job_.model.num_moe_layers()));
       std::snprintf(text, sizeof text, "  MFU %.1f %%",
                     100 * model_flops_utilization(flops, Seconds{result.seconds}, options_.device_peak,
                                                   static_cast<double>(job_.hardware.num_devices)));
@@ -100,6 +99,19 @@ class Progress {
     if (predicted.value > 0) line += " of " + to_string(predicted) + " predicted";
     line += "  left " + to_string(left);
     std::fprintf(stderr, "%s%s%s", terminal_ ? "\r\x1b[K" : "", line.c_str(), terminal_ ? "" : "\n");
+  }
+
+  // One line that stays.
+  void show(const StepEvaluation& evaluation) {
+    std::string line = "step " + std::to_string(evaluation.step) + "  loss on " +
+                       (evaluation.data.empty() ? "" : evaluation.data + ", ") +
+                       std::string(split_name(options_.evaluation.split)) + ":";
+    for (const EvaluationAtK& at_k : evaluation.by_k) {
+      char text[64];
+      std::snprintf(text, sizeof text, "  k=%d %.4f", at_k.k, at_k.loss);
+      line += text;
+    }
+    std::fprintf(stderr, "%s%s\n", terminal_ ? "\r\x1b[K" : "", line.c_str());
   }
 
  private:
@@ -210,11 +222,23 @@ struct RunInput {
     }
     if (latest) check_same_run(job, data, *latest);
     if (!latest && options.initial_checkpoint) read_checkpoint_state(*options.initial_checkpoint);
+    if (latest) done = read_checkpoint_state(*latest).at("step").get<int64_t>();
+    if (options.evaluation.interval > 0) evaluator.emplace(options.evaluation, job, data);
+    check_not_past(options.recordings.trace, "--trace");
+    check_not_past(options.recordings.memory_snapshot, "--memory-snapshot");
+  }
+
+  void check_not_past(const std::optional<StepRange>& steps, const std::string& flag) const {
+    if (!steps || steps->first > done) return;
+    throw ConfigError(flag + " " + std::to_string(steps->first) + ":" + std::to_string(steps->last) +
+                      ": the run goes on behind step " + std::to_string(done) + "; name later steps");
   }
 
   DataBlend data;
   Batches batches;
   std::optional<std::filesystem::path> latest;
+  int64_t done = 0;  // steps, at the latest checkpoint
+  std::optional<StepEvaluator> evaluator;
 };
 
 // Checkpoints of all ranks: each writes its part, rank 0 makes the folder and gives it its name.
@@ -296,8 +320,7 @@ RunEnd run(const Job& given_job, const RunOptions& options, c10::Device device, 
   Job job = continued_job(given_job, options);
   const RunInput input(job, options);
   const bool first = groups.rank == 0;
-  int64_t done = 0;
-  if (input.latest) done = read_checkpoint_state(*input.latest).at("step").get<int64_t>();
+  const int64_t done = input.done;
   if (board != nullptr) {
     const std::string theirs = board->from_first(std::to_string(done));
     if (theirs != std::to_string(done)) {
@@ -331,25 +354,45 @@ RunEnd run(const Job& given_job, const RunOptions& options, c10::Device device, 
   const nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data_identity(input.data)}};
   std::optional<MetricsLog> metrics;
   std::optional<Progress> progress;
+  std::optional<EvaluationLog> evaluations;
+  std::optional<TensorBoardLog> tensorboard;
   if (first) {
     metrics.emplace(options.out, done);
     progress.emplace(job, options);
+    if (input.evaluator || std::filesystem::exists(options.out / "evaluations.jsonl")) {
+      evaluations.emplace(options.out, done);
+    }
+    if (options.tensorboard) tensorboard.emplace(options.out, done);
   }
   std::optional<RunGuard> guard;
   if (options.guard && options.predicted_peak.value > 0) guard.emplace(options, done + 1);
   std::optional<RankLog> rank_log;
   if (options.rank_logs) rank_log.emplace(options.out, groups, done);
+  StepRecordings recordings(options.recordings, options.out, groups.rank, device);
   const StopSignals signals;
   for (int64_t step = done + 1; step <= options.total_steps; ++step) {
     if (stop_requested != 0) trainer.request_stop();
+    trainer.measure_routing(options.moe_metrics_interval > 0 && step % options.moe_metrics_interval == 0);
+    recordings.before(step);
     const StepResult result = trainer.run_step(step, options.total_steps, input.batches);
     if (metrics) metrics->write(result, tokens_per_step);
+    if (tensorboard) tensorboard->write(result, tokens_per_step);
     if (progress) progress->show(result);
     if (rank_log) rank_log->write(result);
     const int64_t interval = job.training.checkpoint_interval;
     const bool last = step == options.total_steps;
     // One process need not tell others, and stops at once.
     const bool stop = result.stop_requested || (board == nullptr && stop_requested != 0);
+    recordings.after(step, last || stop);
+    if (options.evaluation.is_due(step, last)) {
+      for (const StepEvaluation& evaluation : input.evaluator->evaluate(step, trainer.transformer(), groups.world)) {
+        if (!first) continue;
+        evaluations->write(evaluation, options.evaluation.split);
+        if (tensorboard) tensorboard->write(evaluation);
+        progress->show(evaluation);
+      }
+      for (const Communicator* group : groups.connected()) group->reset_traffic();  // not the next step's
+    }
     if (guard) guard->observe(result);
     if (last || stop || (interval > 0 && step % interval == 0)) {
       if (guard && !last) guard->retune(step, job, trainer);

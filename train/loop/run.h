@@ -11,6 +11,8 @@
 #include "sim/config/job.h"
 #include "sim/units/units.h"
 #include "train/data/data_flag.h"
+#include "train/loop/evaluation_log.h"
+#include "train/loop/step_recordings.h"
 #include "train/parallel/process_groups.h"
 #include "train/parallel/rank_board.h"
 
@@ -35,8 +37,12 @@ struct RunOptions {
     };
     std::function<std::optional<Retuned>(double ratio)> retune;  // empty: only warn
   };
-  std::optional<Guard> guard;  // needs predicted_peak
-  bool rank_logs = false;      // ranks/rank_N.jsonl: memory, time and traffic of each rank
+  std::optional<Guard> guard;        // needs predicted_peak
+  bool rank_logs = false;            // ranks/rank_N.jsonl: memory, time and traffic of each rank
+  bool tensorboard = false;          // tensorboard/: the numbers of the other files as event files
+  int64_t moe_metrics_interval = 0;  // steps between those whose routing is measured; 0: none
+  EvaluationSettings evaluation;
+  RecordingSettings recordings;
 };
 
 enum class RunEnd { kFinished, kStopped };  // kStopped: by SIGTERM, SIGINT or SIGUSR1, after a checkpoint

@@ -15,6 +15,7 @@
 #include "train/parallel/pipeline_transfers.h"
 #include "train/profiling/counting_allocator.h"
 #include "train/profiling/memory_meter.h"
+#include "train/profiling/trace_range.h"
 
 namespace mmoe {
 namespace {
@@ -78,29 +79,35 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const Batches& b
   return result;
 }
 
+Trainer::ReportLayout Trainer::report_layout(int64_t micro_batches) const {
+  return {micro_batches, job_.model.num_moe_layers(), measure_routing_ ? job_.model.num_experts : 0,
+          groups_.world_size};
+}
+
 // The report holds, for each global micro-batch, its loss and by MoE layer the two auxiliary losses and the mean number
-// of active experts; then the gradient's norm, the number of ranks that were asked to stop, and every rank's peak.
+// of active experts; where routing is measured, by MoE layer the selections of each expert in the whole step and the
+// sum over micro-batches of the router's entropy; then the gradient's norm, the number of ranks that were asked to
+// stop, and every rank's peak. Each number comes from one rank, or is a sum of whole numbers but the entropy.
 StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor& tokens, const at::Tensor& targets,
                              const std::vector<std::vector<int>>& k_per_layer) {
   const auto start = std::chrono::steady_clock::now();
+  const TraceRange range([step] { return "step " + std::to_string(step); });
   reset_peak_bytes(device_);
   StepResult result;
   result.step = step;
   transformer_.parameters().zero_gradients();
-  const int64_t entries = 1 + 3 * job_.model.num_moe_layers();
-  const auto micro_batches = static_cast<int64_t>(k_per_layer.size());
-  const at::Tensor report = at::zeros({micro_batches * entries + 2 + groups_.world_size},
-                                      transformer_.parameters().grad().options().dtype(at::kDouble));
-  run_passes(tokens, targets, k_per_layer, report.narrow(0, 0, micro_batches * entries).view({micro_batches, entries}));
+  const ReportLayout layout = report_layout(static_cast<int64_t>(k_per_layer.size()));
+  const at::Tensor report = at::zeros({layout.size()}, transformer_.parameters().grad().options().dtype(at::kDouble));
+  run_passes(tokens, targets, k_per_layer, report);
   sync_.finish();
   const at::Tensor norm = sync_.sum_over_model(optimizer_.squared_gradient_norms()).sqrt();
   result.learning_rate = learning_rate(job_.training, step, total_steps);
   optimizer_.update(step, result.learning_rate, norm);
   sync_.gather_weights();
   transformer_.parameters().refresh_compute_weights();
-  if (groups_.rank == 0) report[micro_batches * entries].copy_(norm);
-  report[micro_batches * entries + 1].fill_(stop_requested_ ? 1.0 : 0.0);
-  report[micro_batches * entries + 2 + groups_.rank].fill_(static_cast<double>(peak_allocated_bytes(device_)));
+  if (groups_.rank == 0) report[layout.norm()].copy_(norm);
+  report[layout.norm() + 1].fill_(stop_requested_ ? 1.0 : 0.0);
+  report[layout.norm() + 2 + groups_.rank].fill_(static_cast<double>(peak_allocated_bytes(device_)));
   result.replayed_reserved = replayed_reserved_peaks();
   groups_.world.all_reduce(report).wait();
   read_report(report, k_per_layer, result);
@@ -138,12 +145,17 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
   PipelineTransfers transfers(shape, groups_, {rows * training.seq_len, job_.model.hidden_size},
                               embedding_like.options());
   std::map<std::pair<int64_t, int64_t>, Flight> flights;
+  const ReportLayout layout = report_layout(static_cast<int64_t>(k_per_layer.size()));
+  const at::Tensor by_micro_batch =
+      report.narrow(0, 0, layout.routing()).view({layout.micro_batches, layout.entries()});
   sync_.begin_step();
 
   const auto run_forward = [&](int64_t chunk_index, int64_t i) {
     const LayerChunk& chunk = transformer_.chunks()[chunk_index];
     const int64_t global = first_micro_batch + i;
+    const TraceRange range([&] { return "forward, micro-batch " + std::to_string(global); });
     MicroBatch batch;
+    batch.measure_entropy = measure_routing_;
     const auto part = [&](const at::Tensor& all) { return all.narrow(0, i * rows, rows).reshape({-1}).to(device_); };
     if (chunk.has_embedding) batch.tokens_T = part(tokens);
     if (chunk.has_head) batch.targets_T = part(targets);
@@ -160,7 +172,7 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
     Flight& flight = flights[{chunk_index, i}];
     if (!chunk.has_embedding) flight.input = transfers.receive_input(chunk_index, i).set_requires_grad(true);
     TrainingForward forward = transformer_.training_forward(chunk, flight.input, batch);
-    const at::Tensor entries = report[global];
+    const at::Tensor entries = by_micro_batch[global];
     if (chunk.has_head) {
       flight.output = forward.loss;
       entries[0].copy_(forward.loss.detach().squeeze());
@@ -171,13 +183,19 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
     const int64_t first_moe = std::max<int64_t>(0, chunk.begin - job_.model.num_dense_layers);
     for (size_t l = 0; l < forward.routing.size(); ++l) {
       const LayerRouting& routing = forward.routing[l];
-      const int64_t place = 1 + 3 * (first_moe + static_cast<int64_t>(l));
+      const int64_t moe_layer = first_moe + static_cast<int64_t>(l), place = 1 + 3 * moe_layer;
       entries[place].copy_(routing.load_balance_loss.squeeze());
       entries[place + 1].copy_(routing.z_loss.squeeze());
       entries[place + 2].copy_(routing.counts_E.sum());
+      if (measure_routing_) {
+        const int64_t first = layout.routing() + moe_layer * (layout.experts + 1);
+        report.narrow(0, first, layout.experts).add_(routing.counts_E);
+        report[first + layout.experts].add_(routing.entropy);
+      }
     }
   };
   const auto run_backward = [&](int64_t chunk_index, int64_t i) {
+    const TraceRange range([&] { return "backward, micro-batch " + std::to_string(first_micro_batch + i); });
     const LayerChunk& chunk = transformer_.chunks()[chunk_index];
     Flight flight = std::move(flights.extract({chunk_index, i}).mapped());
     torch::autograd::variable_list gradients;
@@ -212,6 +230,16 @@ void Trainer::read_report(const at::Tensor& report, const std::vector<std::vecto
       if (!draws_) layer_k = selections / tokens;
     }
     result.k_per_layer.push_back(std::move(k));
+  }
+  for (int64_t l = 0; measure_routing_ && l < job_.model.num_moe_layers(); ++l) {
+    RoutingMetrics& routing = result.routing.emplace_back();
+    routing.layer = job_.model.num_dense_layers + l;
+    for (const std::vector<double>& k : result.k_per_layer) routing.k += k[l];
+    routing.k /= static_cast<double>(k_per_layer.size());
+    for (int64_t e = 0; e < job_.model.num_experts; ++e) {
+      routing.tokens_per_expert.push_back(static_cast<int64_t>(*next++));
+    }
+    routing.entropy = *next++ / static_cast<double>(k_per_layer.size());
   }
   result.grad_norm = *next++;
   result.stop_requested = *next++ > 0;

@@ -17,6 +17,14 @@
 
 namespace mmoe {
 
+// What the router of one MoE layer did in a step, over all tokens of the global batch.
+struct RoutingMetrics {
+  int64_t layer = 0;  // of the model, from 0
+  double k = 0;       // mean over micro-batches; over tokens for top_p
+  std::vector<int64_t> tokens_per_expert;
+  double entropy = 0;  // of the router's softmax over experts, mean over tokens, nats
+};
+
 struct StepResult {
   int64_t step = 0;                          // from 1
   double loss = 0;                           // mean cross-entropy of the global batch, nats per target
@@ -28,6 +36,7 @@ struct StepResult {
   std::vector<int64_t> peak_allocated_bytes_by_rank;
   std::optional<ReplayedReserved> replayed_reserved;  // of this rank, where it replays its requests
   bool stop_requested = false;                        // of any rank, before the step's end
+  std::vector<RoutingMetrics> routing;                // by MoE layer; empty unless measured
 };
 
 class Trainer {
@@ -53,6 +62,9 @@ class Trainer {
   // Tells all ranks at the end of the step under way, or of the next, that this one has been asked to stop.
   void request_stop() { stop_requested_ = true; }
 
+  // Whether the next steps measure StepResult::routing. On all ranks alike; changes no number of the training.
+  void measure_routing(bool measure) { measure_routing_ = measure; }
+
   Transformer& transformer() { return transformer_; }
   AdamW& optimizer() { return optimizer_; }
   const GradientSync& gradient_sync() const { return sync_; }
@@ -61,7 +73,18 @@ class Trainer {
  private:
   // Targets of the global batch that count in the loss, one at least.
   double num_global_targets(const at::Tensor& targets) const;
-  // Runs all passes of this rank's schedule; appends what each global micro-batch reports.
+  // Where the numbers of a step's report stand.
+  struct ReportLayout {
+    int64_t micro_batches, layers;  // of the global batch; MoE layers
+    int64_t experts;                // 0 where routing is not measured
+    int64_t world_size;
+    int64_t entries() const { return 1 + 3 * layers; }  // of a micro-batch
+    int64_t routing() const { return micro_batches * entries(); }
+    int64_t norm() const { return routing() + (experts > 0 ? layers * (experts + 1) : 0); }
+    int64_t size() const { return norm() + 2 + world_size; }
+  };
+  ReportLayout report_layout(int64_t micro_batches) const;
+  // Runs all passes of this rank's schedule; fills in what its micro-batches and layers report.
   void run_passes(const at::Tensor& tokens, const at::Tensor& targets, const std::vector<std::vector<int>>& k_per_layer,
                   const at::Tensor& report);
   // Fills `result` from the step's report, the step's only copy to the host.
@@ -75,7 +98,7 @@ class Trainer {
   GradientSync sync_;
   AdamW optimizer_;
   PipelinePasses passes_;
-  bool stop_requested_ = false;
+  bool stop_requested_ = false, measure_routing_ = false;
   std::optional<StepDraws> draws_;  // none for top_p and for models without MoE layers
 };
 

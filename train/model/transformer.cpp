@@ -7,6 +7,7 @@
 #include <cmath>
 #include <memory>
 
+#include "sim/throughput/operations.h"
 #include "sim/units/errors.h"
 #include "train/ops/backward_hook.h"
 #include "train/ops/embedding.h"
@@ -15,6 +16,7 @@
 #include "train/ops/mlp.h"
 #include "train/ops/norm.h"
 #include "train/ops/recompute.h"
+#include "train/profiling/trace_range.h"
 
 namespace mmoe {
 namespace {
@@ -109,7 +111,7 @@ at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_
 }
 
 at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
-                                           LayerRouting* report, Place place) const {
+                                           bool measure_entropy, LayerRouting* report, Place place) const {
   Normed normed = rms_norm(x_TD, *layer.moe_norm, model_.rms_norm_eps, place);
   if (layer.mlp.gate_up != nullptr) {
     const char* const operation = layer.router == nullptr ? "mlp" : "shared_expert";
@@ -124,8 +126,11 @@ at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor&
   settings.top_p = elastic_.sampling == Sampling::kTopP ? elastic_.top_p : 0;
   settings.load_balance_coefficient = training_.load_balance_coefficient * auxiliary_scale;
   settings.z_loss_coefficient = training_.z_loss_coefficient * auxiliary_scale;
+  settings.measure_entropy = measure_entropy && report != nullptr;
   const Routing routing = route(normed.normed_TD, *layer.router, settings, place);
-  if (report != nullptr) *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss};
+  if (report != nullptr) {
+    *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss, routing.entropy};
+  }
   if (expert_group_ == nullptr) return run_experts(normed.residual_TD, routing, layer.experts, place);
   return run_split_experts(normed.residual_TD, routing, layer.experts, *expert_group_, place);
 }
@@ -149,16 +154,17 @@ at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, con
       if (routing != nullptr) report = &(*routing)[moe_layer - first_moe_layer];
       ++moe_layer;
     }
+    const TraceRange range([&] { return layer_label(place.layer, place.k); });
     if (recording && batch.layer_done) x_TD = on_backward(x_TD, [done = batch.layer_done, l] { done(l); });
     // What runs again in the backward pass reports to nobody the second time: `report` may be gone by then.
     const auto reported = std::make_shared<bool>(false);
     const auto attention = [this, &layer, documents = batch.document_lengths, place](const at::Tensor& x) {
       return attention_block(layer, x, documents, place);
     };
-    const auto feed_forward = [this, &layer, place, scale = batch.auxiliary_scale, report,
-                               reported](const at::Tensor& x) {
+    const auto feed_forward = [this, &layer, place, scale = batch.auxiliary_scale, measure = batch.measure_entropy,
+                               report, reported](const at::Tensor& x) {
       LayerRouting* const first_time = std::exchange(*reported, true) ? nullptr : report;
-      return feed_forward_block(layer, x, scale, first_time, place);
+      return feed_forward_block(layer, x, scale, measure, first_time, place);
     };
     if (recording && keep.full) {
       x_TD = recompute(x_TD, [attention, feed_forward](const at::Tensor& x) { return feed_forward(attention(x)); });
@@ -224,7 +230,7 @@ at::Tensor Transformer::extend(KvCache& cache, const at::Tensor& tokens_T, const
     const at::Tensor qkv_TC = project_qkv(normed.normed_TD, layer.qkv, rope, shape, place);
     const at::Tensor attended_TA = attend_cached(qkv_TC, shape, cache.layers[l], cache.length);
     x_TD = project_output(normed.residual_TD, attended_TA, *layer.output, place);
-    x_TD = feed_forward_block(layer, x_TD, 0, nullptr, place);
+    x_TD = feed_forward_block(layer, x_TD, 0, /*measure_entropy=*/false, nullptr, place);
   }
   cache.length += tokens;
   const at::Tensor last_1D = rms_norm(x_TD.narrow(0, tokens - 1, 1), *final_norm_, model_.rms_norm_eps, {}).normed_TD;

@@ -28,6 +28,7 @@ at::ScalarType compute_type(Precision precision);
 struct LayerRouting {
   at::Tensor counts_E;                   // int64
   at::Tensor load_balance_loss, z_loss;  // one element each, unweighted
+  at::Tensor entropy;                    // as in Routing
 };
 
 struct TrainingForward {
@@ -45,6 +46,7 @@ struct MicroBatch {
   double auxiliary_scale = 1;      // of the coefficients of the auxiliary losses
   // Attention stays within documents of these lengths, which sum to T; empty: within sequences.
   std::vector<int64_t> document_lengths = {};
+  bool measure_entropy = false;                   // of the routers
   std::function<void(int64_t layer)> layer_done;  // in the backward pass, behind each layer; or empty
 };
 
@@ -109,7 +111,7 @@ class Transformer {
   at::Tensor attention_block(const Layer& layer, const at::Tensor& x_TD, const std::vector<int64_t>& document_lengths,
                              Place place) const;
   at::Tensor feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
-                                LayerRouting* routing, Place place) const;
+                                bool measure_entropy, LayerRouting* routing, Place place) const;
 
   ModelConfig model_;
   ElasticConfig elastic_;

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/special_entr.h>
 
 #ifdef MMOE_WITH_CUDA
 #include "kernels/router/router_cuda.h"
@@ -58,6 +59,7 @@ struct RouterFunction : torch::autograd::Function<RouterFunction> {
     const at::Tensor workspace = MMOE_WORKSPACE(x_TD, router_forward, args);
     args.workspace = address(workspace);
     MMOE_LAUNCH(x_TD, router_forward, args);
+    if (settings.measure_entropy) routing->entropy = at::special_entr(probabilities_TE).sum(1).mean();
     keep_state(context, State{x_TD.detach(), probabilities_TE, weights_TK, routing->indices_TK, log_sum_exp_T,
                               routing->counts_E, weight, settings, place});
     return {x_TD.detach(), weights_TK.detach()};

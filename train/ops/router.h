@@ -17,6 +17,7 @@ struct RouterSettings {
   double top_p = 0;  // 0: every token selects top_k experts
   // Of the auxiliary losses in this micro-batch's gradient, so already divided by the number of micro-batches.
   double load_balance_coefficient = 0, z_loss_coefficient = 0;
+  bool measure_entropy = false;
 };
 
 struct Routing {
@@ -25,6 +26,7 @@ struct Routing {
   at::Tensor indices_TK;                 // int32, -1 for unused slots
   at::Tensor counts_E;                   // int64: selections of each expert
   at::Tensor load_balance_loss, z_loss;  // one element each, without coefficients, not differentiable
+  at::Tensor entropy;                    // of the softmax, mean over tokens, nats; undefined unless asked for
 };
 
 // Logits are formed in the accumulate type. Keeps x, the probabilities [T, E], weights, indices and log-sum-exp.

@@ -2,6 +2,7 @@
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "sim/throughput/operations.h"
 #include "sim/units/errors.h"
 #include "train/profiling/memory_meter.h"
 
@@ -27,9 +28,12 @@ RecomputeMark::RecomputeMark() { ++recompute_depth; }
 RecomputeMark::~RecomputeMark() { --recompute_depth; }
 
 OperationScope::OperationScope(const char* operation, OperationPhase phase, Place place)
-    : recorder_(active_recorder), operation_(operation), phase_(phase), place_(place) {
+    : recorder_(active_recorder),
+      operation_(operation),
+      phase_(phase == OperationPhase::kForward && recompute_depth > 0 ? OperationPhase::kRecompute : phase),
+      place_(place),
+      range_([this] { return operation_label(operation_, to_string(phase_), place_.layer, place_.k); }) {
   if (recorder_ == nullptr) return;
-  if (phase_ == OperationPhase::kForward && recompute_depth > 0) phase_ = OperationPhase::kRecompute;
   synchronize(recorder_->device);
   reset_peak_bytes(recorder_->device);
   start_bytes_ = allocated_bytes(recorder_->device);

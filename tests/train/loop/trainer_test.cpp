@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "tests/train/plain_reference.h"
 #include "tests/train/trainer_testing.h"
 
 namespace mmoe {
@@ -118,6 +119,60 @@ TEST(Draw, TopPReportsTheMeanOverTokens) {
       EXPECT_LT(k, 6);
       EXPECT_EQ(k * 32, std::floor(k * 32));  // a mean over 32 tokens
     }
+  }
+}
+
+// Against the plain model's router logits, micro-batch by micro-batch; a dense layer in front shifts the numbers.
+TEST(RoutingMetrics, ArePlainlyRecomputed) {
+  const Job job = small_job(R"({"model": {"num_dense_layers": 1, "dense_hidden_size": 40, "num_layers": 3}})");
+  const Samples samples(job);
+  Trainer trainer(job, c10::kCPU);
+  trainer.measure_routing(true);
+  std::map<std::string, at::Tensor> weights;
+  for (const Parameter& parameter : trainer.transformer().parameters().all()) {
+    weights[parameter.name] = parameter.master.clone();
+  }
+  const Draws k = {{1, 6}, {4, 1}};
+  const StepResult step = trainer.run_step(1, 10, samples.tokens, samples.targets, k);
+  ASSERT_EQ(step.routing.size(), 2U);
+  for (int64_t l = 0; l < 2; ++l) {
+    at::Tensor counts_E = at::zeros({8}, at::TensorOptions().dtype(at::kDouble));
+    double entropy = 0;
+    for (int64_t j = 0; j < 2; ++j) {
+      const plain::ModelResult exact =
+          plain::transformer(job, weights, samples.tokens.narrow(0, 2 * j, 2).reshape({-1}),
+                             samples.targets.narrow(0, 2 * j, 2).reshape({-1}), k[j]);
+      counts_E += exact.counts_E[l].detach();
+      entropy += exact.entropy[l].item<double>() / 2;
+    }
+    const RoutingMetrics& found = step.routing[l];
+    EXPECT_EQ(found.layer, l + 1);
+    EXPECT_EQ(found.k, l == 0 ? 2.5 : 3.5);
+    ASSERT_EQ(found.tokens_per_expert.size(), 8U);
+    for (int64_t e = 0; e < 8; ++e) EXPECT_EQ(found.tokens_per_expert[e], counts_E[e].item<double>()) << l << " " << e;
+    EXPECT_GT(entropy, 0.5);
+    EXPECT_LT(entropy, std::log(8.0));
+    // As for the whole model (transformer_test.cpp), of three layers, forward only.
+    EXPECT_NEAR(found.entropy, entropy, tolerance(at::kDouble, 3 * 10 * 64, 3 * 30) * entropy);
+  }
+}
+
+TEST(RoutingMetrics, ChangeNoBitOfTheTraining) {
+  for (const char* training : {R"("recompute": "none")", R"("recompute": "full")"}) {
+    const Job job = small_job(std::string(R"({"training": {"precision": "fp32", )") + training + "}}");
+    const Samples samples(job);
+    Trainer measured(job, c10::kCPU), plain(job, c10::kCPU);
+    for (int64_t step = 1; step <= 3; ++step) {
+      measured.measure_routing(step != 2);
+      const StepResult a = measured.run_step(step, 3, samples.tokens, samples.targets, measured.draw(step));
+      const StepResult b = plain.run_step(step, 3, samples.tokens, samples.targets, plain.draw(step));
+      EXPECT_EQ(a.loss, b.loss);
+      EXPECT_EQ(a.grad_norm, b.grad_norm);
+      EXPECT_EQ(a.load_balance_loss, b.load_balance_loss);
+      EXPECT_EQ(a.routing.size(), step != 2 ? 2U : 0U);
+      EXPECT_TRUE(b.routing.empty());
+    }
+    EXPECT_TRUE(same_bits(measured.transformer().parameters().master(), plain.transformer().parameters().master()));
   }
 }
 

@@ -25,7 +25,8 @@ class Router : public testing::TestWithParam<Case> {};
 
 TEST_P(Router, MatchesTheReference) {
   const at::ScalarType type = GetParam().type;
-  const RouterSettings& chosen = GetParam().settings;
+  RouterSettings chosen = GetParam().settings;
+  chosen.measure_entropy = true;
   constexpr int64_t kTokens = 37, kHidden = 16, kExperts = 9;
   Parameter weight = make_parameter(random_tensor({kExperts, kHidden}, type, 1, 0.5));
   Routing routing;
@@ -54,6 +55,7 @@ TEST_P(Router, MatchesTheReference) {
   const double bound = tolerance(accumulate_type(type), 2 * kHidden + 3 * kExperts + kTokens, 4);
   EXPECT_LE(relative_error(routing.load_balance_loss, exact.load_balance_loss.view({1})), bound);
   EXPECT_LE(relative_error(routing.z_loss, exact.z_loss.view({1})), bound);
+  EXPECT_LE(relative_error(routing.entropy, exact.entropy), bound);
 }
 
 INSTANTIATE_TEST_SUITE_P(
