@@ -5,16 +5,18 @@ LibTorch libraries; neither has auxiliary losses. Before any timing counts, thei
 times every variant of transformers and picks the fastest at each point; the rounds after it time that one and the
 trainer in turns, and alone make the ratios. Run it on an idle machine:
 
-  source build/env.sh && python3 analysis/compare_transformers.py --out analysis/compare_transformers
+  source build/env.sh && python3 analysis/compare_transformers.py --size small --out analysis/compare_transformers
 """
 
 import argparse
 import csv
+import dataclasses
 import json
 import math
 import os
 import pathlib
 import random
+import shlex
 import statistics
 import subprocess
 import sys
@@ -25,24 +27,36 @@ from array import array
 from drawing import AFTER, BEFORE, MEASURED, panels, whole_numbers
 from load import DataError
 
-SIZES = {
-    "8 layers, hidden 256, 16 experts of 128": dict(
-        hidden_size=256, num_layers=8, num_heads=4, num_experts=16, expert_hidden_size=128, vocab_size=2048, seq_len=256,
-        batch=8,
-    ),
-    "2 layers, hidden 768, 64 experts of 256": dict(
-        hidden_size=768, num_layers=2, num_heads=12, num_experts=64, expert_hidden_size=256, vocab_size=2048, seq_len=256,
-        batch=8,
-    ),
-}  # fmt: skip
-QUICK_SIZES = {
-    "quick": dict(
-        hidden_size=64, num_layers=2, num_heads=4, num_experts=8, expert_hidden_size=32, vocab_size=256, seq_len=32, batch=4
-    )
-}  # fmt: skip
-PRECISIONS = ("fp32", "bf16")
 K_MAX = 6
 DRAWN = "drawn"  # a k of its own for every layer, uniform in 1..K_MAX
+EVERY_K = (*range(1, K_MAX + 1), DRAWN)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """A model, its batch, and how much of it is timed."""
+
+    title: str
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_experts: int
+    expert_hidden_size: int
+    ks: tuple
+    timed_steps: int  # of every run; twice as many where k is drawn, since steps differ then
+    profile_repetitions: int
+    vocab_size: int = 2048
+    seq_len: int = 256
+    batch: int = 8
+
+
+SIZES = {
+    "small": Size("8 layers, hidden 256, 16 experts of 128", 8, 256, 4, 16, 128, EVERY_K, 2, 5),
+    "large": Size("2 layers, hidden 768, 64 experts of 256", 2, 768, 12, 64, 256, (1, 2, 4, 6, DRAWN), 1, 2),
+}
+QUICK = Size("a quick check", 2, 64, 4, 8, 32, (2, DRAWN), 1, 1, vocab_size=256, seq_len=32, batch=4)
+WARMUP_STEPS = 1  # untimed steps at the start of every run
+PRECISIONS = ("fp32", "bf16")
 TRAINING = {
     "schedule": "constant",
     "learning_rate": 1e-4,
@@ -53,7 +67,6 @@ TRAINING = {
     "load_balance_coefficient": 0.0,
     "z_loss_coefficient": 0.0,
 }
-TARGET_RATIO = {("fp32", 0): 1.6, ("bf16", 0): 2.2, ("fp32", 1): 1.4, ("bf16", 1): 2.0}  # by place in SIZES
 COLUMNS = (
     "size precision k fastest ours_tokens_per_s theirs_tokens_per_s ratio ratio_low ratio_high rounds ours_first_loss "
     "theirs_first_loss loss_tolerance ours_kept_bytes theirs_kept_bytes"
@@ -73,9 +86,9 @@ def job(size, precision, k, hf_config):
         "model": {"hf_config": str(hf_config)},
         "hardware": {"device": "cpu"},
         "training": {
-            "seq_len": size["seq_len"],
-            "micro_batch_size": size["batch"],
-            "global_batch_size": size["batch"],
+            "seq_len": size.seq_len,
+            "micro_batch_size": size.batch,
+            "global_batch_size": size.batch,
             "precision": precision,
         }
         | TRAINING,
@@ -98,11 +111,11 @@ def loss_tolerance(size, precision):
     low, high = NORM_RANGE
     logit = WEIGHT_SPREAD * math.sqrt((low**2 + low * high + high**2) / 3)
     if precision == "bf16":
-        relative = 2.0**-8 * math.sqrt(30 * size["num_layers"] / (size["batch"] * size["seq_len"]))
+        relative = 2.0**-8 * math.sqrt(30 * size.num_layers / (size.batch * size.seq_len))
     else:
-        layer = 4 * size["hidden_size"] + size["seq_len"] + 30
-        relative = 2.0**-24 * math.sqrt(size["num_layers"] * layer + size["hidden_size"])
-    return 6 * math.sqrt(2) * math.sqrt(2) * relative * logit
+        layer = 4 * size.hidden_size + size.seq_len + 30
+        relative = 2.0**-24 * math.sqrt(size.num_layers * layer + size.hidden_size)
+    return 6 * math.sqrt(2) * math.sqrt(2) * relative * logit  # two sides; the gradient's length
 
 
 def interval(ratios):
@@ -124,7 +137,7 @@ class OurSide:
         self.libraries = set()  # LibTorch's, as the running program has mapped them
         with open(folder / "tokens.bin", "wb") as file:
             array("H", tokens).tofile(file)
-        flags = ["--format", "uint16", "--vocab-size", size["vocab_size"], "--split", "1,0,0,0"]
+        flags = ["--format", "uint16", "--vocab-size", size.vocab_size, "--split", "1,0,0,0"]
         self._mmoe("data", "import", "--tokens", folder / "tokens.bin", *flags, "--out", folder / "tokens")
         self._mmoe("import", "--from", folder / "theirs", "--out", folder / "checkpoint")
 
@@ -164,10 +177,10 @@ class OurSide:
                 program.kill()
                 program.wait()
 
-    def profile(self, precision, repetitions):
+    def profile(self, precision):
         """Of one step at each k: seconds of the experts and bytes kept by the forward pass, {k: (seconds, bytes)}."""
         path = self.folder / f"profile_{precision}.json"
-        flags = ["--no-probes", "--repetitions", repetitions, "--threads", self.threads, "--out", path]
+        flags = ["--no-probes", "--repetitions", self.size.profile_repetitions, "--threads", self.threads, "--out", path]
         self._mmoe("profile", "--job", self._job(precision, DRAWN), *flags)
         operations = json.loads(path.read_text())["operations"]
 
@@ -193,32 +206,34 @@ def mapped_libraries(pid):
 class Point:
     """One size, precision and k: what both sides did there."""
 
-    def __init__(self, name, precision, k):
-        self.name, self.precision, self.k = name, precision, k
-        self.first_losses, self.kept_bytes, self.seconds = {}, {}, {}  # by variant of transformers, seconds qualifying
+    def __init__(self, size, precision, k):
+        self.size, self.precision, self.k = size, precision, k
+        self.first_losses, self.kept_bytes, self.seconds = {}, {}, {}  # by variant; seconds of a step, to pick one
         self.our_first_loss = self.our_kept_bytes = self.fastest = self.k_per_step = None
         self.rounds = []  # {"ours": [seconds of each step], "theirs": [...]}
 
     def where(self):
-        return f"{self.name}, {self.precision}, k = {self.k}"
+        return f"{self.size.title}, {self.precision}, k = {self.k}"
 
 
-def warm(steps, warmup):
-    return [step["seconds"] for step in steps[warmup:]]
+def timed(steps):
+    return [step["seconds"] for step in steps[WARMUP_STEPS:]]
 
 
-def qualify(point, ours, theirs, size, warmup, steps):
-    """Times every variant once, checks the first losses, and picks the fastest variant."""
+def qualify(point, ours, theirs):
+    """Checks the first losses, times one step of every variant, and picks the fastest. Throws DataError."""
     from transformers_olmoe import VARIANTS
 
-    records = ours.run(point.precision, point.k, warmup + steps)
+    size = point.size
+    num_steps = WARMUP_STEPS + size.timed_steps * (2 if point.k == DRAWN else 1)
+    records = ours.run(point.precision, point.k, num_steps)
     point.our_first_loss = records[0]["loss"]
     point.k_per_step = [record["k_per_layer"][0] for record in records]
     tolerance = loss_tolerance(size, point.precision)
     for name, variant in VARIANTS[point.precision].items():
-        result = theirs.run(variant, point.k_per_step, kept_bytes=True)
+        result = theirs.run(variant, point.k_per_step[: WARMUP_STEPS + 1], kept_bytes=True)
         point.first_losses[name], point.kept_bytes[name] = result[0]["loss"], result[0]["kept_bytes"]
-        point.seconds[name] = sum(warm(result, warmup))
+        point.seconds[name] = sum(timed(result))
         difference = abs(result[0]["loss"] - point.our_first_loss)
         if not difference <= tolerance:
             raise DataError(
@@ -228,14 +243,14 @@ def qualify(point, ours, theirs, size, warmup, steps):
     point.fastest = min(point.seconds, key=point.seconds.get)
 
 
-def one_round(point, ours, theirs, warmup, ours_first):
+def one_round(point, ours, theirs, ours_first):
     from transformers_olmoe import VARIANTS
 
     def run_ours():
-        return warm(ours.run(point.precision, point.k, len(point.k_per_step)), warmup)
+        return timed(ours.run(point.precision, point.k, len(point.k_per_step)))
 
     def run_theirs():
-        return warm(theirs.run(VARIANTS[point.precision][point.fastest], point.k_per_step), warmup)
+        return timed(theirs.run(VARIANTS[point.precision][point.fastest], point.k_per_step))
 
     if ours_first:
         mine, other = run_ours(), run_theirs()
@@ -244,15 +259,16 @@ def one_round(point, ours, theirs, warmup, ours_first):
     point.rounds.append({"ours": mine, "theirs": other})
 
 
-def summary(point, size):
-    tokens = size["batch"] * size["seq_len"]
+def summary(point):
+    size = point.size
+    tokens = size.batch * size.seq_len
     ratio, low, high = interval([sum(r["theirs"]) / sum(r["ours"]) for r in point.rounds])
 
     def median_rate(side):
         return tokens / statistics.median(seconds for r in point.rounds for seconds in r[side])
 
     return {
-        "size": point.name,
+        "size": size.title,
         "precision": point.precision,
         "k": point.k,
         "fastest": point.fastest,
@@ -274,12 +290,12 @@ def summary(point, size):
     }
 
 
-def elasticity(name, precision, profile):
+def elasticity(size, precision, profile):
     """The experts' time at each k against k / K_MAX of that at K_MAX."""
     at_most = profile[max(profile)][0]
     return [
         {
-            "size": name,
+            "size": size.title,
             "precision": precision,
             "k": k,
             "expert_seconds": seconds,
@@ -329,8 +345,8 @@ def summary_text(result):
         "",
         f"Written by `{settings['command']}`: {result['machine']['processor']}, {settings['threads']} threads, torch "
         f"{result['machine']['torch']}, transformers {result['machine']['transformers']}; both sides map the same "
-        f"LibTorch: {'yes' if result['same_libtorch'] else 'not known'}. OLMoE models, sequences of 256, batch 8, AdamW, "
-        "clipping, no auxiliary losses; equal weights, batch and draws of k, first losses equal within the tolerance in "
+        f"LibTorch: {'yes' if result['same_libtorch'] else 'not known'}. OLMoE models, sequences of {settings['seq_len']}, "
+        f"batch {settings['batch']}, AdamW, clipping, no auxiliary losses; equal weights, batch and draws of k, first losses equal within the tolerance in "
         "the CSV. Medians of the timed steps; ratio: geometric mean over rounds in turns, with its 95 % interval. Kept: "
         "bytes that the forward pass leaves for the backward pass (ours at every k of its own, theirs by saved tensors).",
         "",
@@ -378,46 +394,40 @@ def compare(arguments, folder):
     from transformers_olmoe import TransformersSide, save_random_model
 
     began = time.monotonic()
-    deadline = began + 60 * arguments.minutes
     torch.set_num_threads(arguments.threads)
-    sizes = QUICK_SIZES if arguments.quick else SIZES
-    ks = (2,) if arguments.quick else (*range(1, K_MAX + 1), DRAWN)
+    sizes = [QUICK] if arguments.quick else [SIZES[name] for name in arguments.size or SIZES]
     sides, points, elastic = {}, [], []
-    for i, (name, size) in enumerate(sizes.items()):
-        place = folder / str(i)
+    for size in sizes:
+        place = folder / str(len(sides))
         place.mkdir()
         save_random_model(size, place / "theirs")
-        generator = random.Random(i)
-        tokens = [generator.randrange(size["vocab_size"]) for _ in range(size["batch"] * size["seq_len"] + 1)]
-        sides[name] = (
+        generator = random.Random(1)
+        tokens = [generator.randrange(size.vocab_size) for _ in range(size.batch * size.seq_len + 1)]
+        sides[size] = (
             OurSide(arguments.programs, place, tokens, size, arguments.threads),
-            TransformersSide(place / "theirs", tokens, size["seq_len"], TRAINING),
+            TransformersSide(place / "theirs", tokens, size.seq_len, TRAINING),
         )
         for precision in PRECISIONS:
-            say(f"profile of {name}, {precision}")
-            profile = sides[name][0].profile(precision, 2 if arguments.quick else 5)
-            elastic += elasticity(name, precision, profile)
-            for k in ks:
-                points.append(Point(name, precision, k))
+            say(f"profile of {size.title}, {precision}")
+            profile = sides[size][0].profile(precision)
+            elastic += elasticity(size, precision, profile)
+            for k in size.ks:
+                points.append(Point(size, precision, k))
                 points[-1].our_kept_bytes = profile[k][1] if k in profile else None
-
-    def timed(point):  # steps of a draw differ, so more of them
-        return arguments.steps * (2 if point.k == DRAWN else 1)
-
     for point in points:
-        qualify(point, *sides[point.name], sizes[point.name], arguments.warmup, timed(point))
-        rates = ", ".join(f"{variant} {seconds / timed(point):.3f} s" for variant, seconds in point.seconds.items())
-        say(f"{point.where()}: first loss {point.our_first_loss:.5f}; a step of {rates}")
-    longest = 0.0
-    for i in range(arguments.rounds):
+        qualify(point, *sides[point.size])
+        steps = ", ".join(f"{variant} {seconds:.3f} s" for variant, seconds in point.seconds.items())
+        say(f"{point.where()}: first loss {point.our_first_loss:.5f}; a step of {steps}")
+    rounds, longest = 2 if arguments.quick else arguments.rounds, 0.0
+    for i in range(rounds):
         start = time.monotonic()
-        if i >= 2 and start + longest > deadline:
+        if i >= 2 and start + longest > began + 60 * arguments.minutes:
             say(f"stops after {i} rounds: another would pass --minutes {arguments.minutes:g}")
             break
         for point in points:
-            one_round(point, *sides[point.name], arguments.warmup, ours_first=i % 2 == 0)
+            one_round(point, *sides[point.size], ours_first=i % 2 == 0)
         longest = max(longest, time.monotonic() - start)
-        say(f"round {i + 1} of {arguments.rounds} took {longest:.0f} s; {time.monotonic() - began:.0f} s in all")
+        say(f"round {i + 1} of {rounds} took {time.monotonic() - start:.0f} s; {time.monotonic() - began:.0f} s in all")
     mapped = set.union(*(ours.libraries for ours, _ in sides.values()))
     same = mapped_libraries(os.getpid())
     if mapped and mapped != same:
@@ -426,14 +436,15 @@ def compare(arguments, folder):
         "machine": {"processor": processor(), "torch": torch.__version__, "transformers": transformers.__version__},
         "same_libtorch": bool(mapped),
         "settings": {
-            "command": "python3 analysis/compare_transformers.py" + (" --quick" if arguments.quick else ""),
+            "command": shlex.join(["python3", "analysis/compare_transformers.py", *sys.argv[1:]]),
             "threads": arguments.threads,
-            "warmup_steps": arguments.warmup,
-            "timed_steps": arguments.steps,
-            "sizes": sizes,
+            "warmup_steps": WARMUP_STEPS,
+            "seq_len": sizes[0].seq_len,
+            "batch": sizes[0].batch,
+            "sizes": [dataclasses.asdict(size) for size in sizes],
             "training": TRAINING,
         },
-        "points": [summary(point, sizes[point.name]) for point in points],
+        "points": [summary(point) for point in points],
         "elasticity": elastic,
     }
 
@@ -443,14 +454,11 @@ def main():
     parser.add_argument("--programs", default="build/bin", help="folder of mmoe and mmoe-train")
     parser.add_argument("--out", default="compare_transformers", help="writes OUT.json, .csv, .md and .png")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--size", action="append", choices=SIZES, help="again for several (default: all)")
     parser.add_argument("--rounds", type=int, default=8, help="at most, after the one that picks the fastest variant")
     parser.add_argument("--minutes", type=float, default=13, help="no third or later round that would end after this")
-    parser.add_argument("--warmup", type=int, default=1, help="untimed steps at the start of every run")
-    parser.add_argument("--steps", type=int, default=2, help="timed steps of every run; twice as many where k is drawn")
-    parser.add_argument("--quick", action="store_true", help="a tiny model at one k, two rounds: does it all work?")
+    parser.add_argument("--quick", action="store_true", help="a tiny model, two rounds: does it all work?")
     arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.rounds = 2
     try:
         with tempfile.TemporaryDirectory() as folder:
             result = compare(arguments, pathlib.Path(folder))

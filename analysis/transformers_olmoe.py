@@ -7,10 +7,11 @@ import os
 import time
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 import torch  # noqa: E402
 import transformers  # noqa: E402
+
+transformers.utils.logging.disable_progress_bar()
 
 # Name -> (type of the weights, autocast to bf16, experts implementation); by precision of the trainer.
 VARIANTS = {
@@ -30,18 +31,18 @@ NORM_RANGE = (0.5, 1.5)
 
 
 def save_random_model(size, folder):
-    """Writes an OLMoE of `size` (keys of the job file's `model`, and seq_len) with random weights to `folder`."""
+    """Writes an OLMoE of `size` (attributes named as the keys of a job file) with random weights to `folder`."""
     torch.manual_seed(7)
     config = transformers.OlmoeConfig(
-        vocab_size=size["vocab_size"],
-        hidden_size=size["hidden_size"],
-        num_hidden_layers=size["num_layers"],
-        num_attention_heads=size["num_heads"],
-        num_key_value_heads=size["num_heads"],
-        intermediate_size=size["expert_hidden_size"],
-        num_experts=size["num_experts"],
+        vocab_size=size.vocab_size,
+        hidden_size=size.hidden_size,
+        num_hidden_layers=size.num_layers,
+        num_attention_heads=size.num_heads,
+        num_key_value_heads=size.num_heads,
+        intermediate_size=size.expert_hidden_size,
+        num_experts=size.num_experts,
         num_experts_per_tok=1,
-        max_position_embeddings=size["seq_len"],
+        max_position_embeddings=size.seq_len,
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,
