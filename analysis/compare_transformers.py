@@ -16,7 +16,6 @@ import math
 import os
 import pathlib
 import random
-import shlex
 import statistics
 import subprocess
 import sys
@@ -99,12 +98,12 @@ def job(size, precision, k, hf_config):
 def loss_tolerance(size, precision):
     """Largest difference of the two sides' mean losses (nats) that rounding explains.
 
-    Either side's logits carry a relative error of u sqrt(n) (rounding errors taken as independent, Higham and Mary 2019,
-    doi:10.1137/18M1226312) over the longest path: n = the sums of a layer (four products over D and one over S) and 30
-    further roundings, L times, and the head's D; in bf16 sums are formed in fp32, so only 30 L roundings count. The
-    logits' own size is known from the weights (`transformers_olmoe`): spread * the root mean square of a norm's weights.
-    Cross-entropy has a gradient of length sqrt(2) at most. Six standard deviations; in bf16, where every token's routing
-    may tip the other way on its own, of the mean of B S tokens.
+    Either side's logits carry a relative error of u sqrt(n) (rounding errors taken as independent, Higham and Mary
+    2019, doi:10.1137/18M1226312) over the longest path: n = the sums of a layer (four products over D and one over S)
+    and 30 further roundings, L times, and the head's D; in bf16 sums are formed in fp32, so only 30 L roundings count.
+    The logits' own size is known from the weights (`transformers_olmoe`): spread * the root mean square of a norm's
+    weights. Cross-entropy has a gradient of length sqrt(2) at most. Six standard deviations; in bf16, where every
+    token's routing may tip the other way on its own, of the mean of B S tokens.
     """
     from transformers_olmoe import NORM_RANGE, WEIGHT_SPREAD
 
@@ -115,7 +114,7 @@ def loss_tolerance(size, precision):
     else:
         layer = 4 * size.hidden_size + size.seq_len + 30
         relative = 2.0**-24 * math.sqrt(size.num_layers * layer + size.hidden_size)
-    return 6 * math.sqrt(2) * math.sqrt(2) * relative * logit  # two sides; the gradient's length
+    return 6 * math.sqrt(2) * math.sqrt(2) * relative * logit  # two sides, the gradient's length
 
 
 def interval(ratios):
@@ -180,8 +179,8 @@ class OurSide:
     def profile(self, precision):
         """Of one step at each k: seconds of the experts and bytes kept by the forward pass, {k: (seconds, bytes)}."""
         path = self.folder / f"profile_{precision}.json"
-        flags = ["--no-probes", "--repetitions", self.size.profile_repetitions, "--threads", self.threads, "--out", path]
-        self._mmoe("profile", "--job", self._job(precision, DRAWN), *flags)
+        flags = ["--no-probes", "--repetitions", self.size.profile_repetitions, "--threads", self.threads]
+        self._mmoe("profile", "--job", self._job(precision, DRAWN), "--out", path, *flags)
         operations = json.loads(path.read_text())["operations"]
 
         def total(k, wanted, value):
@@ -309,14 +308,16 @@ def draw(result):
     names = list(dict.fromkeys(cell["size"] for cell in result["points"]))
     figure, axes = panels(len(names) + 1, width=4.2 * (len(names) + 1))
     colours = {"fp32": BEFORE, "bf16": AFTER}
+    offsets = {"fp32": -0.08, "bf16": 0.08}
     places = {DRAWN: K_MAX + 1}
     for axis, name in zip(axes, names, strict=False):
         for precision in PRECISIONS:
             cells = [c for c in result["points"] if c["size"] == name and c["precision"] == precision]
-            x = [places.get(c["k"], c["k"]) for c in cells]
+            x = [places.get(c["k"], c["k"]) + offsets[precision] for c in cells]
             y = [c["ratio"] for c in cells]
-            errors = [[v - (c["ratio_low"] or v) for c, v in zip(cells, y)], [(c["ratio_high"] or v) - v for c, v in zip(cells, y)]]  # fmt: skip
-            axis.errorbar(x, y, yerr=errors, fmt="o", capsize=3, color=colours[precision], label=precision)
+            below = [c["ratio"] - (c["ratio_low"] or c["ratio"]) for c in cells]
+            above = [(c["ratio_high"] or c["ratio"]) - c["ratio"] for c in cells]
+            axis.errorbar(x, y, yerr=[below, above], fmt="o", capsize=3, color=colours[precision], label=precision)
         axis.axhline(1, color=MEASURED, linewidth=0.8)
         ticks = sorted({places.get(c["k"], c["k"]) for c in result["points"]})
         axis.set_xticks(ticks, ["drawn" if tick > K_MAX else str(tick) for tick in ticks])
@@ -326,9 +327,9 @@ def draw(result):
     for i, name in enumerate(names):
         for precision in PRECISIONS:
             rows = [r for r in result["elasticity"] if r["size"] == name and r["precision"] == precision]
+            x, y = [r["k"] for r in rows], [r["against_share_of_k_max"] for r in rows]
             label = f"{precision}, {name.split(', ')[-1]}"
-            line = [r["against_share_of_k_max"] for r in rows]
-            axes[-1].plot([r["k"] for r in rows], line, styles[i % 2], marker="o", color=colours[precision], label=label)
+            axes[-1].plot(x, y, styles[i % 2], marker="o", color=colours[precision], label=label)
     axes[-1].axhline(1, color=MEASURED, linewidth=0.8)
     axes[-1].set(title="elasticity of mmoe", xlabel="active experts k", ylim=(0, None))
     axes[-1].set_ylabel(f"experts' time / (k/{K_MAX} of that at k = {K_MAX})")
@@ -345,12 +346,13 @@ def summary_text(result):
         "",
         f"Written by `{settings['command']}`: {result['machine']['processor']}, {settings['threads']} threads, torch "
         f"{result['machine']['torch']}, transformers {result['machine']['transformers']}; both sides map the same "
-        f"LibTorch: {'yes' if result['same_libtorch'] else 'not known'}. OLMoE models, sequences of {settings['seq_len']}, "
-        f"batch {settings['batch']}, AdamW, clipping, no auxiliary losses; equal weights, batch and draws of k, first losses equal within the tolerance in "
-        "the CSV. Medians of the timed steps; ratio: geometric mean over rounds in turns, with its 95 % interval. Kept: "
-        "bytes that the forward pass leaves for the backward pass (ours at every k of its own, theirs by saved tensors).",
+        f"LibTorch: {'yes' if result['same_libtorch'] else 'not known'}. OLMoE models, sequences of "
+        f"{settings['seq_len']}, batch {settings['batch']}, AdamW, clipping, no auxiliary losses; equal weights, batch "
+        "and draws of k, first losses equal within the tolerance in the CSV. Tokens/s: medians of the timed steps; "
+        "ratio: geometric mean over rounds in turns, with its 95 % interval. Kept: bytes that the forward pass leaves "
+        "for the backward pass (ours by the allocator's count, theirs the saved tensors other than weights).",
         "",
-        "| model | precision | k | mmoe, tokens/s | transformers, tokens/s (fastest variant) | ratio | kept, MiB, ours / theirs |",
+        "| model | precision | k | mmoe, tokens/s | transformers, tokens/s (fastest variant) | ratio | kept, MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     for c in result["points"]:
@@ -361,7 +363,7 @@ def summary_text(result):
             f"{c['theirs_tokens_per_s']:,.0f} ({c['fastest']}) | {c['ratio']:.2f}{spread} | "
             f"{own} / {c['theirs_kept_bytes'] / 2**20:.0f} |"
         )
-    lines += ["", f"The experts' time at k against k/{K_MAX} of that at k = {K_MAX} (1: costs what k experts cost):", ""]
+    lines += ["", f"The experts' time at k against k/{K_MAX} of that at k = {K_MAX}; 1: what k experts cost:", ""]
     ks = sorted({row["k"] for row in result["elasticity"]})
     lines += ["| model | precision | " + " | ".join(f"k = {k}" for k in ks) + " |", "|---" * (len(ks) + 2) + "|"]
     for name, precision in dict.fromkeys((row["size"], row["precision"]) for row in result["elasticity"]):
@@ -384,18 +386,16 @@ def write(result, out):
 
 def processor():
     info = pathlib.Path("/proc/cpuinfo")
-    names = [line.split(": ", 1)[1] for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else "unknown"
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "unknown processor")
 
 
 def compare(arguments, folder):
-    import torch
-    import transformers
-    from transformers_olmoe import TransformersSide, save_random_model
+    from transformers_olmoe import TransformersSide, save_random_model, versions
 
     began = time.monotonic()
-    torch.set_num_threads(arguments.threads)
-    sizes = [QUICK] if arguments.quick else [SIZES[name] for name in arguments.size or SIZES]
+    names = [] if arguments.quick else arguments.size or list(SIZES)
+    sizes = [SIZES[name] for name in names] or [QUICK]
     sides, points, elastic = {}, [], []
     for size in sizes:
         place = folder / str(len(sides))
@@ -405,7 +405,7 @@ def compare(arguments, folder):
         tokens = [generator.randrange(size.vocab_size) for _ in range(size.batch * size.seq_len + 1)]
         sides[size] = (
             OurSide(arguments.programs, place, tokens, size, arguments.threads),
-            TransformersSide(place / "theirs", tokens, size.seq_len, TRAINING),
+            TransformersSide(place / "theirs", tokens, size.seq_len, TRAINING, arguments.threads),
         )
         for precision in PRECISIONS:
             say(f"profile of {size.title}, {precision}")
@@ -433,10 +433,10 @@ def compare(arguments, folder):
     if mapped and mapped != same:
         raise DataError("mmoe-train runs on another LibTorch than this Python; run `source build/env.sh` first")
     return {
-        "machine": {"processor": processor(), "torch": torch.__version__, "transformers": transformers.__version__},
+        "machine": {"processor": processor()} | versions(),
         "same_libtorch": bool(mapped),
         "settings": {
-            "command": shlex.join(["python3", "analysis/compare_transformers.py", *sys.argv[1:]]),
+            "command": " --size ".join(["python3 analysis/compare_transformers.py", *names]) + " --quick" * arguments.quick,
             "threads": arguments.threads,
             "warmup_steps": WARMUP_STEPS,
             "seq_len": sizes[0].seq_len,

@@ -58,10 +58,15 @@ def save_random_model(size, folder):
     model.save_pretrained(folder)
 
 
+def versions():
+    return {"torch": torch.__version__, "transformers": transformers.__version__}
+
+
 class TransformersSide:
     """Runs steps from the weights in `folder` on one batch: `tokens`, a list of B * S + 1 ids."""
 
-    def __init__(self, folder, tokens, seq_len, training):
+    def __init__(self, folder, tokens, seq_len, training, threads):
+        torch.set_num_threads(threads)
         self.folder = folder
         ids = torch.tensor(tokens)
         self.inputs, self.targets = ids[:-1].view(-1, seq_len), ids[1:].view(-1, seq_len)
@@ -79,7 +84,7 @@ class TransformersSide:
 
     def run(self, variant, k_per_step, kept_bytes=False):
         """Steps from the first weights, one for each list of k by layer in `k_per_step`: `loss` (nats per token, before
-        the update), `seconds`, and for the first `kept_bytes`, if asked for."""
+        the update), `seconds`, and of the first, if asked for, `kept_bytes`."""
         dtype, autocast, experts = variant
         model = self._model(dtype)
         model.set_experts_implementation(experts)
