@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "tests/train/trainer_testing.h"
+#include "train/data/batches.h"
 #include "train/loop/trainer.h"
 
 namespace mmoe {
@@ -121,6 +122,7 @@ bool cuda_kernels_registered() { return has_cuda_kernel({"aten::mm", ""}); }
 struct JobCase {
   const char* name;
   const char* patch;
+  int64_t num_host_reads = 0;  // of tensors that stay on the host on every device
 };
 
 class StepOperators : public testing::TestWithParam<JobCase> {};
@@ -132,6 +134,7 @@ TEST_P(StepOperators, RunOnCudaAndNeverWaitForData) {
   const auto shape = std::vector<int64_t>{job.training.global_batch_size, job.training.seq_len};
   const at::Tensor tokens = random_tokens(shape, job.model.vocab_size, 1);
   const at::Tensor targets = random_tokens(shape, job.model.vocab_size, 2);
+  if (job.training.reset_attention_mask) targets[0][shape[1] / 3].fill_(kNoTarget);  // a document ends there
   {
     const OperatorRecorder recorder;
     trainer.run_step(1, 1, tokens, targets, trainer.draw(1));
@@ -139,9 +142,16 @@ TEST_P(StepOperators, RunOnCudaAndNeverWaitForData) {
   ASSERT_TRUE(OperatorRecorder::calls.contains({"aten::mm", "out"}) ||
               OperatorRecorder::calls.contains({"aten::mm", ""}));
   ASSERT_TRUE(OperatorRecorder::calls.contains({"aten::_fused_adamw_", ""}));
+  if (GetParam().num_host_reads > 0) {
+    ASSERT_TRUE(OperatorRecorder::calls.contains({"aten::item", ""}));
+  }
   ASSERT_TRUE(OperatorRecorder::calls.contains({"aten::scaled_dot_product_attention", ""}));
   for (const auto& [name, count] : OperatorRecorder::calls) {
-    EXPECT_FALSE(waits_for_data(name)) << name << ", called " << count << " times";
+    if (name.name == "aten::item" || name.name == "aten::_local_scalar_dense") {
+      EXPECT_EQ(count, GetParam().num_host_reads) << name;
+    } else {
+      EXPECT_FALSE(waits_for_data(name)) << name << ", called " << count << " times";
+    }
     const auto found = kOfDevice.find(name.name);
     if (found == kOfDevice.end()) {
       EXPECT_TRUE(runs_on_cuda(name)) << name << ", called " << count << " times";
@@ -174,6 +184,8 @@ constexpr JobCase kJobs[] = {
     {"all_recomputed", R"({"training": {"precision": "bf16", "recompute": "full"}})"},
     {"experts_recomputed", R"({"training": {"precision": "fp32", "recompute": ["moe"]}})"},
     {"attention_recomputed", R"({"training": {"precision": "fp32", "recompute": ["attention"]}})"},
+    // The number of targets, counted in the batch before it goes to the device.
+    {"documents_kept_apart", R"({"training": {"precision": "bf16", "reset_attention_mask": true}})", 1},
     {"no_clipping_no_auxiliary_losses",
      R"({"training": {"precision": "fp32", "clip_norm": 0, "load_balance_coefficient": 0, "z_loss_coefficient": 0}})"},
 };
