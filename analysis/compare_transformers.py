@@ -55,6 +55,7 @@ SIZES = {
 }
 QUICK = Size("a quick check", 2, 64, 4, 8, 32, (2, DRAWN), 1, 1, vocab_size=256, seq_len=32, batch=4)
 WARMUP_STEPS = 1  # untimed steps at the start of every run
+COMMAND = "python3 analysis/compare_transformers.py"
 PRECISIONS = ("fp32", "bf16")
 TRAINING = {
     "schedule": "constant",
@@ -165,9 +166,8 @@ class OurSide:
                 while True:
                     ended = program.poll() is not None
                     lines = log.read_text().splitlines() if log.exists() else []
+                    self.libraries = self.libraries or mapped_libraries(program.pid)
                     if len(lines) >= num_steps:
-                        if not self.libraries:
-                            self.libraries = mapped_libraries(program.pid)
                         return [json.loads(line) for line in lines[:num_steps]]
                     if ended:
                         raise DataError(f"mmoe train ended early: {errors.read_text().strip()}")
@@ -345,14 +345,14 @@ def summary_text(result):
         "# Training steps beside Hugging Face transformers",
         "",
         f"Written by `{settings['command']}`: {result['machine']['processor']}, {settings['threads']} threads, torch "
-        f"{result['machine']['torch']}, transformers {result['machine']['transformers']}; both sides map the same "
-        f"LibTorch: {'yes' if result['same_libtorch'] else 'not known'}. OLMoE models, sequences of "
-        f"{settings['seq_len']}, batch {settings['batch']}, AdamW, clipping, no auxiliary losses; equal weights, batch "
-        "and draws of k, first losses equal within the tolerance in the CSV. Tokens/s: medians of the timed steps; "
+        f"{result['machine']['torch']} on both sides, transformers {result['machine']['transformers']}. OLMoE models, "
+        f"sequences of {settings['seq_len']}, batch {settings['batch']}, AdamW, clipping, no auxiliary losses; equal weights, "
+        "batch and draws of k, first losses equal within the tolerance in the CSV. Tokens/s: medians of the timed steps; "
         "ratio: geometric mean over rounds in turns, with its 95 % interval. Kept: bytes that the forward pass leaves "
-        "for the backward pass (ours by the allocator's count, theirs the saved tensors other than weights, of the variant that keeps least).",
+        "for the backward pass (ours by the allocator's count, theirs the saved tensors other than weights, of the "
+        "variant that keeps least).",
         "",
-        "| model | precision | k | mmoe, tokens/s | transformers, tokens/s (fastest variant) | ratio | kept, MiB, mmoe / transformers |",
+        "| model | precision | k | mmoe, tokens/s | transformers, tokens/s (variant) | ratio | kept, MiB, both sides |",
         "|---|---|---|---|---|---|---|",
     ]
     for c in result["points"]:
@@ -390,7 +390,15 @@ def processor():
     return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "unknown processor")
 
 
+def check_libraries(our_sides):
+    """Throws DataError unless the trainer and this process have mapped the same LibTorch; Linux only."""
+    here = mapped_libraries(os.getpid())
+    if any(ours.libraries != here for ours in our_sides):
+        raise DataError("mmoe-train runs on another LibTorch than this Python; run `source build/env.sh` first")
+
+
 def compare(arguments, folder):
+    """Runs everything and writes `arguments.out`.*; returns the result. Throws DataError."""
     from transformers_olmoe import TransformersSide, save_random_model, versions
 
     began = time.monotonic()
@@ -418,6 +426,16 @@ def compare(arguments, folder):
         qualify(point, *sides[point.size])
         steps = ", ".join(f"{variant} {seconds:.3f} s" for variant, seconds in point.seconds.items())
         say(f"{point.where()}: first loss {point.our_first_loss:.5f}; a step of {steps}")
+    check_libraries([ours for ours, _ in sides.values()])
+    settings = {
+        "command": " --size ".join([COMMAND, *names]) + " --quick" * arguments.quick,
+        "threads": arguments.threads,
+        "warmup_steps": WARMUP_STEPS,
+        "seq_len": sizes[0].seq_len,
+        "batch": sizes[0].batch,
+        "sizes": [dataclasses.asdict(size) for size in sizes],
+        "training": TRAINING,
+    }
     rounds, longest = 2 if arguments.quick else arguments.rounds, 0.0
     for i in range(rounds):
         start = time.monotonic()
@@ -426,27 +444,16 @@ def compare(arguments, folder):
             break
         for point in points:
             one_round(point, *sides[point.size], ours_first=i % 2 == 0)
+        result = {
+            "machine": {"processor": processor()} | versions(),
+            "settings": settings,
+            "points": [summary(point) for point in points],
+            "elasticity": elastic,
+        }
+        write(result, arguments.out)  # after every round, so that an interrupted run leaves what it has
         longest = max(longest, time.monotonic() - start)
         say(f"round {i + 1} of {rounds} took {time.monotonic() - start:.0f} s; {time.monotonic() - began:.0f} s in all")
-    mapped = set.union(*(ours.libraries for ours, _ in sides.values()))
-    same = mapped_libraries(os.getpid())
-    if mapped and mapped != same:
-        raise DataError("mmoe-train runs on another LibTorch than this Python; run `source build/env.sh` first")
-    return {
-        "machine": {"processor": processor()} | versions(),
-        "same_libtorch": bool(mapped),
-        "settings": {
-            "command": " --size ".join(["python3 analysis/compare_transformers.py", *names]) + " --quick" * arguments.quick,
-            "threads": arguments.threads,
-            "warmup_steps": WARMUP_STEPS,
-            "seq_len": sizes[0].seq_len,
-            "batch": sizes[0].batch,
-            "sizes": [dataclasses.asdict(size) for size in sizes],
-            "training": TRAINING,
-        },
-        "points": [summary(point) for point in points],
-        "elasticity": elastic,
-    }
+    return result
 
 
 def main():
@@ -462,7 +469,6 @@ def main():
     try:
         with tempfile.TemporaryDirectory() as folder:
             result = compare(arguments, pathlib.Path(folder))
-        write(result, arguments.out)
     except (DataError, ImportError, FileNotFoundError) as error:
         print(f"mmoe: error: {error}", file=sys.stderr)
         return 2
