@@ -349,8 +349,8 @@ def summary_text(result):
         f"sequences of {settings['seq_len']}, batch {settings['batch']}, AdamW, clipping, no auxiliary losses; equal "
         "weights, batch and draws of k, first losses equal within the tolerance in the CSV. Tokens/s: medians of the "
         "timed steps; ratio: geometric mean over rounds in turns, with its 95 % interval. Kept: bytes that the forward "
-        "pass leaves for the backward pass (ours by the allocator's count, theirs the saved tensors other than weights, "
-        "of the variant that keeps least).",
+        "pass leaves for the backward pass (ours by the allocator's count, theirs the saved tensors other than "
+        "weights, of the variant that keeps least).",
         "",
         "| model | precision | k | mmoe, tokens/s | transformers, tokens/s (variant) | ratio | kept, MiB, both sides |",
         "|---|---|---|---|---|---|---|",
