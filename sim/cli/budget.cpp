@@ -67,15 +67,19 @@ void print_marginals(const BudgetPlan& plan, std::ostream& out) {
   print_table(table, out);
 }
 
-void print_front(const BudgetPlan& plan, std::ostream& out) {
+void print_front(const BudgetPlan& plan, const DeviceBudgetSpeed& speed, std::ostream& out) {
   const std::vector<TunedBudget>& front = plan.tuning.front;
   if (front.empty()) return;
   out << "\nOther budgets, none better than another in saving, KL and expected k\n";
-  Table table{.header = {"sum of k", "saving", "peak, GiB", "KL, nats", "expected k", "P(within limit)"}, .rows = {}};
+  Table table{
+      .header = {"sum of k", "saving", "peak, GiB", "KL, nats", "expected k", "step, ms", "p99, ms", "P(within limit)"},
+      .rows = {}};
   const int decimals = gib_decimals(plan.tuning.free_largest_peak);
-  for (const TunedBudget& point : shown_points(front)) {
+  for (const std::size_t i : shown_points(front.size())) {
+    const TunedBudget& point = front[i];
     table.add({budget_text(point.budget), percent(point.saving.p99), in_gib(point.peak, decimals),
                significant(point.kl_divergence, 3), percent(point.expected_sum_fraction),
+               significant(1e3 * speed.front[i].mean, 4), significant(1e3 * speed.front[i].p99, 4),
                probability_text(point.probability_within_limit)});
   }
   print_table(table, out, "  ");
@@ -140,7 +144,7 @@ ExitCode budget_command(const std::vector<std::string>& arguments) {
       print_choice(plan, std::cout);
       print_marginals(plan, std::cout);
     }
-    print_front(plan, std::cout);
+    print_front(plan, speed, std::cout);
     print_uses(speed, std::cout);
   }
   if (plan.tuning.choice) return ExitCode::kDone;

@@ -49,7 +49,8 @@ void print_front(const ClusterBudget& plan, std::ostream& out) {
   out << "\nOther budgets, none better than another in saving, KL and expected k\n";
   Table table{.header = {"kind", "saving", "peak, GiB", "KL, nats", "expected k"}, .rows = {}};
   const int decimals = gib_decimals(plan.tuning.free_largest_peak);
-  for (const TunedBudget& point : shown_points(front)) {
+  for (const std::size_t i : shown_points(front.size())) {
+    const TunedBudget& point = front[i];
     table.add({name_of(point.budget.kind), percent(point.saving.p99), in_gib(point.peak, decimals),
                significant(point.kl_divergence, 3), percent(point.expected_sum_fraction)});
   }
@@ -81,12 +82,12 @@ std::string budget_text(const Budget& budget) {
   return text;
 }
 
-std::vector<TunedBudget> shown_points(const std::vector<TunedBudget>& front) {
+std::vector<std::size_t> shown_points(std::size_t size) {
   constexpr std::size_t kMostPoints = 12;
-  const std::size_t count = std::min(kMostPoints, front.size());
-  std::vector<TunedBudget> points;
+  const std::size_t count = std::min(kMostPoints, size);
+  std::vector<std::size_t> points;
   for (std::size_t i = 0; i < count; ++i) {
-    points.push_back(front[count == 1 ? 0 : i * (front.size() - 1) / (count - 1)]);
+    points.push_back(count == 1 ? 0 : i * (size - 1) / (count - 1));
   }
   return points;
 }

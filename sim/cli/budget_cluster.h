@@ -13,8 +13,8 @@ namespace mmoe {
 // "at_most 49, 52": kind and bounds.
 std::string budget_text(const Budget& budget);
 
-// A front's points that are printed: 12 at most, evenly spread, its ends among them.
-std::vector<TunedBudget> shown_points(const std::vector<TunedBudget>& front);
+// The points of a front of this size that are printed: 12 at most, evenly spread, its ends among them.
+std::vector<std::size_t> shown_points(std::size_t size);
 
 ExitCode cluster_budget_command(const Flags& flags, const Job& job, const BudgetRequest& request);
 

@@ -43,6 +43,12 @@ DeviceBudgetSpeed device_budget_speed(const BudgetPlan& plan, const Calibration&
   speed.without = predict_throughput(free, calibration);
   speed.with =
       plan.tuning.choice && plan.tuning.budget_needed ? predict_throughput(plan.job, calibration) : speed.without;
+  const StepTimeModel model(free, calibration);
+  for (const TunedBudget& point : plan.tuning.front) {
+    Job bounded = free;
+    bounded.elastic.budget = point.budget;
+    speed.front.push_back(step_seconds_law(bounded, model));
+  }
   // The plan's limit is already lowered by the memory model's error, and its confidence covers the draws alone.
   Calibration certain = calibration;
   certain.peak_bytes_spread = 0;
@@ -71,6 +77,7 @@ DeviceBudgetSpeed device_budget_speed(const BudgetPlan& plan, const Calibration&
 void add_speed(nlohmann::json& json, const BudgetPlan& plan, const DeviceBudgetSpeed& speed) {
   if (plan.tuning.choice) json["throughput"] = speed_json(speed.with);
   json["without"]["throughput"] = speed_json(speed.without);
+  for (size_t i = 0; i < speed.front.size(); ++i) json["front"][i]["step_seconds"] = speed.front[i];
   json["uses_of_freed_memory"] = nlohmann::json::array();
   for (const DeviceMemoryUse& use : speed.uses) {
     json["uses_of_freed_memory"].push_back(

@@ -28,14 +28,15 @@ struct DeviceMemoryUse {
 
 struct DeviceBudgetSpeed {
   Throughput with, without;           // the budget
+  std::vector<Summary> front;         // seconds of a step under each budget of the plan's front
   std::vector<DeviceMemoryUse> uses;  // faster than the unbudgeted job, the fastest first
 };
 
 // `plan`: of the job on one device, by the same calibration. Memory is that of the plan's goal.
 DeviceBudgetSpeed device_budget_speed(const BudgetPlan& plan, const Calibration& calibration);
 
-// Adds `throughput` and `without.throughput`, each {tokens_per_second_per_device, step_seconds}, and
-// `uses_of_freed_memory[]`, to the keys of `mmoe budget`.
+// Adds `throughput` and `without.throughput`, each {tokens_per_second_per_device, step_seconds}, `front[].step_seconds`
+// and `uses_of_freed_memory[]` to the keys of `mmoe budget`.
 void add_speed(nlohmann::json& json, const BudgetPlan& plan, const DeviceBudgetSpeed& speed);
 
 }  // namespace mmoe

@@ -51,9 +51,16 @@ TEST(DeviceBudgetSpeed, ABudgetBuysALargerMicroBatch) {
     EXPECT_GT(use.gain, 0);
   }
   EXPECT_EQ(speed.uses.front().change, "--training.micro_batch_size 16");
+  // Fewer experts in expectation, less time.
+  ASSERT_EQ(speed.front.size(), plan.tuning.front.size());
+  for (size_t i = 1; i < speed.front.size(); ++i) {
+    const TunedBudget &here = plan.tuning.front[i], &before = plan.tuning.front[i - 1];
+    EXPECT_EQ(speed.front[i].mean > speed.front[i - 1].mean, here.expected_sum_fraction > before.expected_sum_fraction);
+  }
   nlohmann::json json = to_json(plan);
   add_speed(json, plan, speed);
   EXPECT_EQ(json.at("uses_of_freed_memory").size(), speed.uses.size());
+  EXPECT_EQ(json.at("/front/0/step_seconds/p99"_json_pointer).get<double>(), speed.front.front().p99);
   EXPECT_EQ(json.at("/without/throughput/tokens_per_second_per_device"_json_pointer).get<double>(),
             speed.without.tokens_per_second_per_device);
 }
