@@ -64,6 +64,8 @@ def test_trainer_callback(name, experts, tmp_path):
     from mmoe.trainer_callback import ElasticTopK
     from mmoe.k_plan import moe_routers
 
+    pytest.importorskip("accelerate")
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     config = getattr(transformers, name + "Config")(
         hidden_size=32, num_hidden_layers=LAYERS, num_attention_heads=4, num_key_value_heads=4, head_dim=8,
@@ -72,6 +74,7 @@ def test_trainer_callback(name, experts, tmp_path):
     )  # fmt: skip
     config._experts_implementation = experts
     model = getattr(transformers, name + "ForCausalLM")(config)
+    assert model.config._experts_implementation == experts
     seen, losses = [], []
     model.register_forward_pre_hook(lambda *_: seen.append([router.top_k for router in moe_routers(model)]))
     chosen = []  # experts a token that the first router really gave
