@@ -28,7 +28,7 @@ configure:
 	@./setup.sh
 	source build/env.sh
 	$(call say,'configuring in build/')
-	cmake -G Ninja -S . -B build -DMMOE_CUDA=$$MMOE_CUDA >build/configure.log 2>&1 || {
+	cmake -G Ninja -S . -B build -DMMOE_CUDA=$$MMOE_CUDA -DMMOE_PYTHON=ON >build/configure.log 2>&1 || {
 	  tail -n 30 build/configure.log >&2
 	  $(call fail,'CMake could not configure (build/configure.log); after a change of compiler or LibTorch: make clean')
 	}

@@ -10,10 +10,11 @@ void add_calibration(CommandLine& command) {
                                 "calibration.json of mmoe calibrate (default: the shipped one for the device)");
 }
 
-Calibration calibration_for(const Flags& flags, const Job& job) {
+std::string calibration_path(const Flags& flags) { return flags.has("calibration") ? flags.get("calibration") : ""; }
+
+Calibration calibration_for(const std::string& path, const Job& job) {
   const std::string& device = job.hardware.spec.name;
-  if (flags.has("calibration")) {
-    const std::string& path = flags.get("calibration");
+  if (!path.empty()) {
     Calibration calibration = load_calibration(path);
     if (!calibration.device.empty() && calibration.device != device) {
       throw ConfigError("--calibration " + path + " was fitted to " + calibration.device + ", but hardware.device is " +
@@ -26,10 +27,16 @@ Calibration calibration_for(const Flags& flags, const Job& job) {
   return default_calibration(job.hardware.spec);
 }
 
-Framework framework_for(const Flags& flags, const Job& job) {
-  const bool given = flags.has("calibration");
-  return load_framework(given ? flags.get("calibration") : job.training.framework, job.hardware.spec,
+Calibration calibration_for(const Flags& flags, const Job& job) {
+  return calibration_for(calibration_path(flags), job);
+}
+
+Framework framework_for(const std::string& path, const Job& job) {
+  const bool given = !path.empty();
+  return load_framework(given ? path : job.training.framework, job.hardware.spec,
                         given ? "--calibration" : job.where + ": training.framework");
 }
+
+Framework framework_for(const Flags& flags, const Job& job) { return framework_for(calibration_path(flags), job); }
 
 }  // namespace mmoe

@@ -10,12 +10,19 @@ namespace mmoe {
 // Adds `--calibration FILE`.
 void add_calibration(CommandLine& command);
 
+// The file that --calibration names; empty without it.
+std::string calibration_path(const Flags& flags);
+
 // The calibration that --calibration names, else the shipped one for the job's device, else uncalibrated values. Throws
 // ConfigError when the file was fitted to another device.
+// `path`: the file, or empty.
+Calibration calibration_for(const std::string& path, const Job& job);
 Calibration calibration_for(const Flags& flags, const Job& job);
 
 // Of jobs on several devices: the framework file that --calibration names, else that of training.framework. Throws
 // ConfigError.
+// `path`: the file, or empty.
+Framework framework_for(const std::string& path, const Job& job);
 Framework framework_for(const Flags& flags, const Job& job);
 
 }  // namespace mmoe

@@ -5,11 +5,13 @@
 
 namespace mmoe {
 
-nlohmann::json plan_json(const Flags& flags, const Job& job) {
-  if (!is_cluster_job(job)) return to_json(simulate(job, calibration_for(flags, job)));
-  ClusterPlan plan = simulate_cluster(job, framework_for(flags, job));
+nlohmann::json plan_json(const Job& job, const std::string& calibration) {
+  if (!is_cluster_job(job)) return to_json(simulate(job, calibration_for(calibration, job)));
+  ClusterPlan plan = simulate_cluster(job, framework_for(calibration, job));
   add_remedies(plan);
   return to_json(plan);
 }
+
+nlohmann::json plan_json(const Flags& flags, const Job& job) { return plan_json(job, calibration_path(flags)); }
 
 }  // namespace mmoe

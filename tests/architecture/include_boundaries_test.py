@@ -17,6 +17,7 @@ ROOT_FILES = {
     "LICENSE",
     "Makefile",
     "README.md",
+    "pyproject.toml",
     "setup.sh",
     "requirements-peers.txt",
     "requirements-tools.txt",
