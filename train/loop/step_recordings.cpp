@@ -23,13 +23,19 @@ void StepRecordings::before(int64_t step) {
   if (holds(settings_.trace, step) && !trace_) trace_.emplace(device_);
 }
 
+std::string StepRecordings::of_rank(const char* begin, const char* end) const {
+  std::string name = begin;
+  name += std::to_string(rank_);
+  return name += end;
+}
+
 void StepRecordings::after(int64_t step, bool last) {
   if (trace_ && (last || step == settings_.trace->last)) {
-    trace_->save(run_folder_ / ("trace_rank" + std::to_string(rank_) + ".json"));
+    trace_->save(run_folder_ / of_rank("trace_rank", ".json"));
     trace_.reset();
   }
   if (memory_ && (last || step == settings_.memory_snapshot->last)) {
-    memory_->save(run_folder_ / ("memory_rank" + std::to_string(rank_) + ".pickle"));
+    memory_->save(run_folder_ / of_rank("memory_rank", ".pickle"));
     memory_.reset();
   }
 }

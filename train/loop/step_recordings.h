@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
 
 #include "train/profiling/memory_snapshot.h"
 #include "train/profiling/step_trace.h"
@@ -33,6 +34,8 @@ class StepRecordings {
   void after(int64_t step, bool last);
 
  private:
+  std::string of_rank(const char* begin, const char* end) const;  // "trace_rank0.json"
+
   RecordingSettings settings_;
   std::filesystem::path run_folder_;
   int64_t rank_;

@@ -46,12 +46,12 @@ TEST(GradientAccumulation, MicroBatchesKeepTheirOwnK) {
   double loss = 0;
   for (int64_t j = 0; j < 2; ++j) {
     const std::vector<int> k = j == 0 ? std::vector<int>{1, 6} : std::vector<int>{4, 2};
-    const TrainingForward forward = fresh.training_forward({samples.tokens.narrow(0, 2 * j, 2).reshape({-1}),
-                                                            samples.targets.narrow(0, 2 * j, 2).reshape({-1}),
-                                                            k,
-                                                            1.0 / static_cast<double>(samples.tokens.numel()),
-                                                            0.5,
-                                                            {}});
+    const TrainingForward forward =
+        fresh.training_forward({.tokens_T = samples.tokens.narrow(0, 2 * j, 2).reshape({-1}),
+                                .targets_T = samples.targets.narrow(0, 2 * j, 2).reshape({-1}),
+                                .k_per_layer = k,
+                                .loss_scale = 1.0 / static_cast<double>(samples.tokens.numel()),
+                                .auxiliary_scale = 0.5});
     torch::autograd::backward({forward.loss}, {});
     loss += forward.loss.item<double>();
   }
