@@ -14,7 +14,7 @@ fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 packages=(g++ make git ca-certificates ccache python3-venv
           libboost-program-options-dev libboost-context-dev libeigen3-dev libbenchmark-dev libgtest-dev
           nlohmann-json3-dev libsentencepiece-dev libgloo-dev
-          pybind11-dev python3-dev bible-kjv)
+          python3-dev bible-kjv)
 
 install_packages() {
   local missing=() name

@@ -1,7 +1,9 @@
 #include "sim/cli/plan_json.h"
 
 #include "sim/cli/calibration_flag.h"
+#include "sim/plan/cluster_budget.h"
 #include "sim/plan/cluster_plan.h"
+#include "sim/plan/freed_memory.h"
 
 namespace mmoe {
 
@@ -13,5 +15,14 @@ nlohmann::json plan_json(const Job& job, const std::string& calibration) {
 }
 
 nlohmann::json plan_json(const Flags& flags, const Job& job) { return plan_json(job, calibration_path(flags)); }
+
+nlohmann::json budget_answer(const Job& job, const std::string& calibration, const BudgetRequest& request) {
+  if (is_cluster_job(job)) return to_json(plan_cluster_budget(job, framework_for(calibration, job), request));
+  const Calibration fitted = calibration_for(calibration, job);
+  const BudgetPlan plan = plan_budget(job, fitted, request);
+  nlohmann::json json = to_json(plan);
+  add_speed(json, plan, device_budget_speed(plan, fitted));
+  return json;
+}
 
 }  // namespace mmoe

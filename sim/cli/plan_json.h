@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sim/cli/flags.h"
+#include "sim/elastic/budget_plan.h"
 
 namespace mmoe {
 
@@ -11,5 +12,8 @@ namespace mmoe {
 // `calibration`: the file that --calibration names, or empty.
 nlohmann::json plan_json(const Job& job, const std::string& calibration);
 nlohmann::json plan_json(const Flags& flags, const Job& job);
+
+// `mmoe budget --json` of a job, on one device or several.
+nlohmann::json budget_answer(const Job& job, const std::string& calibration, const BudgetRequest& request);
 
 }  // namespace mmoe

@@ -2,13 +2,17 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "sim/allocation/knapsack.h"
 #include "sim/cli/plan_json.h"
 #include "sim/config/job.h"
 #include "sim/config/json_text.h"
@@ -28,6 +32,53 @@ Job job_of(const std::string& text) {
 
 std::string simulate_text(const std::string& job, const std::string& calibration) {
   return plan_json(job_of(job), calibration).dump();
+}
+
+std::string budget_text(const std::string& job, const std::string& calibration, std::optional<double> memory_limit,
+                        std::optional<double> saving, double confidence, std::optional<int64_t> steps) {
+  BudgetRequest request;
+  if (memory_limit) request.memory_limit = Bytes{*memory_limit};
+  request.saving = saving;
+  request.confidence = confidence;
+  if (steps && *steps < 1) throw ConfigError("budget: steps = " + std::to_string(*steps) + " must be at least 1");
+  request.steps = steps.value_or(0);
+  return budget_answer(job_of(job), calibration, request).dump();
+}
+
+using Table = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+std::vector<std::vector<double>> rows_of(const Table& table, const char* name) {
+  if (table.ndim() != 2 || table.size() == 0) {
+    throw ConfigError(std::string("allocate: ") + name + " must be a matrix [layer, k], not empty");
+  }
+  std::vector<std::vector<double>> rows;
+  for (py::ssize_t l = 0; l < table.shape(0); ++l) {
+    rows.emplace_back(table.data(l, 0), table.data(l, 0) + table.shape(1));
+    for (const double value : rows.back()) {
+      if (!std::isfinite(value))
+        throw ConfigError(std::string("allocate: ") + name + " holds a number that is not finite");
+    }
+  }
+  return rows;
+}
+
+// The best allocation as {k_per_layer, loss, cost, gap}, or None where even the cheapest costs more.
+py::object allocate(const Table& loss, const Table& cost, double budget, int k_min) {
+  const KnapsackProblem problem{k_min, rows_of(loss, "loss"), rows_of(cost, "cost")};
+  if (loss.shape(0) != cost.shape(0) || loss.shape(1) != cost.shape(1)) {
+    throw ConfigError("allocate: loss and cost must have the same shape [layer, k]");
+  }
+  if (!std::isfinite(budget)) throw ConfigError("allocate: budget is no finite number");
+  const std::optional<KnapsackSolution> solution = solve_knapsack(problem, budget);
+  if (!solution) return py::none();
+  py::array_t<int64_t> k(static_cast<py::ssize_t>(solution->k_per_layer.size()));
+  std::copy(solution->k_per_layer.begin(), solution->k_per_layer.end(), k.mutable_data());
+  py::dict result;
+  result["k_per_layer"] = k;
+  result["loss"] = solution->loss;
+  result["cost"] = solution->cost;
+  result["gap"] = solution->gap;
+  return result;
 }
 
 // The draws of k of a job, which it keeps.
@@ -81,6 +132,9 @@ PYBIND11_MODULE(_core, module) {
   py::register_exception<ConfigError>(module, "ConfigError", PyExc_ValueError);
   module.def("simulate", &simulate_text, py::arg("job"), py::arg("calibration"),
              py::call_guard<py::gil_scoped_release>());
+  module.def("budget", &budget_text, py::arg("job"), py::arg("calibration"), py::arg("memory_limit"), py::arg("saving"),
+             py::arg("confidence"), py::arg("steps"), py::call_guard<py::gil_scoped_release>());
+  module.def("allocate", &allocate, py::arg("loss"), py::arg("cost"), py::arg("budget"), py::arg("k_min"));
   py::class_<Sampler>(module, "Sampler")
       .def(py::init<const std::string&>())
       .def("draw", &Sampler::draw, py::arg("step"), py::arg("first_micro_batch") = 0)

@@ -2,15 +2,41 @@
 
 import json
 
+import numpy as np
+
 from . import _core
 from ._core import ConfigError
 
-__all__ = ["ConfigError", "Sampler", "simulate"]
+__all__ = ["ConfigError", "Sampler", "allocate", "budget", "simulate"]
 
 
 def simulate(job, calibration=None):
     """`mmoe simulate --json` of a job: bytes, seconds. `calibration`: path of a calibration. Raises ConfigError."""
     return json.loads(_core.simulate(json.dumps(job), "" if calibration is None else str(calibration)))
+
+
+def budget(job, memory_limit=None, saving=None, confidence=0.99, steps=None, calibration=None):
+    """`mmoe budget --json` of a job: the activation budget for a limit in bytes or a saving (a fraction), with its laws.
+
+    `marginals` is float64 [MoE layers, k_max - k_min + 1], `sum_k` by "with" and "without" a list with an array
+    [sum, probability] for each group. Without a goal the limit is the device's usable memory. `budget` is None where
+    no bound reaches the goal; `reason` says why. Raises ConfigError.
+    """
+    path = "" if calibration is None else str(calibration)
+    result = json.loads(_core.budget(json.dumps(job), path, memory_limit, saving, confidence, steps))
+    if "marginals" in result:
+        result["marginals"] = np.array(result["marginals"])
+        result["sum_k"] = {key: [np.array(law) for law in laws] for key, laws in result["sum_k"].items()}
+    return result
+
+
+def allocate(loss, cost, budget, k_min=1):
+    """k of each layer with the least sum of losses whose costs sum to at most `budget`.
+
+    loss, cost: [layer, k - k_min], any units that add up over layers. Returns {k_per_layer, loss, cost, gap}, the loss
+    within gap of the least possible (0: proven), or None where even the cheapest costs more. Raises ConfigError.
+    """
+    return _core.allocate(loss, cost, budget, k_min)
 
 
 class Sampler:

@@ -36,6 +36,39 @@ def test_simulate_is_the_command(tmp_path):
     assert mmoe.simulate(JOB) == json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
+def test_budget_is_the_command(tmp_path):
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(JOB))
+    command = [BUILD / "bin" / "mmoe", "budget", "--job", path, "--saving", "0.001", "--steps", "50", "--json"]
+    expected = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    result = mmoe.budget(JOB, saving=0.001, steps=50)
+    assert result["marginals"].shape == (LAYERS, 4)
+    result["marginals"] = result["marginals"].tolist()
+    result["sum_k"] = {key: [law.tolist() for law in laws] for key, laws in result["sum_k"].items()}
+    assert result == expected
+    with pytest.raises(mmoe.ConfigError, match="saving"):
+        mmoe.budget(JOB, saving=2)
+    with pytest.raises(mmoe.ConfigError, match="steps"):
+        mmoe.budget(JOB, saving=0.1, steps=0)
+
+
+def test_allocate_finds_the_best_of_all():
+    generator = np.random.default_rng(3)
+    loss, cost = generator.random((4, 3)), generator.integers(1, 6, (4, 3)).astype(float)
+    result = mmoe.allocate(loss, cost, 10, k_min=2)
+    every = []
+    for choice in np.ndindex(3, 3, 3, 3):
+        if cost[range(4), choice].sum() <= 10:
+            every.append((loss[range(4), choice].sum(), choice))
+    best = min(every)
+    assert result["k_per_layer"].tolist() == [i + 2 for i in best[1]]
+    # Four numbers below 1 summed in another order.
+    assert abs(result["loss"] - best[0]) <= 4 * np.finfo(float).eps
+    assert mmoe.allocate(loss, cost, 0) is None
+    with pytest.raises(mmoe.ConfigError, match="shape"):
+        mmoe.allocate(loss, cost[:3], 10)
+
+
 def test_wrong_job_is_a_value_error_of_one_line():
     with pytest.raises(mmoe.ConfigError, match="modle") as error:
         mmoe.simulate({**JOB, "modle": {}})
