@@ -9,7 +9,8 @@ class ElasticTopK(TrainerCallback):
     """Before each micro-batch sets every router's top-k to the sampler's draw: gradient accumulation step j of
     optimizer step s takes row j of sampler.draw(s, first_micro_batch), steps from 1.
 
-    `first_micro_batch`: of this data-parallel rank, counted over the global batch.
+    `first_micro_batch`: of this data-parallel rank, counted over the global batch; 0 on every rank where the job says
+    elastic.share = replicas.
     """
 
     def __init__(self, model, sampler, first_micro_batch=0):

@@ -1,0 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
+class RouterHook:
+    def __init__(self, model: Any, moe_layers: Sequence[int] | None = None) -> None: ...
+    def set(self, k_per_layer: Sequence[int]) -> None: ...
