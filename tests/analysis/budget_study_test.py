@@ -25,6 +25,7 @@ def arm(name, peak, saving, difference, trained=True):
     quality = {
         "worst_k_loss": 3 + difference,
         "worst_k_difference": summary(difference),
+        "difference_by_k": {"1": summary(difference), "2": summary(-difference)},
         "verdict": "unresolved",
         "tokens_ratio": summary(1.1),
     }
@@ -98,6 +99,7 @@ def test_the_page_keeps_what_stands_above_its_results(tmp_path, monkeypatch):
     assert text.startswith("# Title\n\nDesign.\n\n## Results\n\n### 4 MoE layers, 10 steps, 2 seeds")
     assert "old" not in text
     assert "the strong bound saves 2.0% of the p99 peak (100.0 to 98.0 MiB)" in text
+    assert "| bounded | +0.125 ± 0.500 | -0.125 ± 0.500 |" in text
     assert "| bounded | clip | 1.75 | 1.75 | 1.75 | 0.300 |" in text
     assert "0.5000 nats (median" in text
     assert (tmp_path / "page.png").stat().st_size > 10000
