@@ -2,8 +2,11 @@
 
 import csv
 import json
+import pathlib
 
 import budget_study
+
+FOLDER = pathlib.Path(budget_study.__file__).parent
 
 
 def summary(mean, half=0.5):
@@ -103,3 +106,23 @@ def test_the_page_keeps_what_stands_above_its_results(tmp_path, monkeypatch):
     assert "| bounded | clip | 1.75 | 1.75 | 1.75 | 0.300 |" in text
     assert "0.5000 nats (median" in text
     assert (tmp_path / "page.png").stat().st_size > 10000
+
+
+def test_the_committed_page_follows_from_the_committed_study(tmp_path):
+    committed = json.loads((FOLDER / "budget_study.json").read_text())
+    rows = budget_study.rows_of(committed)
+    page = (FOLDER / "budget_study.md").read_text().split("## Results\n\n")[1]
+    assert page == "\n".join(budget_study.results(committed, rows)).rstrip() + "\n"
+    budget_study.write_csv(rows, tmp_path / "study.csv")
+    assert (tmp_path / "study.csv").read_text() == (FOLDER / "budget_study.csv").read_text()
+
+
+def test_the_study_ran_as_it_was_designed():
+    committed = json.loads((FOLDER / "budget_study.json").read_text())
+    design = json.loads((FOLDER.parent / "profiles" / "presets" / "studies" / "budget.json").read_text())
+    assert committed["margin"] == design["margin"] and committed["seeds"] == design["seeds"]
+    assert [depth["num_layers"] for depth in committed["depths"]] == design["depths"]
+    for depth in committed["depths"]:
+        assert [arm["name"] for arm in depth["arms"]] == [arm["name"] for arm in design["arms"]]
+        for arm in depth["arms"]:
+            assert arm["measured"]["peak_allocated_bytes"]["saving"]["p99"]["count"] == len(design["seeds"])
