@@ -99,4 +99,14 @@ double expert_load_factor(const Job& job) {
   }
 }
 
+double expert_load_factor(const Job& job, int64_t expert_rank) {
+  const MoeTrainingConfig& moe = job.training.moe;
+  const bool by_expert = job.model.num_moe_layers() > 0 && moe.dispatch == DispatchKind::kDropless;
+  if (!by_expert || moe.load != LoadKind::kMeasured) return expert_load_factor(job);
+  const std::vector<double> shares = measured_shares(job);
+  const auto size = static_cast<std::ptrdiff_t>(job.model.num_experts / job.parallelism.expert);
+  const auto begin = shares.begin() + expert_rank * size;
+  return std::accumulate(begin, begin + size, 0.0) * static_cast<double>(job.parallelism.expert);
+}
+
 }  // namespace mmoe

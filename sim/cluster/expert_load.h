@@ -28,5 +28,8 @@ LoadFactor busiest_rank_dirichlet(int64_t num_experts, double concentration, int
 // framework's own constants. A measured load is a JSON file with one number an expert, in their order. Where tokens are
 // dropped or padded every rank works on its capacity, and the factor is 1. Throws ConfigError.
 double expert_load_factor(const Job& job);
+// Of one rank of the expert group: a measured load says what its own experts get; of others the busiest rank stands for
+// all. Throws ConfigError.
+double expert_load_factor(const Job& job, int64_t expert_rank);
 
 }  // namespace mmoe

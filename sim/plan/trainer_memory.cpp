@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "sim/cluster/expert_load.h"
 #include "sim/cluster/step_time.h"
 #include "sim/memory/layer_memory.h"
 #include "sim/network/rank_groups.h"
@@ -25,7 +26,8 @@ class RankPlayer {
         specs_(local_specs(job, rank)),
         places_(place_parameters(specs_, section_alignment(job))),
         accumulate_bytes_(accumulate_bytes(job.training.precision)),
-        stream_(residual_bytes(job)) {
+        stream_(residual_bytes(job)),
+        load_factor_(groups_.expert.size > 1 ? expert_load_factor(job, position_in(groups_.expert, rank)) : 1) {
     add_buckets();
   }
 
@@ -105,7 +107,7 @@ class RankPlayer {
     double pairs = 0;
     for (int64_t i = 0; i < ranks; ++i) pairs += k_of(replica / ranks * ranks + i);
     return layer_memory(job_, layer, k_of(replica),
-                        pairs * static_cast<double>(job_.training.micro_batch_tokens() / ranks));
+                        pairs * load_factor_ * static_cast<double>(job_.training.micro_batch_tokens() / ranks));
   }
 
   void forward(const Pass& pass) {
@@ -159,7 +161,7 @@ class RankPlayer {
   std::vector<LayerChunk> chunks_;
   std::vector<ParameterSpec> specs_;
   ParameterPlaces places_;
-  double accumulate_bytes_, stream_;
+  double accumulate_bytes_, stream_, load_factor_;
   std::vector<Bucket> buckets_;
   bool sends_gradients_ = false;
   double kept_ = 0, highest_ = 0;

@@ -17,7 +17,8 @@ struct RankPeak {
 };
 
 // The passes of the rank's schedule, played one after another; `k` of [global micro-batch][MoE layer]. For the layouts
-// that our trainer runs. Where experts are split over ranks, each is taken to get an equal share of the rows.
+// that our trainer runs. Where experts are split over ranks, each gets the share of the rows that training.moe.load
+// says: an equal one by default, that of the busiest rank for random loads.
 RankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k);
 
 }  // namespace mmoe

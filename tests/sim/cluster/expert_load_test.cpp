@@ -42,6 +42,8 @@ TEST(ExpertLoad, MeasuredLoadsComeFromAFile) {
   std::ofstream(path) << "[4,4,1,1,1,1,1,1,1,1,1,1,1,1,1,1]";
   const Job job = example_cluster_job({{"training.moe.load", path}});
   EXPECT_NEAR(expert_load_factor(job), 10.0 / 22 * 4, 1e-12);
+  EXPECT_NEAR(expert_load_factor(job, 0), 10.0 / 22 * 4, 1e-12);
+  EXPECT_NEAR(expert_load_factor(job, 3), 4.0 / 22 * 4, 1e-12);
   std::ofstream(path) << "[1,2]";
   EXPECT_THROW(expert_load_factor(job), ConfigError);
 }
