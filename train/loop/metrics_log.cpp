@@ -50,6 +50,7 @@ void MetricsLog::write(const StepResult& result, int64_t tokens_per_step) {
   line["tokens_per_second"] = static_cast<double>(tokens_per_step) / result.seconds;
   line["peak_allocated_bytes"] = result.peak_allocated_bytes;
   line["peak_allocated_bytes_by_rank"] = result.peak_allocated_bytes_by_rank;
+  line["peak_reserved_bytes"] = result.peak_reserved_bytes;
   if (result.replayed_reserved) {
     line["replayed_reserved_bytes"] = {{"default", result.replayed_reserved->default_bytes},
                                        {"expandable_segments", result.replayed_reserved->expandable_segments_bytes}};

@@ -108,6 +108,7 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   if (groups_.rank == 0) report[layout.norm()].copy_(norm);
   report[layout.norm() + 1].fill_(stop_requested_ ? 1.0 : 0.0);
   report[layout.norm() + 2 + groups_.rank].fill_(static_cast<double>(peak_allocated_bytes(device_)));
+  result.peak_reserved_bytes = peak_reserved_bytes(device_);
   result.replayed_reserved = replayed_reserved_peaks();
   groups_.world.all_reduce(report).wait();
   read_report(report, k_per_layer, result);

@@ -34,6 +34,7 @@ struct StepResult {
   std::vector<std::vector<double>> k_per_layer;  // [global micro-batch][MoE layer]; means over tokens for top_p
   int64_t peak_allocated_bytes = 0;              // of the largest rank
   std::vector<int64_t> peak_allocated_bytes_by_rank;
+  int64_t peak_reserved_bytes = 0;  // of this rank, since the run's begin; on the CPU this step's allocated peak
   std::optional<ReplayedReserved> replayed_reserved;  // of this rank, where it replays its requests
   bool stop_requested = false;                        // of any rank, before the step's end
   std::vector<RoutingMetrics> routing;                // by MoE layer; empty unless measured
