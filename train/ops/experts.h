@@ -16,7 +16,7 @@ struct ExpertWeights {
   const Parameter* down = nullptr;     // [E, D, F]
 };
 
-// Rows at whose multiples an expert's segment starts: 64 for bf16 on the CPU, where every new row count would cost a
+// Rows at whose multiples an expert's segment starts: 16 for bf16 on the CPU, where every new row count would cost a
 // oneDNN primitive; 8 on CUDA (16-byte aligned columns of the weight gradient's operands); else 1.
 int64_t segment_alignment(at::ScalarType type, bool is_cuda);
 
