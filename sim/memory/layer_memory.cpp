@@ -97,8 +97,18 @@ double attention_workspace(const Sizes& s) {
 // With documents kept apart, LibTorch keeps the result of each, and it is copied together.
 double document_results(const Sizes& s) { return s.documents_apart ? s.T * s.A * s.b : 0; }
 
-// A weight's gradient before it is added in the wider type, and the copy in that type which the addition makes.
-double weight_gradient_temporary(const Sizes& s, double elements) { return s.mixed ? elements * (s.b + s.a) : 0; }
+// What cuDNN's flash attention sums in fp32 in the backward pass: gradients of queries, and a number for each row of
+// scores (as in a memory snapshot of an H200). On the CPU as forward.
+double attention_backward_workspace(const Sizes& s) {
+  if (s.cpu) return attention_workspace(s);
+  return s.mixed ? s.T * (s.A + s.H) * s.a : 0;
+}
+
+// A weight's gradient before it is added in the wider type, and on the CPU the copy in that type which the addition
+// makes.
+double weight_gradient_temporary(const Sizes& s, double elements) {
+  return s.mixed ? elements * (s.b + (s.cpu ? s.a : 0)) : 0;
+}
 
 double attention_kept(const Sizes& s) {
   return 2 * s.stream() + rstd_bytes(s) + s.T * s.C * s.b + unnormed_bytes(s) + s.T * s.A * s.b + log_sum_exp_bytes(s) +
@@ -123,11 +133,8 @@ double received_kept(const Sizes& s) { return s.received_rows() + s.R * s.a; }
 double experts_kept(const Sizes& s) {
   return dispatch_kept(s) + experts_gate_up(s) + (s.split ? exchange_order(s) + received_kept(s) : 0);
 }
-// The two chunk buffers of the CPU path; on CUDA whole-size ones.
-double experts_buffers(const Sizes& s) {
-  const double height = s.cpu ? static_cast<double>(kExpertChunkRows) : s.row_capacity;
-  return height * (s.D + s.F) * s.b;
-}
+// The two chunk buffers of the CPU path.
+double experts_buffers(const Sizes& s) { return static_cast<double>(kExpertChunkRows) * (s.D + s.F) * s.b; }
 
 double feed_forward_kept(const Sizes& s, bool moe) {
   double bytes = 2 * s.stream() + rstd_bytes(s);  // normed input and the block's output
@@ -138,17 +145,33 @@ double feed_forward_kept(const Sizes& s, bool moe) {
 
 enum class Keep { kAll, kNothing };
 
-// Experts on this rank, from sorted pairs to their sum over `rows` tokens: leaves that, and what experts_kept says.
-void own_experts_forward(const Sizes& s, double rows, AllocationMeter& meter) {
-  meter.allocate(dispatch_kept(s));
+// As forward_cuda of train/ops/experts.cpp: the rows gathered, activated, and out of the down projection.
+void experts_forward_cuda(const Sizes& s, double rows, AllocationMeter& meter) {
+  const double wide = s.row_capacity * s.D * s.b, narrow = s.row_capacity * s.F * s.b;
+  meter.allocate(wide, MemoryCause::kWorkspace);
+  meter.allocate(experts_gate_up(s));
+  meter.free(wide, MemoryCause::kWorkspace);
+  meter.allocate(narrow + wide, MemoryCause::kWorkspace);
+  meter.free(narrow, MemoryCause::kWorkspace);
+  meter.allocate(rows * s.D * s.b);
+  meter.free(wide, MemoryCause::kWorkspace);
+}
+
+void experts_forward_cpu(const Sizes& s, double rows, AllocationMeter& meter) {
   meter.allocate(experts_gate_up(s));
   meter.allocate(experts_buffers(s), MemoryCause::kWorkspace);
-  meter.allocate(rows * s.D * (s.cpu ? s.a : s.b));
+  meter.allocate(rows * s.D * s.a);
   meter.free(experts_buffers(s), MemoryCause::kWorkspace);
-  if (s.cpu && s.mixed) {
+  if (s.mixed) {
     meter.allocate(rows * s.D * s.b);
     meter.free(rows * s.D * s.a);
   }
+}
+
+// Experts on this rank, from sorted pairs to their sum over `rows` tokens: leaves that, and what experts_kept says.
+void own_experts_forward(const Sizes& s, double rows, AllocationMeter& meter) {
+  meter.allocate(dispatch_kept(s));
+  s.cpu ? experts_forward_cpu(s, rows, meter) : experts_forward_cuda(s, rows, meter);
 }
 
 // As train/ops/expert_exchange.cpp. Leaves the block's output.
@@ -166,18 +189,34 @@ void split_experts_forward(const Sizes& s, AllocationMeter& meter) {
   meter.free(s.sent_rows() + s.received_rows() + counts);
 }
 
-// With the gradient of the sum over `rows` tokens live; leaves beside it those of the rows and of the weights.
-void own_experts_backward(const Sizes& s, double rows, AllocationMeter& meter) {
-  meter.allocate(s.R * s.a);
+// As backward_cuda of train/ops/experts.cpp; a grouped product makes the gradients of all experts' weights at once.
+void experts_backward_cuda(const Sizes& s, double rows, AllocationMeter& meter) {
+  const double wide = s.row_capacity * s.D * s.b, narrow = s.row_capacity * s.F * s.b;
+  const double down_weights = s.own_experts * s.F * s.D * s.b;
+  meter.allocate(wide + narrow, MemoryCause::kWorkspace);
+  meter.touch(down_weights);
+  meter.free(narrow, MemoryCause::kWorkspace);
+  meter.touch(2 * down_weights);
+  meter.allocate(wide, MemoryCause::kWorkspace);
+  meter.allocate(rows * s.D * s.b);
+  meter.free(2 * wide, MemoryCause::kWorkspace);
+}
+
+void experts_backward_cpu(const Sizes& s, double rows, AllocationMeter& meter) {
   meter.allocate(experts_buffers(s), MemoryCause::kWorkspace);
-  meter.allocate(rows * s.D * (s.cpu ? s.a : s.b));
-  const double per_expert = s.cpu ? 1 : s.own_experts;
-  meter.touch(weight_gradient_temporary(s, per_expert * 2 * s.F * s.D));
-  if (s.cpu && s.mixed) {
+  meter.allocate(rows * s.D * s.a);
+  meter.touch(weight_gradient_temporary(s, 2 * s.F * s.D));
+  if (s.mixed) {
     meter.allocate(rows * s.D * s.b);
     meter.free(rows * s.D * s.a);
   }
   meter.free(experts_buffers(s), MemoryCause::kWorkspace);
+}
+
+// With the gradient of the sum over `rows` tokens live; leaves beside it those of the rows and of the weights.
+void own_experts_backward(const Sizes& s, double rows, AllocationMeter& meter) {
+  meter.allocate(s.R * s.a);
+  s.cpu ? experts_backward_cpu(s, rows, meter) : experts_backward_cuda(s, rows, meter);
   meter.free(dispatch_kept(s) + experts_gate_up(s));
 }
 
@@ -262,12 +301,12 @@ void attention_backward(const Sizes& s, AllocationMeter& meter) {
   if (s.documents_apart) {
     meter.allocate(s.T * s.C * s.b);  // fused
     // Gradients of queries, keys and values of one document, which is at most a sequence long.
-    meter.touch(s.seq_len * s.C * s.b + attention_workspace(s));
+    meter.touch(s.seq_len * s.C * s.b + attention_backward_workspace(s));
     meter.free(document_results(s) + s.T * s.A * s.b + log_sum_exp_bytes(s));
     meter.free(s.T * s.C * s.b + s.T * s.A * s.b);
   } else {
     meter.allocate(s.T * s.C * s.b);  // gradients of queries, keys and values
-    meter.touch(attention_workspace(s));
+    meter.touch(attention_backward_workspace(s));
     meter.free(s.T * s.A * s.b + log_sum_exp_bytes(s));
     meter.allocate(s.T * s.C * s.b);  // fused
     meter.free(s.T * 2 * s.C * s.b + s.T * s.A * s.b);
