@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -23,6 +22,7 @@
 #include "train/loop/metrics_log.h"
 #include "train/loop/peak_guard.h"
 #include "train/loop/routing_summary.h"
+#include "train/loop/step_log.h"
 #include "train/loop/tensorboard_log.h"
 #include "train/loop/trainer.h"
 #include "train/parallel/process_groups.h"
@@ -176,13 +176,8 @@ void check_same_run(const Job& job, const DataBlend& data, const std::filesystem
 // One line a step: what this rank alone measured.
 class RankLog {
  public:
-  RankLog(const std::filesystem::path& run_folder, const ProcessGroups& groups, int64_t last_step) : groups_(groups) {
-    char name[64];
-    std::snprintf(name, sizeof name, "rank_%05ld.jsonl", static_cast<long>(groups.rank));
-    std::filesystem::create_directories(run_folder / "ranks");
-    path_ = run_folder / "ranks" / name;
-    file_ = open_step_log(path_, last_step);
-  }
+  RankLog(const std::filesystem::path& run_folder, const ProcessGroups& groups, int64_t last_step)
+      : groups_(groups), log_(file_of(run_folder, groups.rank), last_step) {}
 
   void write(const StepResult& result) {
     nlohmann::ordered_json line = {
@@ -198,15 +193,20 @@ class RankLog {
       }
       group->reset_traffic();
     }
-    errno = 0;
-    file_ << line.dump() << '\n' << std::flush;
-    if (!file_) throw std::system_error(errno, std::generic_category(), path_.string());
+    log_.write(line);
   }
 
  private:
+  // Makes the folder.
+  static std::filesystem::path file_of(const std::filesystem::path& run_folder, int64_t rank) {
+    char name[64];
+    std::snprintf(name, sizeof name, "rank_%05ld.jsonl", static_cast<long>(rank));
+    std::filesystem::create_directories(run_folder / "ranks");
+    return run_folder / "ranks" / name;
+  }
+
   const ProcessGroups& groups_;
-  std::filesystem::path path_;
-  std::ofstream file_;
+  StepLog log_;
 };
 
 // The data of a run and the checkpoint that it goes on from, checked.
@@ -263,7 +263,7 @@ void save(const Job& job, const RunOptions& options, int64_t step, const nlohman
 std::string bounds_text(const std::optional<Budget>& budget) {
   if (!budget) return "none";
   std::string text = name_of(budget->kind);
-  for (const int64_t bound : budget->sum_k) text += " " + std::to_string(bound);
+  for (const int64_t bound : budget->sum_k) (text += ' ') += std::to_string(bound);
   return text;
 }
 
