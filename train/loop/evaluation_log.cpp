@@ -1,6 +1,5 @@
 #include "train/loop/evaluation_log.h"
 
-#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -10,9 +9,7 @@
 namespace mmoe {
 
 StepEvaluator::StepEvaluator(const EvaluationSettings& settings, const Job& job, const DataBlend& data)
-    : settings_(settings),
-      moe_layers_(job.model.num_moe_layers()),
-      batch_(std::max<int64_t>(1, 4096 / job.training.seq_len)) {
+    : settings_(settings), moe_layers_(job.model.num_moe_layers()), batch_(evaluation_batch(job.training.seq_len)) {
   if (job.parallelism.pipeline > 1) {
     throw ConfigError(job.where + ": parallelism.pipeline = " + std::to_string(job.parallelism.pipeline) +
                       " cannot be evaluated while it trains; leave --eval-interval out and run `mmoe eval` on the "
