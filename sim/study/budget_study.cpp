@@ -116,8 +116,11 @@ int64_t closest_bound(const StudyArm& arm, ElasticConfig elastic, int layers) {
   return best;
 }
 
+// Whether nothing predicts the peak: of draws that are cut the joint law is not known.
+bool cuts_draws(const Job& job) { return job.elastic.budget && cuts_draws(job.elastic.budget->method); }
+
 std::optional<Summary> predicted_peak(const Job& job, const Calibration& calibration) {
-  if (job.elastic.budget && cuts_draws(job.elastic.budget->method)) return std::nullopt;
+  if (cuts_draws(job)) return std::nullopt;
   return simulate(job, calibration).peak_allocated;
 }
 
@@ -196,6 +199,10 @@ std::vector<ResolvedArm> resolve_arms(const BudgetStudy& study, int64_t depth, c
     if (layers == 0 || job.elastic.sampling == Sampling::kTopP || job.hardware.num_devices > 1) {
       throw ConfigError(job.where + ": a study needs MoE layers, draws of k and one device");
     }
+    if (resolved.empty() && cuts_draws(job)) {
+      throw ConfigError(job.where + ": elastic.budget.method = " + name_of(job.elastic.budget->method) +
+                        " leaves the baseline without a predicted peak, which savings need; use condition");
+    }
     if (!baseline) baseline = ElasticLaw(job.elastic, layers).free_draw();
     // Of the baseline: the same gates in every arm.
     overrides.emplace_back(
@@ -218,6 +225,13 @@ std::vector<ResolvedArm> resolve_arms(const BudgetStudy& study, int64_t depth, c
     if (!arm.peak_of.empty()) {
       const ResolvedArm& other = taken_from(arm.peak_of);
       const Job before = job_with(study, about, overrides);
+      for (const Job* compared : {&other.job, &before}) {
+        if (!cuts_draws(*compared)) continue;
+        throw ConfigError(before.where + ": peak_of = " + other.name + " compares predicted peaks, but that of arm " +
+                          (compared == &before ? arm.name : other.name) +
+                          " is not known: its elastic.budget.method is " + name_of(compared->elastic.budget->method) +
+                          "; use condition, or leave peak_of out");
+      }
       const int64_t size = micro_batch_within(study, about, overrides, before, other.predicted_peak->p99, calibration);
       if (size == 0) {
         throw ConfigError(before.where + ": no micro-batch keeps the peak of arm " + other.name +
