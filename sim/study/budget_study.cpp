@@ -80,15 +80,6 @@ struct MeanAndKl {
   double mean_k = 0, kl_per_layer = 0;
 };
 
-double divergence(const DiscreteLaw& law, const DiscreteLaw& from) {
-  double sum = 0;
-  for (int64_t k = law.min(); k <= law.max(); ++k) {
-    const double p = law.probability(k), q = from.probability(k);
-    if (p > 0) sum += q > 0 ? p * std::log(p / q) : std::numeric_limits<double>::infinity();
-  }
-  return std::max(0.0, sum);
-}
-
 // Of the arm's draws from the baseline's, both with independent layers but for the arm's budget.
 MeanAndKl mean_and_kl(const ElasticConfig& elastic, int layers, const DiscreteLaw& baseline) {
   if (elastic.budget && cuts_draws(elastic.budget->method)) {
@@ -98,7 +89,7 @@ MeanAndKl mean_and_kl(const ElasticConfig& elastic, int layers, const DiscreteLa
     return {mean, std::numeric_limits<double>::quiet_NaN()};  // of the joint law: not computed
   }
   const ElasticLaw law(elastic, layers);
-  return {law.sum().mean() / layers, law.kl_divergence() / layers + divergence(law.free_draw(), baseline)};
+  return {law.sum().mean() / layers, law.kl_divergence() / layers + law.free_draw().divergence(baseline)};
 }
 
 // The bound whose conditioned law comes closest to the wanted mean or divergence, the lower of two equally close ones.
@@ -271,7 +262,7 @@ nlohmann::json cut_marginals(const std::vector<ResolvedArm>& arms) {
         nlohmann::json by_k;
         for (int k = elastic.k_min; k <= elastic.k_max; ++k) by_k[std::to_string(k)] = marginal.probability(k);
         entry["marginals"].push_back(std::move(by_k));
-        entry["kl_by_layer"].push_back(divergence(marginal, free));
+        entry["kl_by_layer"].push_back(marginal.divergence(free));
         mean += marginal.mean() / layers;
       }
       entry["mean_k"] = mean;
