@@ -55,6 +55,13 @@ class StopSignals {
   struct sigaction old_[3];
 };
 
+// k of every global micro-batch and layer; whole numbers, as top_p alone has others.
+std::vector<std::vector<int>> drawn_k(const StepResult& result) {
+  std::vector<std::vector<int>> k;
+  for (const std::vector<double>& layers : result.k_per_layer) k.emplace_back(layers.begin(), layers.end());
+  return k;
+}
+
 // One line that is rewritten on a terminal, a plain line every ten seconds elsewhere.
 class Progress {
  public:
@@ -121,8 +128,7 @@ class Progress {
     constexpr int64_t kMostRanks = 64;
     Bytes largest;
     if (job_.hardware.num_devices > kMostRanks || job_.elastic.sampling == Sampling::kTopP) return largest;
-    std::vector<std::vector<int>> k;
-    for (const std::vector<double>& layers : result.k_per_layer) k.emplace_back(layers.begin(), layers.end());
+    const std::vector<std::vector<int>> k = drawn_k(result);
     for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) {
       largest = std::max(largest, trainer_rank_peak(job_, rank, k).total);
     }
@@ -275,10 +281,8 @@ class RunGuard {
 
   void observe(const StepResult& result) {
     if (result.step == first_step_) return;
-    std::vector<std::vector<int>> k;
-    for (const std::vector<double>& layers : result.k_per_layer) k.emplace_back(layers.begin(), layers.end());
     const auto warning = guard_.observe(result.step, Bytes{static_cast<double>(result.peak_allocated_bytes)},
-                                        options_.predicted_step_peak(k));
+                                        options_.predicted_step_peak(drawn_k(result)));
     if (!warning) return;
     const char* advice = options_.retune ? "the budget is tuned anew at the next checkpoint"
                                          : "lower the budget or the micro-batch, or resume with --guard retune";
@@ -365,7 +369,7 @@ RunEnd run(const Job& given_job, const RunOptions& options, c10::Device device, 
     if (options.tensorboard) tensorboard.emplace(options.out, done);
   }
   std::optional<RunGuard> guard;
-  if (options.guard && options.predicted_peak.value > 0) guard.emplace(options, done + 1);
+  if (options.guard) guard.emplace(options, done + 1);
   std::optional<RankLog> rank_log;
   if (options.rank_logs) rank_log.emplace(options.out, groups, done);
   StepRecordings recordings(options.recordings, options.out, groups.rank, device);
