@@ -7,7 +7,6 @@ Calls `mmoe budget --saving 0.1` for pipeline sizes, micro-batches and recomputa
 
 import argparse
 import collections
-import csv
 import itertools
 import json
 import pathlib
@@ -16,6 +15,7 @@ import subprocess
 import tempfile
 
 from drawing import panels
+from experiment import write_csv
 
 GIB = 2**30
 SAVING, CONFIDENCE, STEPS = 0.1, 0.99, 10_000
@@ -155,11 +155,7 @@ def main():
     points = itertools.product(GPUS, PIPELINES, MICRO_BATCHES, RECOMPUTE)
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for point in points if (row := evaluate(args.mmoe, folder, point)) is not None]
-    with open(f"{args.out}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
+    write_csv(rows, COLUMNS, pathlib.Path(f"{args.out}.csv"))
     pathlib.Path(f"{args.out}.md").write_text(table(rows))
     figure(rows, f"{args.out}.png")
 

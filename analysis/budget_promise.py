@@ -5,7 +5,8 @@ tunes a bound for that limit at 99 %; the job is then trained with and without i
 is compared with the limit. The largest peak of an unbudgeted run is itself random, so the saving that a run shows is
 compared with the one predicted from its median ("typical"); the headline saving is from its 99 % quantile.
 
-  python3 analysis/budget_promise.py --bin build/bin --data build/study/tokens --out analysis/budget_promise
+  python3 analysis/budget_promise.py --bin build/bin --data build/study/tokens --out analysis/budget_promise \\
+      --page analysis/budget_study.md
 """
 
 import argparse
@@ -13,8 +14,9 @@ import concurrent.futures
 import csv
 import json
 import pathlib
-import subprocess
 import tempfile
+
+from experiment import run, write_csv, write_section
 
 CONFIDENCE = 0.99
 CONFIGURATIONS = {  # changes of the job, and the saving that is asked for
@@ -31,6 +33,7 @@ COLUMNS = (
     "configuration asked_saving bound steps draws limit_mib promised_peak_mib largest_peak_mib kept predicted_saving "
     "predicted_typical_saving measured_saving error_points predicted_mean_saving measured_mean_saving mean_error_points"
 ).split()
+HEADING = "### Runs"
 MIB = 2**20
 
 
@@ -49,13 +52,6 @@ def job(changes):
     return base
 
 
-def run(*words):
-    result = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, words))}: {result.stderr.strip()}")
-    return result.stdout
-
-
 def peaks(folder):
     """Peak bytes of every step from the second on."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
@@ -68,7 +64,7 @@ def measure(programs, data, name, changes, saving, steps, folder):
 
     def tuned(confidence, *goal):
         words = ["--job", path, "--confidence", confidence, "--steps", steps, "--json", *goal]
-        return json.loads(run(programs / "mmoe", "budget", *words))
+        return json.loads(run(programs / "mmoe", "budget", *words, progress=False))
 
     limit = round(tuned(CONFIDENCE, "--saving", saving)["without"]["peak_allocated_bytes"] * (1 - saving))
     plan = tuned(CONFIDENCE, "--memory-limit", limit)
@@ -80,7 +76,7 @@ def measure(programs, data, name, changes, saving, steps, folder):
             changed["elastic"]["budget"] = budget
         path.write_text(json.dumps(changed))
         words = ["--job", path, "--data", data, "--out", folder / arm, "--steps", steps, "--threads", 1]
-        run(programs / "mmoe", "train", *words)
+        run(programs / "mmoe", "train", *words, progress=False)
         measured[arm] = peaks(folder / arm)
     free, bounded = measured["free"], measured["bounded"]
 
@@ -113,11 +109,44 @@ def measure(programs, data, name, changes, saving, steps, folder):
     return row
 
 
+def read_rows(path):
+    """The table as written: every figure as text."""
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def page(rows):
+    """The Markdown below HEADING, from the rows of the table."""
+    lines = [
+        "| configuration | bound | largest peak of limit, MiB | saving (predicted) | of the mean step (predicted) |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        figure = {key: float(row[key]) for key in row if key not in ("configuration", "bound", "kept")}
+        lines.append(
+            f"| {row['configuration']} | {row['bound'].replace('[', '').replace(']', '')} "
+            f"| {figure['largest_peak_mib']:.2f} of {figure['limit_mib']:.2f} "
+            f"| {figure['measured_saving']:.2%} ({figure['predicted_typical_saving']:.2%}) "
+            f"| {figure['measured_mean_saving']:.2%} ({figure['predicted_mean_saving']:.2%}) |"
+        )
+    kept = sum(row["kept"] == "True" for row in rows)
+    close = sum(abs(float(row["error_points"])) <= 1 for row in rows)
+    worst = max(rows, key=lambda row: abs(float(row["error_points"])))
+    lines += [
+        "",
+        f"Every step kept its limit in {kept} of {len(rows)}. The saving is within one point of the predicted one in "
+        f"{close} of {len(rows)}; the largest error is {abs(float(worst['error_points'])):.2f} points "
+        f"({worst['configuration']}).",
+    ]
+    return lines
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of mmoe and mmoe-train")
     parser.add_argument("--data", type=pathlib.Path, required=True, help="token files of mmoe data build, vocabulary 512")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="prefix of the table")
+    parser.add_argument("--page", type=pathlib.Path, help=f"Markdown whose part under {HEADING!r} is written")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--parallel", type=int, default=1, help="runs at once, each on one thread")
     arguments = parser.parse_args()
@@ -138,11 +167,10 @@ def main():
             f"({row['predicted_mean_saving']:.2%})",
             flush=True,
         )
-    with arguments.out.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    path = arguments.out.with_suffix(".csv")
+    write_csv(rows, COLUMNS, path)
+    if arguments.page:
+        write_section(arguments.page, HEADING, page(read_rows(path)))
     broken = [row["configuration"] for row in rows if not row["kept"]]
     print(f"promise kept in {len(rows) - len(broken)} of {len(rows)}" + (f"; broken: {', '.join(broken)}" if broken else ""))
 

@@ -6,11 +6,11 @@ Writes OUT.csv (every arm at every depth), OUT.png, and the part of OUT.md under
 """
 
 import argparse
-import csv
 import json
 import pathlib
 
 from drawing import plt
+from experiment import write_csv, write_section
 
 MIB = 2**20
 COLORS = {"baseline": "#222222", "budget": "#0072B2", "only fewer": "#E69F00", "specialist": "#CC79A7",
@@ -67,14 +67,6 @@ def rows_of(study):
                     row[f"{name}_saving_p99"] = reserved[kind]["saving"]["p99"]["mean"]
             rows.append({column: row.get(column) for column in COLUMNS})
     return rows
-
-
-def write_csv(rows, path):
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
 def draw(study, rows, path):
@@ -218,11 +210,10 @@ def main():
     arguments = parser.parse_args()
     study = json.loads(arguments.study.read_text())
     rows = rows_of(study)
-    write_csv(rows, arguments.out.with_suffix(".csv"))
+    write_csv(rows, COLUMNS, arguments.out.with_suffix(".csv"))
     draw(study, rows, arguments.out.with_suffix(".png"))
     page = arguments.out.with_suffix(".md")
-    head = page.read_text().split("## Results")[0].rstrip() + "\n\n" if page.exists() else ""
-    page.write_text(head + "## Results\n\n" + "\n".join(results(study, rows)).rstrip() + "\n")
+    write_section(page, "## Results", results(study, rows))
     print(f"{page}: {len(rows)} arms")
 
 

@@ -8,23 +8,15 @@ continuation at k = 1; evaluates all along the way at k = 1..6 on held-out text.
 """
 
 import argparse
-import csv
 import json
 import pathlib
-import subprocess
 
 from drawing import plt
+from experiment import run, write_csv, write_section
 
 KS = range(1, 7)
 CONTROL = ["--elastic.sampling", "fixed", "--elastic.k_min", "1", "--elastic.k_max", "1", "--elastic.k_reference", "6"]
 COLUMNS = ["run", "step", "tokens", *(f"loss_k{k}" for k in KS)]
-
-
-def run(*words):
-    result = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True, check=False)
-    if result.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, words))} ended with {result.returncode}")
-    return result.stdout
 
 
 def step_of(checkpoint):
@@ -112,15 +104,9 @@ def main():
         words = ["--init", end, "--training.checkpoint_interval", "25", *words]
         checkpoints = train(arguments, "demo-continual", arguments.work / folder, *words)
         rows += rows_of(arguments, name, checkpoints, base_tokens, tokens_per_step)
-    with arguments.out.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    write_csv(rows, COLUMNS, arguments.out.with_suffix(".csv"))
     draw(rows, base_tokens, arguments.out.with_suffix(".png"))
-    path = arguments.out.with_suffix(".md")
-    head = path.read_text().split("## Results")[0].rstrip() + "\n\n" if path.exists() else ""
-    path.write_text(head + "## Results\n\n" + "\n".join(page(rows)) + "\n")
+    write_section(arguments.out.with_suffix(".md"), "## Results", page(rows))
     print("\n".join(page(rows)))
 
 

@@ -1,12 +1,12 @@
 // mmoe budget --job JOB: the activation budget that keeps a memory limit, or saves a wanted share, at a confidence.
 
 #include "sim/cli/budget_cluster.h"
+#include "sim/cli/budget_tables.h"
 #include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
-#include "sim/cli/table.h"
 #include "sim/elastic/budget_plan.h"
 #include "sim/plan/cluster_plan.h"
-#include "sim/plan/freed_memory.h"
+#include "sim/plan/device_budget.h"
 
 namespace mmoe {
 namespace {
@@ -23,16 +23,9 @@ std::string horizon_text(const BudgetPlan& plan) {
 void print_choice(const BudgetPlan& plan, std::ostream& out) {
   const TunedBudget& choice = *plan.tuning.choice;
   const int decimals = gib_decimals(plan.tuning.free_largest_peak);
-  const auto gib_of = [decimals](double bytes) { return in_gib(bytes, decimals) + " GiB"; };
-  if (plan.tuning.budget_needed) {
-    out << plan.job.where << ": sum of k " << budget_text(choice.budget) << " keeps the peak at " << gib_of(choice.peak)
-        << " of " << gib_of(plan.tuning.limit) << ' ' << horizon_text(plan) << '\n';
-  } else {
-    out << plan.job.where << ": no budget is needed: the peak stays at " << gib_of(choice.peak) << " of "
-        << gib_of(plan.tuning.limit) << ' ' << horizon_text(plan) << '\n';
-  }
+  out << plan.job.where << ": " << kept_text(plan.tuning, "peak") << ' ' << horizon_text(plan) << '\n';
   if (!plan.goal.saving && plan.tuning.limit < plan.memory_limit.value) {
-    out << "The limit of " << gib_of(plan.memory_limit.value) << " is lowered by "
+    out << "The limit of " << in_gib(plan.memory_limit.value, decimals) << " GiB is lowered by "
         << percent(1 - plan.tuning.limit / plan.memory_limit.value) << " for the memory model's own error.\n";
   }
   out << '\n';
@@ -45,11 +38,7 @@ void print_choice(const BudgetPlan& plan, std::ostream& out) {
   table.add({"sum of k, max", significant(with.max, 4), significant(without.max, 4)});
   table.add({"entropy of the draw, nats", significant(plan.with.entropy(), 4), significant(plan.without.entropy(), 4)});
   print_table(table, out);
-  out << "\nsaving: " << percent(choice.saving.p99) << " of the unbudgeted peak, " << percent(choice.saving.mean)
-      << " of its mean over steps, " << percent(choice.saving.k_max) << " of k_max throughout; "
-      << percent(plan.k_dependent_fraction)
-      << " of the unbudgeted peak depends on k\nexpected FLOPs: " << percent(plan.expected_flops_fraction)
-      << " of the unbudgeted; KL divergence " << significant(choice.kl_divergence, 3) << " nats in all\n";
+  print_saving(choice, plan.k_dependent_fraction, plan.expected_flops_fraction, "nats in all", out);
 }
 
 void print_marginals(const BudgetPlan& plan, std::ostream& out) {
@@ -67,39 +56,15 @@ void print_marginals(const BudgetPlan& plan, std::ostream& out) {
   print_table(table, out);
 }
 
-void print_front(const BudgetPlan& plan, const DeviceBudgetSpeed& speed, std::ostream& out) {
-  const std::vector<TunedBudget>& front = plan.tuning.front;
-  if (front.empty()) return;
-  out << "\nOther budgets, none better than another in saving, KL and expected k\n";
-  Table table{
-      .header = {"sum of k", "saving", "peak, GiB", "KL, nats", "expected k", "step, ms", "p99, ms", "P(within limit)"},
-      .rows = {}};
-  const int decimals = gib_decimals(plan.tuning.free_largest_peak);
-  for (const std::size_t i : shown_points(front.size())) {
-    const TunedBudget& point = front[i];
-    table.add({budget_text(point.budget), percent(point.saving.p99), in_gib(point.peak, decimals),
-               significant(point.kl_divergence, 3), percent(point.expected_sum_fraction),
-               significant(1e3 * speed.front[i].mean, 4), significant(1e3 * speed.front[i].p99, 4),
-               probability_text(point.probability_within_limit)});
-  }
-  print_table(table, out, "  ");
-}
-
-void print_uses(const DeviceBudgetSpeed& speed, std::ostream& out) {
+void print_speed(const BudgetPlan& plan, const DeviceBudgetSpeed& speed, std::ostream& out) {
+  const auto more_cells = [&](std::size_t i) {
+    return std::vector<std::string>{significant(1e3 * speed.front[i].mean, 4), significant(1e3 * speed.front[i].p99, 4),
+                                    probability_text(plan.tuning.front[i].probability_within_limit)};
+  };
+  print_front(plan.tuning, {"sum of k", budget_text, {"step, ms", "p99, ms", "P(within limit)"}, more_cells}, out);
   out << "\ntokens/s: " << significant(speed.with.tokens_per_second_per_device, 4) << " with, "
       << significant(speed.without.tokens_per_second_per_device, 4) << " without the budget\n";
-  if (speed.uses.empty()) {
-    out << "Neither larger micro-batches nor less recomputation would be faster within the same memory.\n";
-    return;
-  }
-  out << "What the memory buys, each within the same limit\n";
-  Table table{.header = {"change", "sum of k", "KL, nats", "tokens/s", "gain"}, .rows = {}};
-  for (const DeviceMemoryUse& use : speed.uses) {
-    table.add({use.change, use.budget_needed ? budget_text(use.budget.budget) : "no budget",
-               significant(use.budget.kl_divergence, 3), significant(use.throughput.tokens_per_second_per_device, 4),
-               percent(use.gain)});
-  }
-  print_table(table, out, "  ");
+  print_uses(speed.uses, "tokens/s", out);
 }
 
 }  // namespace
@@ -144,13 +109,9 @@ ExitCode budget_command(const std::vector<std::string>& arguments) {
       print_choice(plan, std::cout);
       print_marginals(plan, std::cout);
     }
-    print_front(plan, speed, std::cout);
-    print_uses(speed, std::cout);
+    print_speed(plan, speed, std::cout);
   }
-  if (plan.tuning.choice) return ExitCode::kDone;
-  std::cout.flush();
-  std::cerr << job.where << ": no budget reaches the goal: " << plan.tuning.reason << '\n';
-  return ExitCode::kAnswerIsNo;
+  return budget_exit(job.where, plan.tuning);
 }
 
 }  // namespace mmoe

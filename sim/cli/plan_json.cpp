@@ -3,7 +3,7 @@
 #include "sim/cli/calibration_flag.h"
 #include "sim/plan/cluster_budget.h"
 #include "sim/plan/cluster_plan.h"
-#include "sim/plan/freed_memory.h"
+#include "sim/plan/device_budget.h"
 
 namespace mmoe {
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "sim/units/errors.h"
@@ -61,6 +62,15 @@ double DiscreteLaw::entropy() const {
   double sum = 0;
   for (const double p : probabilities_) sum -= p > 0 ? p * std::log(p) : 0;
   return sum;
+}
+
+double DiscreteLaw::divergence(const DiscreteLaw& from) const {
+  double sum = 0;
+  for (int64_t v = min(); v <= max(); ++v) {
+    const double p = probability(v), q = from.probability(v);
+    if (p > 0) sum += q > 0 ? p * std::log(p / q) : std::numeric_limits<double>::infinity();
+  }
+  return std::max(0.0, sum);
 }
 
 DiscreteLaw DiscreteLaw::convolve(const DiscreteLaw& other) const {

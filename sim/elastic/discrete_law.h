@@ -26,6 +26,7 @@ class DiscreteLaw {
   double cdf(int64_t value) const;                       // P(X <= value)
   int64_t quantile(double q) const;                      // least v with P(X <= v) >= q (compared to 1e-12)
   double entropy() const;                                // nats
+  double divergence(const DiscreteLaw& from) const;      // KL, nats; infinite where `from` never draws what this does
   DiscreteLaw convolve(const DiscreteLaw& other) const;  // of the sum of independent X and Y
   DiscreteLaw sum_of(int64_t n) const;                   // of the sum of n independent copies, n >= 0
   DiscreteLaw maximum(int64_t n) const;                  // of the largest of n independent copies, n >= 1

@@ -28,15 +28,6 @@ DiscreteLaw allowed_law(int k_min, const std::vector<ScaledCount>& weights) {
   return law_of(k_min + static_cast<int>(begin - weights.begin()), {begin, end});
 }
 
-double divergence(const DiscreteLaw& law, const DiscreteLaw& from) {
-  double sum = 0;
-  for (int64_t v = law.min(); v <= law.max(); ++v) {
-    const double p = law.probability(v);
-    if (p > 0) sum += p * std::log(p / from.probability(v));
-  }
-  return std::max(0.0, sum);
-}
-
 DiscreteLaw shifted(const DiscreteLaw& law, int64_t by) { return DiscreteLaw(law.min() + by, law.probabilities()); }
 
 // Of size copies of one k.
@@ -144,7 +135,7 @@ double ElasticLaw::kl_divergence() const { return -log_probability() + 0.0; }
 std::vector<double> ElasticLaw::kl_divergence_by_layer() const {
   const DiscreteLaw free = free_draw();
   std::vector<double> result;
-  for (const DiscreteLaw& law : marginals()) result.push_back(divergence(law, free));
+  for (const DiscreteLaw& law : marginals()) result.push_back(law.divergence(free));
   return result;
 }
 

@@ -12,7 +12,6 @@
 #include "sim/elastic/pipeline_budget.h"
 #include "sim/evidence/evidence.h"
 #include "sim/formulas/model_flops.h"
-#include "sim/plan/freed_memory.h"
 #include "sim/plan/rank_memory_law.h"
 #include "sim/units/errors.h"
 
@@ -111,33 +110,20 @@ PipelineGoal goal_of(const Job& job, double confidence, int64_t steps) {
   return goal;
 }
 
-std::vector<FreedMemoryUse> uses_of(const ClusterBudget& plan, const Job& free, const Framework& framework,
-                                    double limit) {
-  std::vector<FreedMemoryUse> uses;
-  const nlohmann::json resolved = to_json(free);
-  for (const Overrides& change : spending_changes(free)) {
-    try {
-      const Job changed = parse_job(resolved, free.where, "/", change);
-      const StageBytes bytes = stage_bytes(changed, framework);
-      PipelineGoal goal = goal_of(changed, plan.draws_confidence, plan.steps);
-      goal.memory_limit = limit * plan.reserved_factor / bytes.reserved_factor;
-      const BudgetTuning tuning = tune_pipeline_budget(changed.elastic, bytes.stages, goal);
-      if (!tuning.choice) continue;
-      FreedMemoryUse use;
-      use.change = flag_text(change);
-      use.budget = *tuning.choice;
-      use.budget_needed = tuning.budget_needed;
-      use.speed = speed_of(tuning.budget_needed
-                               ? with_budget(changed, tuning.choice->budget, pipeline_stages(changed, framework))
-                               : changed,
-                           framework);
-      use.gain = use.speed.tokens_per_second_per_device / plan.without.tokens_per_second_per_device - 1;
-      if (use.gain > 0) uses.push_back(std::move(use));
-    } catch (const ConfigError&) {  // not a valid job: no use
-    }
-  }
-  std::sort(uses.begin(), uses.end(), [](const auto& a, const auto& b) { return a.gain > b.gain; });
-  return uses;
+// `limit`: allocated bytes of the unbudgeted job.
+std::vector<FreedMemoryUse<BudgetSpeed>> uses_of(const ClusterBudget& plan, const Job& free, const Framework& framework,
+                                                 double limit) {
+  const auto tuning_of = [&](const Job& changed) {
+    const StageBytes bytes = stage_bytes(changed, framework);
+    PipelineGoal goal = goal_of(changed, plan.draws_confidence, plan.steps);
+    goal.memory_limit = limit * plan.reserved_factor / bytes.reserved_factor;
+    return tune_pipeline_budget(changed.elastic, bytes.stages, goal);
+  };
+  const auto speed_with = [&](const Job& changed, const BudgetTuning& tuning) {
+    if (!tuning.budget_needed) return speed_of(changed, framework);
+    return speed_of(with_budget(changed, tuning.choice->budget, pipeline_stages(changed, framework)), framework);
+  };
+  return uses_of_freed_memory(free, plan.without, tuning_of, speed_with);
 }
 
 }  // namespace

@@ -4,13 +4,13 @@
 
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "sim/elastic/budget_plan.h"
 #include "sim/elastic/sliding_maximum.h"
 #include "sim/framework/framework.h"
 #include "sim/plan/cluster_time_law.h"
+#include "sim/plan/freed_memory.h"
 
 namespace mmoe {
 
@@ -19,15 +19,6 @@ struct BudgetSpeed {
   ClusterTimeLaw time;
   double tokens_per_second_per_device = 0;
   double uneven_k_seconds = 0;  // pipeline bubble of a step that uneven draws add: mean less that of the mean k
-};
-
-// One change that spends memory for speed, within the same limit.
-struct FreedMemoryUse {
-  std::string change;  // "--training.micro_batch_size 2"
-  TunedBudget budget;  // loosest bounds where none is needed
-  bool budget_needed = false;
-  BudgetSpeed speed;
-  double gain = 0;  // tokens/s over the unbudgeted job's, less 1
 };
 
 struct ClusterBudget {
@@ -47,7 +38,7 @@ struct ClusterBudget {
   double expected_flops_fraction = 1;
   double free_mean_k = 0, mean_k = 0;
   BudgetSpeed with, without;
-  std::vector<FreedMemoryUse> uses;  // faster than the unbudgeted job, the fastest first
+  std::vector<FreedMemoryUse<BudgetSpeed>> uses;  // faster than the unbudgeted job, the fastest first
 };
 
 // Tunes as plan_budget does, on several devices. The limit is on reserved bytes and by default the device's usable

@@ -26,15 +26,8 @@ nlohmann::json tuned_json(const Job& job, const TunedBudget& point) {
 
 nlohmann::json to_json(const ClusterBudget& plan) {
   const BudgetTuning& tuning = plan.tuning;
-  nlohmann::json front = nlohmann::json::array(), uses = nlohmann::json::array();
+  nlohmann::json front = nlohmann::json::array();
   for (const TunedBudget& point : tuning.front) front.push_back(tuned_json(plan.job, point));
-  for (const FreedMemoryUse& use : plan.uses) {
-    uses.push_back({{"change", use.change},
-                    {"budget", use.budget_needed ? budget_json(plan.job, use.budget.budget) : nlohmann::json()},
-                    {"kl_divergence", use.budget.kl_divergence},
-                    {"throughput", speed_json(use.speed)},
-                    {"gain_fraction", use.gain}});
-  }
   nlohmann::json json = {{"budget", nullptr},
                          {"budget_needed", tuning.budget_needed},
                          {"limit_bytes", tuning.limit},
@@ -45,7 +38,7 @@ nlohmann::json to_json(const ClusterBudget& plan) {
                          {"k_dependent_fraction", plan.k_dependent_fraction},
                          {"mean_k", {{"with", plan.mean_k}, {"without", plan.free_mean_k}}},
                          {"front", front},
-                         {"uses_of_freed_memory", uses}};
+                         {"uses_of_freed_memory", uses_json(plan.job, plan.uses, speed_json)}};
   if (!plan.request.saving) json["memory_limit_bytes"] = plan.memory_limit.value;
   json["without"] = {{"peak_allocated_bytes", tuning.free_peak},
                      {"mean_peak_allocated_bytes", tuning.free_mean_peak},

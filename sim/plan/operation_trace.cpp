@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "sim/plan/step_draws.h"
-#include "sim/throughput/step_time.h"
+#include "sim/throughput/operations.h"
+#include "sim/throughput/roofline.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -27,7 +28,7 @@ std::vector<Operation> reversed(std::vector<Operation> operations) {
 class OperationTrace {
  public:
   OperationTrace(const Job& job, const Calibration& calibration)
-      : job_(job), parameters_(StepTimeModel(job, calibration).parameters()) {}
+      : job_(job), parameters_(roofline_parameters(calibration, job.hardware, job.training.precision)) {}
 
   nlohmann::json step(int64_t step, const std::vector<std::vector<int>>& k_per_layer) {
     events_ = {{{"ph", "M"}, {"name", "process_name"}, {"pid", 0}, {"tid", 0}, {"args", {{"name", "predicted"}}}}};

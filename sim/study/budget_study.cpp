@@ -80,15 +80,6 @@ struct MeanAndKl {
   double mean_k = 0, kl_per_layer = 0;
 };
 
-double divergence(const DiscreteLaw& law, const DiscreteLaw& from) {
-  double sum = 0;
-  for (int64_t k = law.min(); k <= law.max(); ++k) {
-    const double p = law.probability(k), q = from.probability(k);
-    if (p > 0) sum += q > 0 ? p * std::log(p / q) : std::numeric_limits<double>::infinity();
-  }
-  return std::max(0.0, sum);
-}
-
 // Of the arm's draws from the baseline's, both with independent layers but for the arm's budget.
 MeanAndKl mean_and_kl(const ElasticConfig& elastic, int layers, const DiscreteLaw& baseline) {
   if (elastic.budget && cuts_draws(elastic.budget->method)) {
@@ -98,7 +89,7 @@ MeanAndKl mean_and_kl(const ElasticConfig& elastic, int layers, const DiscreteLa
     return {mean, std::numeric_limits<double>::quiet_NaN()};  // of the joint law: not computed
   }
   const ElasticLaw law(elastic, layers);
-  return {law.sum().mean() / layers, law.kl_divergence() / layers + divergence(law.free_draw(), baseline)};
+  return {law.sum().mean() / layers, law.kl_divergence() / layers + law.free_draw().divergence(baseline)};
 }
 
 // The bound whose conditioned law comes closest to the wanted mean or divergence, the lower of two equally close ones.
@@ -116,8 +107,11 @@ int64_t closest_bound(const StudyArm& arm, ElasticConfig elastic, int layers) {
   return best;
 }
 
+// Whether nothing predicts the peak: of draws that are cut the joint law is not known.
+bool cuts_draws(const Job& job) { return job.elastic.budget && cuts_draws(job.elastic.budget->method); }
+
 std::optional<Summary> predicted_peak(const Job& job, const Calibration& calibration) {
-  if (job.elastic.budget && cuts_draws(job.elastic.budget->method)) return std::nullopt;
+  if (cuts_draws(job)) return std::nullopt;
   return simulate(job, calibration).peak_allocated;
 }
 
@@ -196,6 +190,10 @@ std::vector<ResolvedArm> resolve_arms(const BudgetStudy& study, int64_t depth, c
     if (layers == 0 || job.elastic.sampling == Sampling::kTopP || job.hardware.num_devices > 1) {
       throw ConfigError(job.where + ": a study needs MoE layers, draws of k and one device");
     }
+    if (resolved.empty() && cuts_draws(job)) {
+      throw ConfigError(job.where + ": elastic.budget.method = " + name_of(job.elastic.budget->method) +
+                        " leaves the baseline without a predicted peak, which savings need; use condition");
+    }
     if (!baseline) baseline = ElasticLaw(job.elastic, layers).free_draw();
     // Of the baseline: the same gates in every arm.
     overrides.emplace_back(
@@ -218,6 +216,13 @@ std::vector<ResolvedArm> resolve_arms(const BudgetStudy& study, int64_t depth, c
     if (!arm.peak_of.empty()) {
       const ResolvedArm& other = taken_from(arm.peak_of);
       const Job before = job_with(study, about, overrides);
+      for (const Job* compared : {&other.job, &before}) {
+        if (!cuts_draws(*compared)) continue;
+        throw ConfigError(before.where + ": peak_of = " + other.name + " compares predicted peaks, but that of arm " +
+                          (compared == &before ? arm.name : other.name) +
+                          " is not known: its elastic.budget.method is " + name_of(compared->elastic.budget->method) +
+                          "; use condition, or leave peak_of out");
+      }
       const int64_t size = micro_batch_within(study, about, overrides, before, other.predicted_peak->p99, calibration);
       if (size == 0) {
         throw ConfigError(before.where + ": no micro-batch keeps the peak of arm " + other.name +
@@ -257,7 +262,7 @@ nlohmann::json cut_marginals(const std::vector<ResolvedArm>& arms) {
         nlohmann::json by_k;
         for (int k = elastic.k_min; k <= elastic.k_max; ++k) by_k[std::to_string(k)] = marginal.probability(k);
         entry["marginals"].push_back(std::move(by_k));
-        entry["kl_by_layer"].push_back(divergence(marginal, free));
+        entry["kl_by_layer"].push_back(marginal.divergence(free));
         mean += marginal.mean() / layers;
       }
       entry["mean_k"] = mean;

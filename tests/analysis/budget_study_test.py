@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import budget_study
+import experiment
 
 FOLDER = pathlib.Path(budget_study.__file__).parent
 
@@ -79,7 +80,7 @@ def study():
 
 def test_rows_hold_the_figures_of_the_study(tmp_path):
     rows = budget_study.rows_of(study())
-    budget_study.write_csv(rows, tmp_path / "study.csv")
+    experiment.write_csv(rows, budget_study.COLUMNS, tmp_path / "study.csv")
     with (tmp_path / "study.csv").open() as file:
         read = list(csv.DictReader(file))
     assert [row["arm"] for row in read] == ["unconstrained", "bounded", "full_unconstrained", "full_at_most_strong"]
@@ -113,7 +114,7 @@ def test_the_committed_page_follows_from_the_committed_study(tmp_path):
     rows = budget_study.rows_of(committed)
     page = (FOLDER / "budget_study.md").read_text().split("## Results\n\n")[1]
     assert page == "\n".join(budget_study.results(committed, rows)).rstrip() + "\n"
-    budget_study.write_csv(rows, tmp_path / "study.csv")
+    experiment.write_csv(rows, budget_study.COLUMNS, tmp_path / "study.csv")
     assert (tmp_path / "study.csv").read_text() == (FOLDER / "budget_study.csv").read_text()
 
 

@@ -6,6 +6,7 @@
 
 #include "sim/cli/flags.h"
 #include "train/data/dataset.h"
+#include "train/loop/evaluate.h"
 #include "train/model/transformer.h"
 
 namespace mmoe {
@@ -17,8 +18,7 @@ class CheckpointModel {
 
   const Job& job() const { return job_; }
   Transformer& transformer() { return *transformer_; }
-  // Sequences an evaluation runs at once: about 4,096 tokens.
-  int64_t batch() const { return std::max<int64_t>(1, 4096 / job_.training.seq_len); }
+  int64_t batch() const { return evaluation_batch(job_.training.seq_len); }
 
  private:
   Job job_;

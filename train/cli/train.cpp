@@ -76,17 +76,18 @@ void check_world(const Flags& flags, const Job& job, const std::optional<LaunchE
 
 enum class GuardMode { kOff, kWarn, kRetune };
 
-// --guard; throws ConfigError.
-GuardMode guard_mode(const Flags& flags, const Job& job) {
+// --guard; off where no peaks are predicted: for top_p, and where `predicted_peak` is 0. Throws ConfigError.
+GuardMode guard_mode(const Flags& flags, const Job& job, Bytes predicted_peak) {
   const std::string word = flags.get("guard");
-  if (word == "off") return GuardMode::kOff;
-  if (word == "warn") return GuardMode::kWarn;
-  if (word != "retune") throw ConfigError("--guard " + word + " is no guard; use off, warn or retune");
-  const bool draws = job.model.num_moe_layers() > 0 && job.elastic.sampling != Sampling::kTopP;
-  if (!draws || job.hardware.num_devices > 1) {
+  if (word != "off" && word != "warn" && word != "retune") {
+    throw ConfigError("--guard " + word + " is no guard; use off, warn or retune");
+  }
+  const bool by_token = job.elastic.sampling == Sampling::kTopP;
+  if (word == "retune" && (by_token || job.model.num_moe_layers() == 0 || job.hardware.num_devices > 1)) {
     throw ConfigError(job.where + ": --guard retune tunes the budget of draws of k on one device; use warn");
   }
-  return GuardMode::kRetune;
+  if (word == "off" || by_token || predicted_peak.value == 0) return GuardMode::kOff;
+  return word == "warn" ? GuardMode::kWarn : GuardMode::kRetune;
 }
 
 // The job and the calibration must outlive the run.
@@ -109,7 +110,8 @@ RunOptions::Guard run_guard(const Job& job, const Calibration& calibration, Guar
   return guard;
 }
 
-// For the progress line; nothing where the simulator knows too little of the device.
+// For the progress line and the guard; nothing where the simulator knows too little of the device, and no peak of
+// several.
 void add_predictions(const Job& job, const Calibration& calibration, RunOptions& options) {
   try {
     options.device_peak = device_peak(calibration, job.hardware.spec, job.training.precision);
@@ -206,11 +208,8 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   }
   read_watch_flags(flags, job, options);
   add_predictions(job, calibration, options);
-  const GuardMode guard = guard_mode(flags, job);
-  if (guard != GuardMode::kOff && job.elastic.sampling != Sampling::kTopP && job.hardware.num_devices == 1 &&
-      options.predicted_peak.value > 0) {
-    options.guard = run_guard(job, calibration, guard);
-  }
+  const GuardMode guard = guard_mode(flags, job, options.predicted_peak);
+  if (guard != GuardMode::kOff) options.guard = run_guard(job, calibration, guard);
   if (flags.has("init")) options.initial_checkpoint = flags.get("init");
   const std::chrono::seconds timeout(flags.get<int64_t>("timeout"));
   if (timeout.count() < 1 || timeout.count() > 86400) {

@@ -1,6 +1,7 @@
 #include "train/loop/evaluate.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
@@ -10,6 +11,8 @@
 
 namespace mmoe {
 
+int64_t evaluation_batch(int64_t seq_len) { return std::max<int64_t>(1, 4096 / seq_len); }
+
 Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, const std::vector<int>& k_per_layer,
                     int64_t max_windows, int64_t batch, const Communicator& group) {
   const c10::NoGradGuard no_grad;
@@ -17,6 +20,7 @@ Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, 
   const int64_t count = max_windows > 0 ? std::min(max_windows, windows.count()) : windows.count();
   const int64_t batches = (count + batch - 1) / batch;
   const at::Tensor losses_W = at::zeros({count}, at::TensorOptions().dtype(at::kDouble).device(transformer.device()));
+  const at::Tensor tokens_W = at::zeros({count}, at::kDouble);  // targets of each window, on the host
   for (int64_t turn = 0; turn < batches; turn += group.size()) {
     // Every rank runs equally often, as it computes for the others too where experts are shared out: one without a
     // batch runs the last, for nothing.
@@ -24,7 +28,9 @@ Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, 
     const int64_t rows = std::min(batch, count - first);
     const at::Tensor tokens = at::empty({rows, seq_len}, at::kInt), targets = at::empty({rows, seq_len}, at::kInt);
     for (int64_t r = 0; r < rows; ++r) {
-      windows.window(first + r, tokens.data_ptr<int32_t>() + r * seq_len, targets.data_ptr<int32_t>() + r * seq_len);
+      const int64_t counted = windows.window(first + r, tokens.data_ptr<int32_t>() + r * seq_len,
+                                             targets.data_ptr<int32_t>() + r * seq_len);
+      if (own < batches) tokens_W.data_ptr<double>()[first + r] = static_cast<double>(counted);
     }
     std::vector<int64_t> documents;
     if (windows.documents() == Documents::kApart) {
@@ -38,15 +44,16 @@ Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, 
                                   .sum(1);
     if (own < batches) losses_W.narrow(0, first, rows).copy_(losses);
   }
-  group.all_reduce(losses_W).wait();  // each is of one rank, the others add zero: exact
-  const at::Tensor losses = losses_W.cpu();
+  const at::Tensor sums_2W = at::stack({losses_W, tokens_W.to(transformer.device())});
+  group.all_reduce(sums_2W).wait();  // each is of one rank, the others add zero: exact
+  const at::Tensor host_2W = sums_2W.cpu();
+  const double *const losses = host_2W.data_ptr<double>(), *const tokens = losses + count;
   Evaluation result;
   int64_t bytes = 0;
   double total = 0;
-  std::vector<int32_t> tokens(static_cast<size_t>(seq_len)), targets(tokens.size());
   for (int64_t w = 0; w < count; ++w) {
-    result.window_losses.push_back(losses.data_ptr<double>()[w]);
-    result.window_tokens.push_back(windows.window(w, tokens.data(), targets.data()));
+    result.window_losses.push_back(losses[w]);
+    result.window_tokens.push_back(static_cast<int64_t>(tokens[w]));
     total += result.window_losses.back();
     result.tokens += result.window_tokens.back();
     bytes += windows.target_bytes(w);

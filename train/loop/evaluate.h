@@ -1,6 +1,7 @@
 #pragma once
 // Loss of a model on a split, at a fixed k for every MoE layer.
 
+#include <cstdint>
 #include <vector>
 
 #include "train/data/batches.h"
@@ -16,6 +17,9 @@ struct Evaluation {
   std::vector<double> window_losses;  // sum of nats by window, in the split's order
   std::vector<int64_t> window_tokens;
 };
+
+// Sequences that an evaluation runs at once: about 4,096 tokens.
+int64_t evaluation_batch(int64_t seq_len);
 
 // Evaluates the first `max_windows` windows (0: all) in batches of `batch` sequences. Ranks of `group`, each with the
 // whole model or its part of the experts, take batches in turn; all call it, and get the same result.

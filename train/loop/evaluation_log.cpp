@@ -1,21 +1,15 @@
 #include "train/loop/evaluation_log.h"
 
-#include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <nlohmann/json.hpp>
-#include <system_error>
 
 #include "sim/units/errors.h"
 #include "train/loop/evaluate.h"
-#include "train/loop/metrics_log.h"
 
 namespace mmoe {
 
 StepEvaluator::StepEvaluator(const EvaluationSettings& settings, const Job& job, const DataBlend& data)
-    : settings_(settings),
-      moe_layers_(job.model.num_moe_layers()),
-      batch_(std::max<int64_t>(1, 4096 / job.training.seq_len)) {
+    : settings_(settings), moe_layers_(job.model.num_moe_layers()), batch_(evaluation_batch(job.training.seq_len)) {
   if (job.parallelism.pipeline > 1) {
     throw ConfigError(job.where + ": parallelism.pipeline = " + std::to_string(job.parallelism.pipeline) +
                       " cannot be evaluated while it trains; leave --eval-interval out and run `mmoe eval` on the "
@@ -50,7 +44,7 @@ std::vector<StepEvaluation> StepEvaluator::evaluate(int64_t step, Transformer& t
 }
 
 EvaluationLog::EvaluationLog(const std::filesystem::path& run_folder, int64_t last_step)
-    : path_(run_folder / "evaluations.jsonl"), file_(open_step_log(path_, last_step)) {}
+    : log_(run_folder / "evaluations.jsonl", last_step) {}
 
 void EvaluationLog::write(const StepEvaluation& evaluation, Split split) {
   nlohmann::ordered_json line = {{"step", evaluation.step}};
@@ -62,9 +56,7 @@ void EvaluationLog::write(const StepEvaluation& evaluation, Split split) {
     line["loss_by_k"][std::to_string(at_k.k)] = at_k.loss;
     line["bits_per_byte_by_k"][std::to_string(at_k.k)] = at_k.bits_per_byte;  // JSON writes NaN as null
   }
-  errno = 0;
-  file_ << line.dump() << '\n' << std::flush;
-  if (!file_) throw std::system_error(errno, std::generic_category(), path_.string());
+  log_.write(line);
 }
 
 }  // namespace mmoe

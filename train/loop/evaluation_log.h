@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "sim/config/job.h"
 #include "train/data/data_flag.h"
+#include "train/loop/step_log.h"
 #include "train/model/transformer.h"
 
 namespace mmoe {
@@ -59,15 +59,14 @@ class StepEvaluator {
 // bits_per_byte_by_k (null where the bytes of text are not known).
 class EvaluationLog {
  public:
-  // As open_step_log.
+  // As StepLog.
   EvaluationLog(const std::filesystem::path& run_folder, int64_t last_step);
 
   // Throws std::system_error on a full disk.
   void write(const StepEvaluation& evaluation, Split split);
 
  private:
-  std::filesystem::path path_;
-  std::ofstream file_;
+  StepLog log_;
 };
 
 }  // namespace mmoe

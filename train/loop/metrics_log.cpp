@@ -1,31 +1,13 @@
 #include "train/loop/metrics_log.h"
 
-#include <cerrno>
 #include <nlohmann/json.hpp>
-#include <system_error>
 
-#include "profiles/store/atomic_file.h"
-#include "sim/units/errors.h"
 #include "train/loop/routing_summary.h"
 
 namespace mmoe {
 
-std::ofstream open_step_log(const std::filesystem::path& path, int64_t last_step) {
-  std::string kept;
-  if (last_step > 0) {
-    std::ifstream old(path);
-    for (std::string line; std::getline(old, line);) {
-      const nlohmann::json entry = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-      if (entry.is_discarded() || !entry.contains("step") || entry["step"].get<int64_t>() > last_step) break;
-      kept += line + "\n";
-    }
-  }
-  write_file_atomically(path.string(), kept);
-  return std::ofstream(path, std::ios::app);
-}
-
 MetricsLog::MetricsLog(const std::filesystem::path& run_folder, int64_t last_step)
-    : path_(run_folder / "metrics.jsonl"), file_(open_step_log(path_, last_step)) {}
+    : log_(run_folder / "metrics.jsonl", last_step) {}
 
 void MetricsLog::write(const StepResult& result, int64_t tokens_per_step) {
   nlohmann::ordered_json line;
@@ -68,9 +50,7 @@ void MetricsLog::write(const StepResult& result, int64_t tokens_per_step) {
          {"router_entropy", routing.entropy},
          {"dead_experts", summary.dead_experts}});
   }
-  errno = 0;
-  file_ << line.dump() << '\n' << std::flush;
-  if (!file_) throw std::system_error(errno, std::generic_category(), path_.string());
+  log_.write(line);
 }
 
 }  // namespace mmoe

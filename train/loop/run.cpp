@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -23,6 +22,7 @@
 #include "train/loop/metrics_log.h"
 #include "train/loop/peak_guard.h"
 #include "train/loop/routing_summary.h"
+#include "train/loop/step_log.h"
 #include "train/loop/tensorboard_log.h"
 #include "train/loop/trainer.h"
 #include "train/parallel/process_groups.h"
@@ -54,6 +54,13 @@ class StopSignals {
   static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1};
   struct sigaction old_[3];
 };
+
+// k of every global micro-batch and layer; whole numbers, as top_p alone has others.
+std::vector<std::vector<int>> drawn_k(const StepResult& result) {
+  std::vector<std::vector<int>> k;
+  for (const std::vector<double>& layers : result.k_per_layer) k.emplace_back(layers.begin(), layers.end());
+  return k;
+}
 
 // One line that is rewritten on a terminal, a plain line every ten seconds elsewhere.
 class Progress {
@@ -121,8 +128,7 @@ class Progress {
     constexpr int64_t kMostRanks = 64;
     Bytes largest;
     if (job_.hardware.num_devices > kMostRanks || job_.elastic.sampling == Sampling::kTopP) return largest;
-    std::vector<std::vector<int>> k;
-    for (const std::vector<double>& layers : result.k_per_layer) k.emplace_back(layers.begin(), layers.end());
+    const std::vector<std::vector<int>> k = drawn_k(result);
     for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) {
       largest = std::max(largest, trainer_rank_peak(job_, rank, k).total);
     }
@@ -176,13 +182,8 @@ void check_same_run(const Job& job, const DataBlend& data, const std::filesystem
 // One line a step: what this rank alone measured.
 class RankLog {
  public:
-  RankLog(const std::filesystem::path& run_folder, const ProcessGroups& groups, int64_t last_step) : groups_(groups) {
-    char name[64];
-    std::snprintf(name, sizeof name, "rank_%05ld.jsonl", static_cast<long>(groups.rank));
-    std::filesystem::create_directories(run_folder / "ranks");
-    path_ = run_folder / "ranks" / name;
-    file_ = open_step_log(path_, last_step);
-  }
+  RankLog(const std::filesystem::path& run_folder, const ProcessGroups& groups, int64_t last_step)
+      : groups_(groups), log_(file_of(run_folder, groups.rank), last_step) {}
 
   void write(const StepResult& result) {
     nlohmann::ordered_json line = {
@@ -198,15 +199,20 @@ class RankLog {
       }
       group->reset_traffic();
     }
-    errno = 0;
-    file_ << line.dump() << '\n' << std::flush;
-    if (!file_) throw std::system_error(errno, std::generic_category(), path_.string());
+    log_.write(line);
   }
 
  private:
+  // Makes the folder.
+  static std::filesystem::path file_of(const std::filesystem::path& run_folder, int64_t rank) {
+    char name[64];
+    std::snprintf(name, sizeof name, "rank_%05ld.jsonl", static_cast<long>(rank));
+    std::filesystem::create_directories(run_folder / "ranks");
+    return run_folder / "ranks" / name;
+  }
+
   const ProcessGroups& groups_;
-  std::filesystem::path path_;
-  std::ofstream file_;
+  StepLog log_;
 };
 
 // The data of a run and the checkpoint that it goes on from, checked.
@@ -263,7 +269,7 @@ void save(const Job& job, const RunOptions& options, int64_t step, const nlohman
 std::string bounds_text(const std::optional<Budget>& budget) {
   if (!budget) return "none";
   std::string text = name_of(budget->kind);
-  for (const int64_t bound : budget->sum_k) text += " " + std::to_string(bound);
+  for (const int64_t bound : budget->sum_k) (text += ' ') += std::to_string(bound);
   return text;
 }
 
@@ -275,10 +281,8 @@ class RunGuard {
 
   void observe(const StepResult& result) {
     if (result.step == first_step_) return;
-    std::vector<std::vector<int>> k;
-    for (const std::vector<double>& layers : result.k_per_layer) k.emplace_back(layers.begin(), layers.end());
     const auto warning = guard_.observe(result.step, Bytes{static_cast<double>(result.peak_allocated_bytes)},
-                                        options_.predicted_step_peak(k));
+                                        options_.predicted_step_peak(drawn_k(result)));
     if (!warning) return;
     const char* advice = options_.retune ? "the budget is tuned anew at the next checkpoint"
                                          : "lower the budget or the micro-batch, or resume with --guard retune";
@@ -365,7 +369,7 @@ RunEnd run(const Job& given_job, const RunOptions& options, c10::Device device, 
     if (options.tensorboard) tensorboard.emplace(options.out, done);
   }
   std::optional<RunGuard> guard;
-  if (options.guard && options.predicted_peak.value > 0) guard.emplace(options, done + 1);
+  if (options.guard) guard.emplace(options, done + 1);
   std::optional<RankLog> rank_log;
   if (options.rank_logs) rank_log.emplace(options.out, groups, done);
   StepRecordings recordings(options.recordings, options.out, groups.rank, device);

@@ -14,6 +14,7 @@ std::atomic<int64_t> live_bytes{0};
 std::atomic<int64_t> peak_bytes{0};
 
 std::atomic<ReservedReplay*> replay{nullptr};
+ReservedReplay* current_replay() { return replay.load(std::memory_order_acquire); }
 
 // Stands in front of the data, in a block that keeps the data's alignment.
 struct Header {
@@ -36,7 +37,7 @@ void free_counted(void* data) {
   Header header;
   std::memcpy(&header, block, sizeof header);
   live_bytes.fetch_sub(header.bytes, std::memory_order_relaxed);
-  if (ReservedReplay* const model = replay.load(std::memory_order_acquire)) model->free(header.replayed);
+  if (ReservedReplay* const model = current_replay()) model->free(header.replayed);
   c10::free_cpu(block);
 }
 
@@ -46,7 +47,7 @@ class CountingAllocator final : public c10::Allocator {
     if (bytes == 0) return {nullptr, nullptr, &free_counted, c10::Device(c10::DeviceType::CPU)};
     char* const block = static_cast<char*>(c10::alloc_cpu(bytes + kHeader));
     Header header{.bytes = static_cast<int64_t>(bytes), .replayed = {}};
-    if (ReservedReplay* const model = replay.load(std::memory_order_acquire)) {
+    if (ReservedReplay* const model = current_replay()) {
       header.replayed = model->allocate(header.bytes);
     }
     std::memcpy(block, &header, sizeof header);
@@ -74,7 +75,7 @@ int64_t counted_bytes() { return live_bytes.load(); }
 int64_t counted_peak_bytes() { return peak_bytes.load(); }
 void reset_counted_peak() {
   peak_bytes.store(live_bytes.load());
-  if (ReservedReplay* const model = replay.load(std::memory_order_acquire)) model->reset_peaks();
+  if (ReservedReplay* const model = current_replay()) model->reset_peaks();
 }
 
 void replay_caching_allocator() {
@@ -83,7 +84,7 @@ void replay_caching_allocator() {
 }
 
 std::optional<ReplayedReserved> replayed_reserved_peaks() {
-  const ReservedReplay* const model = replay.load(std::memory_order_acquire);
+  const ReservedReplay* const model = current_replay();
   if (model == nullptr) return std::nullopt;
   return model->peaks();
 }

@@ -1,18 +1,6 @@
 #include "train/profiling/reserved_replay.h"
 
 namespace mmoe {
-namespace {
-
-AllocatorOptions options(AllocatorKind kind) {
-  AllocatorOptions options;
-  options.kind = kind;
-  return options;
-}
-
-}  // namespace
-
-ReservedReplay::ReservedReplay()
-    : default_(options(AllocatorKind::kDefault)), expandable_(options(AllocatorKind::kExpandableSegments)) {}
 
 ReservedReplay::Handles ReservedReplay::allocate(int64_t bytes) {
   const std::lock_guard lock(mutex_);

@@ -24,7 +24,6 @@ class ReservedReplay {
     CachingAllocatorModel::Handle by_default = -1, expandable = -1;
   };
 
-  ReservedReplay();
   Handles allocate(int64_t bytes);  // bytes > 0
   void free(Handles handles);
   void reset_peaks();
@@ -32,7 +31,8 @@ class ReservedReplay {
 
  private:
   mutable std::mutex mutex_;
-  CachingAllocatorModel default_, expandable_;
+  CachingAllocatorModel default_{AllocatorOptions{.kind = AllocatorKind::kDefault}};
+  CachingAllocatorModel expandable_{AllocatorOptions{.kind = AllocatorKind::kExpandableSegments}};
 };
 
 }  // namespace mmoe

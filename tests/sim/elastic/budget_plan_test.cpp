@@ -8,23 +8,10 @@
 
 #include "sim/memory/step_memory.h"
 #include "sim/units/errors.h"
+#include "tests/sim/elastic/small_job.h"
 
 namespace mmoe {
 namespace {
-
-Job small_job(const Overrides& overrides = {}) {
-  const nlohmann::json json = {{"model",
-                                {{"hidden_size", 256},
-                                 {"num_layers", 6},
-                                 {"num_heads", 4},
-                                 {"vocab_size", 2048},
-                                 {"num_experts", 16},
-                                 {"expert_hidden_size", 256}}},
-                               {"hardware", {{"device", "a100-sxm-40gb"}}},
-                               {"training", {{"seq_len", 512}, {"micro_batch_size", 8}, {"global_batch_size", 32}}},
-                               {"elastic", {{"k_min", 1}, {"k_max", 6}}}};
-  return parse_job(json, "job.json", ".", overrides);
-}
 
 // No model error, so that limits are what they say.
 Calibration certain(const Job& job) {

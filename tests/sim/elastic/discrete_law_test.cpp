@@ -21,6 +21,14 @@ TEST(DiscreteLaw, ADieHasItsMoments) {
   EXPECT_DOUBLE_EQ(die.cdf(2), 1.0 / 3);
 }
 
+TEST(DiscreteLaw, DivergesFromWhatItDoesNotFollow) {
+  const DiscreteLaw die(1, std::vector<double>(6, 1.0)), tilted(1, {1, 3});
+  EXPECT_EQ(die.divergence(die), 0);
+  EXPECT_DOUBLE_EQ(DiscreteLaw::certain(2).divergence(die), std::log(6));
+  EXPECT_DOUBLE_EQ(tilted.divergence(die), 0.25 * std::log(1.5) + 0.75 * std::log(4.5));
+  EXPECT_TRUE(std::isinf(die.divergence(tilted))) << "draws what the other never draws";
+}
+
 TEST(DiscreteLaw, SumsByConvolution) {
   const DiscreteLaw die(1, std::vector<double>(6, 1.0));
   const DiscreteLaw two = die.convolve(die);

@@ -53,7 +53,7 @@ TEST(ClusterBudget, FreedMemoryBuysLessRecomputation) {
   EXPECT_FALSE(plan.tuning.budget_needed);
   ASSERT_FALSE(plan.uses.empty());
   bool recompute = false;
-  for (const FreedMemoryUse& use : plan.uses) {
+  for (const auto& use : plan.uses) {
     EXPECT_GT(use.gain, 0);
     EXPECT_LE(use.budget.peak, plan.memory_limit.value);
     recompute = recompute || use.change.find("training.recompute") != std::string::npos;

@@ -2,96 +2,63 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
-#include <nlohmann/json.hpp>
-
-#include "sim/plan/simulate.h"
+#include "tests/sim/elastic/small_job.h"
 
 namespace mmoe {
 namespace {
 
-Job small_job(const Overrides& overrides = {}) {
-  const nlohmann::json json = {{"model",
-                                {{"hidden_size", 256},
-                                 {"num_layers", 6},
-                                 {"num_heads", 4},
-                                 {"vocab_size", 2048},
-                                 {"num_experts", 16},
-                                 {"expert_hidden_size", 256}}},
-                               {"hardware", {{"device", "a100-sxm-40gb"}}},
-                               {"training", {{"seq_len", 512}, {"micro_batch_size", 8}, {"global_batch_size", 32}}},
-                               {"elastic", {{"k_min", 1}, {"k_max", 6}}}};
-  return parse_job(json, "job.json", ".", overrides);
+struct Speed {
+  double tokens_per_second_per_device = 0;
+};
+
+BudgetTuning loosest(const Job&) {
+  BudgetTuning tuning;
+  tuning.budget_needed = false;
+  tuning.choice = TunedBudget{};
+  return tuning;
 }
 
-BudgetPlan plan_of(const Job& job, const BudgetRequest& request) {
-  return plan_budget(job, default_calibration(job.hardware.spec), request);
+std::vector<std::string> changes(const std::vector<FreedMemoryUse<Speed>>& uses) {
+  std::vector<std::string> names;
+  for (const auto& use : uses) names.push_back(use.change);
+  return names;
 }
 
-// The limit lies between what the doubled micro-batch needs with and without a budget.
-TEST(DeviceBudgetSpeed, ABudgetBuysALargerMicroBatch) {
-  const Job job = small_job(), doubled = small_job({{"training.micro_batch_size", "16"}});
-  const Calibration calibration = default_calibration(job.hardware.spec);
-  Job least = doubled;
-  least.elastic.k_max = 2;
-  BudgetRequest request;
-  request.memory_limit =
-      Bytes{(simulate(least, calibration).peak_allocated.max + simulate(doubled, calibration).peak_allocated.max) / 2 *
-            std::exp(3 * calibration.peak_bytes_spread)};
-  request.steps = 1000;
-  const BudgetPlan plan = plan_of(job, request);
-  ASSERT_TRUE(plan.tuning.choice);
-  const DeviceBudgetSpeed speed = device_budget_speed(plan, calibration);
-  ASSERT_FALSE(speed.uses.empty());
-  for (const DeviceMemoryUse& use : speed.uses) {
-    EXPECT_LE(use.budget.peak, plan.tuning.limit * (1 + 1e-12));
-    EXPECT_DOUBLE_EQ(use.gain,
-                     use.throughput.tokens_per_second_per_device / speed.without.tokens_per_second_per_device - 1);
-    EXPECT_GT(use.gain, 0);
-  }
-  EXPECT_EQ(speed.uses.front().change, "--training.micro_batch_size 16");
-  // Fewer experts in expectation, less time.
-  ASSERT_EQ(speed.front.size(), plan.tuning.front.size());
-  for (size_t i = 1; i < speed.front.size(); ++i) {
-    const TunedBudget &here = plan.tuning.front[i], &before = plan.tuning.front[i - 1];
-    EXPECT_EQ(speed.front[i].mean > speed.front[i - 1].mean, here.expected_sum_fraction > before.expected_sum_fraction);
-  }
-  nlohmann::json json = to_json(plan);
-  add_speed(json, plan, speed);
-  EXPECT_EQ(json.at("uses_of_freed_memory").size(), speed.uses.size());
-  EXPECT_EQ(json.at("/front/0/step_seconds/p99"_json_pointer).get<double>(), speed.front.front().p99);
-  EXPECT_EQ(json.at("/without/throughput/tokens_per_second_per_device"_json_pointer).get<double>(),
-            speed.without.tokens_per_second_per_device);
-}
-
-// A wanted saving is spent up to what the unbudgeted job needs, no further.
-TEST(DeviceBudgetSpeed, ASavingIsSpentUpToTheUnbudgetedPeak) {
-  const Job job = small_job();
-  BudgetRequest request;
-  request.saving = 0.03;
-  request.steps = 1000;
-  const BudgetPlan plan = plan_of(job, request);
-  ASSERT_TRUE(plan.tuning.choice);
-  const DeviceBudgetSpeed speed = device_budget_speed(plan, default_calibration(job.hardware.spec));
-  for (const DeviceMemoryUse& use : speed.uses) {
-    EXPECT_TRUE(use.budget_needed) << use.change;
-    EXPECT_LE(use.budget.peak, plan.tuning.free_peak * (1 + 1e-12)) << use.change;
-  }
-  EXPECT_GT(speed.with.tokens_per_second_per_device, speed.without.tokens_per_second_per_device);
-}
-
-// Recomputation that is no longer needed is offered as such.
-TEST(DeviceBudgetSpeed, RecomputationIsGivenUpWhereThereIsRoom) {
+TEST(FreedMemory, UsesAreTheFasterChangesTheFastestFirst) {
   const Job job = small_job({{"training.recompute", "full"}});
-  BudgetRequest request;
-  request.memory_limit = Bytes{30e9};
-  request.steps = 1000;
-  const DeviceBudgetSpeed speed = device_budget_speed(plan_of(job, request), default_calibration(job.hardware.spec));
-  const auto none = std::find_if(speed.uses.begin(), speed.uses.end(),
-                                 [](const auto& use) { return use.change == "--training.recompute none"; });
-  ASSERT_NE(none, speed.uses.end());
-  EXPECT_FALSE(none->budget_needed);
+  const auto speed = [](const Job& changed, const BudgetTuning&) {
+    if (changed.training.recompute.full) return Speed{static_cast<double>(changed.training.micro_batch_size)};
+    return Speed{changed.training.recompute.modules.empty() ? 12.0 : 7.0};
+  };
+  const auto uses = uses_of_freed_memory(job, Speed{8}, loosest, speed);
+  EXPECT_EQ(changes(uses), (std::vector<std::string>{"--training.micro_batch_size 32", "--training.micro_batch_size 16",
+                                                     "--training.recompute none"}));
+  EXPECT_DOUBLE_EQ(uses.front().gain, 3);
+}
+
+TEST(FreedMemory, ChangesThatAreNoJobOrKeepNoMemoryAreNoUses) {
+  const Job job = small_job({{"training.micro_batch_size", "16"}});  // 64 is no part of the global batch of 32
+  const auto fast = [](const Job&, const BudgetTuning&) { return Speed{2}; };
+  EXPECT_EQ(changes(uses_of_freed_memory(job, Speed{1}, loosest, fast)),
+            (std::vector<std::string>{"--training.micro_batch_size 32"}));
+  const auto none = [](const Job&) { return BudgetTuning{}; };
+  EXPECT_TRUE(uses_of_freed_memory(job, Speed{1}, none, fast).empty());
+}
+
+TEST(FreedMemory, JsonNamesABudgetOnlyWhereItIsNeeded) {
+  const Job job = small_job();
+  TunedBudget tuned;
+  tuned.budget = Budget{BudgetKind::kAtMost, {6}, {7}, {}};
+  nlohmann::json (*speed_json)(const Speed&) = [](const Speed& speed) {
+    return nlohmann::json(speed.tokens_per_second_per_device);
+  };
+  const std::vector<FreedMemoryUse<Speed>> uses = {{"--a 1", tuned, true, Speed{3}, 0.5},
+                                                   {"--b 2", tuned, false, {}, 0.25}};
+  const nlohmann::json json = uses_json(job, uses, speed_json);
+  EXPECT_EQ(json[0]["budget"]["sum_k"], (std::vector<int64_t>{7}));
+  EXPECT_EQ(json[0]["throughput"], 3);
+  EXPECT_TRUE(json[1]["budget"].is_null());
+  EXPECT_EQ(json[1]["gain_fraction"], 0.25);
 }
 
 }  // namespace

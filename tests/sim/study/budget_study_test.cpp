@@ -115,6 +115,31 @@ TEST_F(BudgetStudyFile, CutMarginalsAreLawsOfTheSameBound) {
   EXPECT_GT(list[1].at("kl_by_layer")[3].get<double>(), list[1].at("kl_by_layer")[0].get<double>());
 }
 
+// Nothing predicts the peak of draws that are cut, so no peak can be matched to it or measured by it.
+TEST_F(BudgetStudyFile, PeaksOfCutDrawsAreNotCompared) {
+  const auto cut = [](const std::string& method) {
+    return nlohmann::json{{"elastic.budget", {{"kind", "at_most"}, {"sum_k", 12}, {"method", method}}}};
+  };
+  for (const std::string method : {"clip", "rescale"}) {
+    nlohmann::json json = study_json();
+    json["arms"][7]["set"] = cut(method);
+    EXPECT_EQ(error(json), "") << "an arm may cut its draws";
+    json["arms"][8]["peak_of"] = "recompute";
+    EXPECT_NE(error(json).find("peak_of = recompute compares predicted peaks, but that of arm recompute is not known: "
+                               "its elastic.budget.method is " +
+                               method),
+              std::string::npos)
+        << error(json);
+    json = study_json();
+    json["arms"][8]["set"] = cut(method);
+    EXPECT_NE(error(json).find("that of arm smaller is not known"), std::string::npos) << error(json);
+    json = study_json();
+    json["arms"][0]["set"] = cut(method);
+    EXPECT_NE(error(json).find("arm free at 4 layers: elastic.budget.method = " + method), std::string::npos)
+        << error(json);
+  }
+}
+
 TEST_F(BudgetStudyFile, MistakesAreNamed) {
   const auto with = [](const char* pointer, const nlohmann::json& value) {
     nlohmann::json json = study_json();

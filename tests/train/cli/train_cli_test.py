@@ -13,13 +13,9 @@ import time
 import pytest
 
 from train_program import (ENVIRONMENT, NEEDS_PROGRAM, STEPS, WORDS, command, done, error_line, metrics,
-                           refused, run, write_job)
+                           refused, run, train_words, write_job)
 
 pytestmark = NEEDS_PROGRAM
-
-
-def train_words(job, data, run_folder, *more):
-    return ("train", "--job", job, "--data", data, "--out", run_folder, "--steps", STEPS, "--threads", 2, *more)
 
 
 def final_bytes(run_folder):

@@ -102,3 +102,8 @@ def metrics(run_folder):
     unlike = ("seconds", "tokens_per_second", "peak_allocated_bytes", "peak_allocated_bytes_by_rank")
     lines = (run_folder / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in unlike} for line in lines]
+
+
+def train_words(job, data, run_folder, *more, threads=2):
+    """The words that start a training of STEPS steps."""
+    return ("train", "--job", job, "--data", data, "--out", run_folder, "--steps", STEPS, "--threads", threads, *more)

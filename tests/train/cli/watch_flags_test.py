@@ -11,16 +11,13 @@ import subprocess
 import pytest
 
 from event_file import series
-from train_program import INTERVAL, NEEDS_PROGRAM, PROGRAM, STEPS, done, error_line, metrics, run, write_job
+from train_program import (INTERVAL, NEEDS_PROGRAM, PROGRAM, STEPS, done, error_line, metrics, run, train_words,
+                           write_job)
 
 pytestmark = NEEDS_PROGRAM
 
 WATCH = ("--tensorboard", "--moe-metrics", 3, "--eval-interval", 5, "--eval-k", "1,6", "--eval-tokens", 600)
 EVALUATED = [5, 10, 12]
-
-
-def train_words(job, data, run_folder, *more, threads=2):
-    return ("train", "--job", job, "--data", data, "--out", run_folder, "--steps", STEPS, "--threads", threads, *more)
 
 
 def lines(path):
