@@ -8,7 +8,8 @@
 
 namespace mmoe {
 
-// `mmoe simulate --json` of a job: by the cluster model, or on one device by the exact model of this project's trainer.
+// `mmoe simulate --json` of a job: by the cluster model, with the memory of our trainer's own ranks where that is
+// predicted, or on one device by the exact model of this project's trainer.
 // `calibration`: the file that --calibration names, or empty.
 nlohmann::json plan_json(const Job& job, const std::string& calibration);
 nlohmann::json plan_json(const Flags& flags, const Job& job);

@@ -13,6 +13,7 @@
 #include "sim/plan/memory_timeline_json.h"
 #include "sim/plan/operation_trace.h"
 #include "sim/plan/schedule_trace.h"
+#include "sim/plan/trainer_ranks.h"
 
 namespace mmoe {
 namespace {
@@ -45,15 +46,19 @@ ExitCode sweep(const Flags& flags) {
   return ExitCode::kDone;
 }
 
+// --trace-step. Throws ConfigError.
+int64_t trace_step(const Flags& flags) {
+  const auto step = flags.get<int64_t>("trace-step");
+  if (step < 1) throw ConfigError("--trace-step " + std::to_string(step) + ": steps count from 1");
+  return step;
+}
+
 // --trace and --timeline, where given.
 void write_schedule(const Flags& flags, const Job& job) {
   if (!flags.has("trace") && !flags.has("timeline")) return;
-  if (flags.get<int64_t>("trace-step") < 1) {
-    throw ConfigError("--trace-step " + std::to_string(flags.get<int64_t>("trace-step")) + ": steps count from 1");
-  }
   if (!is_cluster_job(job)) {
     if (flags.has("timeline")) throw ConfigError("--timeline is for jobs on several devices");
-    const nlohmann::json trace = operation_trace(job, calibration_for(flags, job), flags.get<int64_t>("trace-step"));
+    const nlohmann::json trace = operation_trace(job, calibration_for(flags, job), trace_step(flags));
     return write_file_atomically(flags.get("trace"), trace.dump() + "\n");
   }
   const Framework framework = framework_for(flags, job);
@@ -77,7 +82,9 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
       "csv", po::bool_switch(), "print the table of --sweep as CSV, in bytes and seconds")(
       "trace", po::value<std::string>()->value_name("FILE"),
       "write the predicted schedule, or of one device every operation of a step, for chrome://tracing or Perfetto")(
-      "trace-step", po::value<int64_t>()->default_value(1), "the step whose draws --trace takes (one device)")(
+      "trace-step", po::value<int64_t>()->default_value(1),
+      "the step whose draws --trace takes (one device), and trainer_step of --json: every rank's peak and what all "
+      "hand to each collective (this trainer's jobs on 2 to 64 CPU devices)")(
       "timeline", po::value<std::string>()->value_name("FILE"),
       "write every rank's memory over the step, by cause (several devices); analysis/memory_timeline_figure.py draws "
       "it")("print-config", po::bool_switch(), "print the job as it was understood, as a job file, and stop");
@@ -96,6 +103,7 @@ ExitCode simulate_command(const std::vector<std::string>& arguments) {
     return ExitCode::kDone;
   }
   nlohmann::json plan = plan_json(flags, job);
+  if (flags.json() && predicts_trainer_ranks(job)) plan["trainer_step"] = trainer_step_json(job, trace_step(flags));
   write_schedule(flags, job);
   if (flags.has("megatron-script")) plan["megatron"] = write_megatron(flags, job);
   if (flags.json()) {

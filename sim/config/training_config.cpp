@@ -1,9 +1,9 @@
 #include "sim/config/training_config.h"
 
 #include <algorithm>
-#include <array>
 
 #include "sim/config/device_file.h"
+#include "sim/config/recompute_modules.h"
 #include "sim/config/sections.h"
 #include "sim/units/nearest.h"
 
@@ -15,8 +15,6 @@ constexpr int64_t kMaxBatch = 1 << 28;
 constexpr int64_t kMaxSteps = int64_t{1} << 40;
 constexpr int64_t kMaxRecomputedLayers = 10000;
 constexpr double kMaxTokens = 1e18;
-constexpr std::array<const char*, 8> kModules = {
-    "attention", "moe", "mlp", "shared_experts", "mla_up_projection", "core_attention", "moe_activation", "norm"};
 
 void read_recompute(JsonReader& section, Recompute& recompute) {
   std::vector<std::string> words = {"none"};
@@ -29,9 +27,9 @@ void read_recompute(JsonReader& section, Recompute& recompute) {
     return;
   }
   for (const std::string& word : words) {
-    if (std::find(kModules.begin(), kModules.end(), word) == kModules.end()) {
+    if (std::find(kRecomputeModules.begin(), kRecomputeModules.end(), word) == kRecomputeModules.end()) {
       section.fail("recompute", "names \"" + word + "\"; use \"none\", \"full\" or a list of " +
-                                    join({kModules.begin(), kModules.end()}));
+                                    join({kRecomputeModules.begin(), kRecomputeModules.end()}));
     }
     if (!recompute.has(word)) recompute.modules.push_back(word);
   }

@@ -51,20 +51,45 @@ void read_sections(JsonReader& reader, Framework& framework) {
   spread.finish();
 }
 
+// A list of some of the `known` words, maybe of none; absent leaves `words` as it is.
+void read_words(JsonReader& reader, const std::string& key, const std::vector<std::string>& known,
+                std::vector<std::string>& words) {
+  reader.read(key, words);
+  for (const std::string& word : words) {
+    if (std::find(known.begin(), known.end(), word) != known.end()) continue;
+    reader.fail(key, "names \"" + word + "\"; it may list " + join(known));
+  }
+}
+
 // A list of words of an enum; absent leaves `values` as it is.
 template <class E>
 void read_words(JsonReader& reader, const std::string& key, std::vector<E>& values) {
   std::vector<std::string> words, known;
   for (const E value : values) words.push_back(name_of(value));
   for (const auto& entry : enum_names<E>()) known.emplace_back(entry.name);
-  reader.read(key, words);
+  read_words(reader, key, known, words);
   values.clear();
   for (const std::string& word : words) {
     const auto place = std::find(known.begin(), known.end(), word);
-    if (place == known.end()) reader.fail(key, "names \"" + word + "\"; it may list " + join(known));
     values.push_back(enum_names<E>()[static_cast<std::size_t>(place - known.begin())].value);
   }
   if (values.empty()) reader.fail(key, "must list at least one of " + join(known));
+}
+
+// What layouts it can run.
+void read_layouts(JsonReader& reader, Framework& framework) {
+  read_words(reader, "schedules", framework.schedules);
+  read_words(reader, "context_kinds", framework.context_kinds);
+  std::vector<std::string> degrees;
+  for (const SplitDegree& degree : kSplitDegrees) degrees.emplace_back(degree.name);
+  read_words(reader, "splits", degrees, framework.splits);
+  reader.read("splits_tied_embeddings", framework.splits_tied_embeddings);
+  reader.read("zero_stages", framework.zero_stages);
+  const bool are_stages = std::all_of(framework.zero_stages.begin(), framework.zero_stages.end(),
+                                      [](int64_t stage) { return stage >= 0 && stage <= 3; });
+  if (framework.zero_stages.empty() || !are_stages) reader.fail("zero_stages", "must list at least one of 0, 1, 2, 3");
+  read_words(reader, "recomputes", recompute_words(), framework.recomputes);
+  read_words(reader, "dispatchers", framework.dispatchers);
 }
 
 nlohmann::json framework_json(const std::string& framework, const std::string& where) {
@@ -87,8 +112,7 @@ void read_framework(const std::string& framework, const DeviceSpec& device, cons
   result.stage_cut = cut == "cost" ? StageCut::kCost : StageCut::kEven;
   reader.read("vocabulary_multiple", result.vocabulary_multiple, 1, 1 << 20);
   reader.read("options", result.options);
-  read_words(reader, "schedules", result.schedules);
-  read_words(reader, "context_kinds", result.context_kinds);
+  read_layouts(reader, result);
   read_sections(reader, result);
   JsonReader fitted = reader.child("fitted_to");
   for (const char* section : {"memory", "time"}) fitted.read(section, result.fitted_to[section]);

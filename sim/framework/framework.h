@@ -1,12 +1,15 @@
 #pragma once
 // A training framework as the cluster model sees it: memory conventions and speed on one device, from a file.
 
+#include <array>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "sim/config/hardware_config.h"
 #include "sim/config/parallelism_config.h"
+#include "sim/config/recompute_modules.h"
+#include "sim/config/training_config.h"
 #include "sim/framework/memory_conventions.h"
 #include "sim/framework/time_parameters.h"
 #include "sim/network/network.h"
@@ -17,6 +20,20 @@ namespace mmoe {
 // block is placed, then the rank advances when the cost so far passes its share; nanotron).
 enum class StageCut { kEven, kCost };
 
+// A degree of parallelism that a framework may lack. Those that name a family of layouts come first, so that the family
+// is rejected for what all of it lacks.
+struct SplitDegree {
+  const char* name;  // its key in `parallelism`
+  int64_t ParallelismConfig::*size;
+  const char* missing;
+};
+inline constexpr std::array<SplitDegree, 5> kSplitDegrees = {
+    {{"tensor", &ParallelismConfig::tensor, "the framework has no tensor parallelism"},
+     {"pipeline", &ParallelismConfig::pipeline, "the framework has no pipeline parallelism"},
+     {"context", &ParallelismConfig::context, "the framework has no context parallelism"},
+     {"expert", &ParallelismConfig::expert, "the framework has no expert parallelism"},
+     {"expert_tensor", &ParallelismConfig::expert_tensor, "the framework has no expert-tensor parallelism"}}};
+
 struct Framework {
   std::string name, meaning;
   StageCut stage_cut = StageCut::kEven;
@@ -25,6 +42,11 @@ struct Framework {
   // What it can run; a search offers no other. A job may name another, to see what it would bring.
   std::vector<PipelineSchedule> schedules = {PipelineSchedule::kOneForwardOneBackward, PipelineSchedule::kInterleaved};
   std::vector<ContextKind> context_kinds = {ContextKind::kRing};
+  std::vector<std::string> splits = {"tensor", "context", "pipeline", "expert", "expert_tensor"};  // degrees above 1
+  bool splits_tied_embeddings = true;  // over pipeline stages
+  std::vector<int64_t> zero_stages = {0, 1, 2, 3};
+  std::vector<std::string> recomputes = recompute_words();  // beside none
+  std::vector<DispatcherKind> dispatchers = {DispatcherKind::kAllToAll, DispatcherKind::kHierarchical};
   MemoryConventions memory;
   TimeParameters time;
   NetworkParameters network;

@@ -13,6 +13,8 @@
 #include "sim/formulas/parameter_counts.h"
 #include "sim/plan/fit_probability.h"
 #include "sim/plan/rank_memory_law.h"
+#include "sim/plan/trainable.h"
+#include "sim/plan/trainer_ranks.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -45,10 +47,32 @@ struct RankLaw {
   }
 };
 
+bool trainer_runs(const Job& job) { return !why_model_is_not_trained(job) && !why_layout_is_not_trained(job); }
+
+// Our trainer's rank in the cluster model's terms, at a draw with a peak of `total`: on CPUs as much is reserved as
+// allocated.
+RankMemory rank_memory(const TrainerRankPeak& peak, double total) {
+  RankMemory memory;
+  memory.held = {peak.weights, peak.gradients, peak.optimizer, Bytes{}, peak.buffers};
+  memory.static_bytes = peak.persistent();
+  memory.activations = Bytes{total} - peak.persistent();
+  memory.peak_allocated = memory.peak_reserved = Bytes{total};
+  return memory;
+}
+
+// With k active experts in every MoE layer of every micro-batch.
+std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework, int k, double rows_factor) {
+  if (!predicts_trainer_ranks(job)) return cluster_memory(job, framework, k, rows_factor);
+  std::vector<RankMemory> memories;
+  for (const TrainerRankPeak& peak : trainer_stage_peaks(job, k))
+    memories.push_back(rank_memory(peak, peak.total.value));
+  return memories;
+}
+
 std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const PipelineStages& stages,
                                const std::optional<ElasticLaw>& law, double rows_factor) {
-  const std::vector<RankMemory> least = cluster_memory(job, framework, job.elastic.k_min, rows_factor);
-  const std::vector<RankMemory> most = cluster_memory(job, framework, job.elastic.k_max, rows_factor);
+  const std::vector<RankMemory> least = rank_memories(job, framework, job.elastic.k_min, rows_factor);
+  const std::vector<RankMemory> most = rank_memories(job, framework, job.elastic.k_max, rows_factor);
   std::vector<RankLaw> laws;
   std::size_t group = 0;  // of the budget: ranks with MoE layers
   for (std::size_t rank = 0; rank < stages.size(); ++rank) {
@@ -115,10 +139,15 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   const PipelineStages stages = pipeline_stages(job, framework);
 
   // Memory.
+  if (predicts_trainer_ranks(job)) plan.trainer_peaks = trainer_stage_peaks(job, job.elastic.k_max);
+  const bool is_ours = !plan.trainer_peaks.empty();
   std::vector<RankLaw> laws = rank_laws(job, framework, stages, law, plan.rows_factor);
   double highest = -1;
   for (std::size_t rank = 0; rank < laws.size(); ++rank) {
-    const RankMemory worst = cluster_memory(job, framework, largest_k(job, laws[rank]), plan.rows_factor)[rank];
+    const RankMemory worst = is_ours
+                                 ? rank_memory(plan.trainer_peaks[rank],
+                                               laws[rank].bytes(static_cast<double>(laws[rank].in_flight.sum.max())))
+                                 : cluster_memory(job, framework, largest_k(job, laws[rank]), plan.rows_factor)[rank];
     const ValueLaw step = laws[rank].one_window().maximum(laws[rank].in_flight.windows_per_step);
     plan.ranks.push_back({worst, step.summary()});
     if (worst.peak_reserved.value <= highest) continue;
@@ -129,15 +158,16 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   RankMemory& decides = plan.ranks[static_cast<std::size_t>(plan.limiting_rank)].worst;
   const auto limiting_rank = static_cast<std::size_t>(plan.limiting_rank);
   const double fragmentation =
-      replay_rank(job, framework, plan.limiting_rank, largest_k(job, laws[limiting_rank]), plan.rows_factor)
-          .fragmentation();
+      is_ours ? 1
+              : replay_rank(job, framework, plan.limiting_rank, largest_k(job, laws[limiting_rank]), plan.rows_factor)
+                    .fragmentation();
   decides.peak_reserved = decides.peak_reserved * fragmentation;
   laws[limiting_rank].reserved_factor *= fragmentation;
   const RankReport& limiting = plan.ranks[static_cast<std::size_t>(plan.limiting_rank)];
   plan.peak_allocated = limiting.peak_allocated;
   plan.sum_k =
       law ? law->sum().summary() : DiscreteLaw::certain(job.elastic.k_max * job.model.num_moe_layers()).summary();
-  const double spread = widening * framework.spread_of("peak_reserved_bytes");
+  const double spread = widening * framework.spread_of(is_ours ? "peak_allocated_bytes" : "peak_reserved_bytes");
   plan.peak_interval =
       error_interval(limiting.worst.peak_allocated.value, widening * framework.spread_of("peak_allocated_bytes"));
   plan.reserved_interval = error_interval(limiting.worst.peak_reserved.value, spread);
@@ -168,7 +198,7 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   Fit& fit = plan.fit;
   fit.confidence = kConfidence;
   fit.horizon_steps = budget_horizon(job, {});
-  fit.limit = job.hardware.usable_memory - Bytes{framework.memory.context_bytes};
+  fit.limit = job.hardware.usable_memory - Bytes{is_ours ? 0 : framework.memory.context_bytes};
   const double replicas =
       job.elastic.share == DrawSharing::kReplicas ? 1 : static_cast<double>(job.data_parallel_size());
   std::vector<ValueLaw> windows;
@@ -190,7 +220,9 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
 
 void add_remedies(ClusterPlan& plan) {
   if (plan.fit.verdict == FitVerdict::kFits) return;
+  const bool is_trained = trainer_runs(plan.job);
   plan.fit.remedies = find_remedies(plan.job, plan.tokens_per_second_per_device, kConfidence, [&](const Job& job) {
+    if (is_trained && !trainer_runs(job)) return Outcome{};
     const ClusterPlan other = simulate_cluster(job, plan.framework);
     return Outcome{other.fit.probability, other.tokens_per_second_per_device};
   });

@@ -10,6 +10,7 @@
 #include "sim/evidence/evidence.h"
 #include "sim/plan/cluster_time_law.h"
 #include "sim/plan/simulate.h"
+#include "sim/plan/trainer_memory.h"
 #include "sim/run/run_estimate.h"
 
 namespace mmoe {
@@ -26,7 +27,8 @@ struct ClusterPlan {
   Fit fit;
   int64_t limiting_rank = 0;
   std::vector<RankReport> ranks;
-  double rows_factor = 1;  // busiest expert-parallel rank's rows over balanced ones
+  std::vector<TrainerRankPeak> trainer_peaks;  // by pipeline rank at k_max, for jobs of predicts_trainer_ranks
+  double rows_factor = 1;                      // busiest expert-parallel rank's rows over balanced ones
   Summary sum_k, peak_allocated;
   Interval peak_interval, reserved_interval, step_interval;
   ClusterTimeLaw time;
@@ -42,7 +44,7 @@ bool is_cluster_job(const Job& job);
 // Throws ConfigError for what the model does not cover.
 ClusterPlan simulate_cluster(const Job& job, const Framework& framework);
 
-// Finds what makes a job fit that does not.
+// Finds what makes a job fit that does not; of a job that our trainer runs only what it runs too.
 void add_remedies(ClusterPlan& plan);
 
 // The keys of design.md's `mmoe simulate`.

@@ -19,6 +19,11 @@ const char* largest_cause(const RankMemory& memory) {
   return std::max_element(causes.begin(), causes.end())->second;
 }
 
+// When a pipeline rank is at its peak.
+std::string moment_of(const ClusterPlan& plan, std::size_t rank) {
+  return plan.trainer_peaks.empty() ? plan.ranks[rank].worst.moment : plan.trainer_peaks[rank].moment;
+}
+
 nlohmann::json fit_json(const ClusterPlan& plan) {
   const Fit& fit = plan.fit;
   std::string command = "mmoe simulate --job " + plan.job.where;
@@ -42,14 +47,24 @@ nlohmann::json fit_json(const ClusterPlan& plan) {
            {{"rank", plan.limiting_rank * devices_per_stage},
             {"stage", plan.limiting_rank},
             {"cause", largest_cause(worst)},
-            {"moment", worst.moment}}},
+            {"moment", moment_of(plan, static_cast<std::size_t>(plan.limiting_rank))}}},
           {"remedies", remedies}};
+}
+
+// Our trainer's ranks are predicted without parting activations, logits and the layer at work: all are activations.
+nlohmann::json buffers_json(const ClusterPlan& plan, const RankMemory& memory) {
+  if (!plan.trainer_peaks.empty()) return {{"tables_and_tokens_bytes", memory.held.buffers.value}};
+  return {{"logits_bytes", memory.logits.value},
+          {"layer_at_work_bytes", memory.transient.value},
+          {"workspace_bytes", memory.held.workspaces.value},
+          {"framework_bytes", memory.held.buffers.value}};
 }
 
 nlohmann::json memory_json(const ClusterPlan& plan) {
   nlohmann::json stages = nlohmann::json::array();
   double allocated = 0, reserved = 0;
-  for (const RankReport& rank : plan.ranks) {
+  for (std::size_t i = 0; i < plan.ranks.size(); ++i) {
+    const RankReport& rank = plan.ranks[i];
     const RankMemory& memory = rank.worst;
     const Bytes buffers = memory.held.workspaces + memory.held.buffers + memory.logits + memory.transient;
     stages.push_back({{"weights_bytes", memory.held.weights.value},
@@ -57,16 +72,12 @@ nlohmann::json memory_json(const ClusterPlan& plan) {
                       {"optimizer_bytes", memory.held.optimizer.value},
                       {"activations_bytes", memory.activations.value},
                       {"buffers_bytes", buffers.value},
-                      {"buffers",
-                       {{"logits_bytes", memory.logits.value},
-                        {"layer_at_work_bytes", memory.transient.value},
-                        {"workspace_bytes", memory.held.workspaces.value},
-                        {"framework_bytes", memory.held.buffers.value}}},
+                      {"buffers", buffers_json(plan, memory)},
                       {"static_bytes", memory.static_bytes.value},
                       {"peak_allocated_bytes", memory.peak_allocated.value},
                       {"peak_reserved_bytes", memory.peak_reserved.value},
                       {"peak_allocated_law", rank.peak_allocated},
-                      {"moment", memory.moment}});
+                      {"moment", moment_of(plan, i)}});
     allocated = std::max(allocated, memory.peak_allocated.value);
     reserved = std::max(reserved, memory.peak_reserved.value);
   }

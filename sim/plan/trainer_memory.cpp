@@ -31,9 +31,8 @@ class RankPlayer {
     add_buckets();
   }
 
-  RankPeak play() {
-    RankPeak peak;
-    peak.persistent = Bytes{persistent()};
+  TrainerRankPeak play() {
+    TrainerRankPeak peak = persistent();
     const PipelinePasses passes = pipeline_passes(pipeline_shape(job_));
     for (const Pass& pass : passes.of_rank(stage_)) {
       pass.kind == PassKind::kForward ? forward(pass) : backward(pass);
@@ -43,7 +42,7 @@ class RankPlayer {
     for (const Bucket& bucket : buckets_) copies += bucket.share_bytes;
     kept_ -= copies;  // the sums are where they belong
     offer(copies, "gathering weights");
-    peak.total = Bytes{peak.persistent.value + highest_};
+    peak.total = peak.persistent() + Bytes{highest_};
     peak.moment = moment_;
     return peak;
   }
@@ -58,7 +57,7 @@ class RankPlayer {
 
   bool zero() const { return job_.parallelism.zero_stage > 0; }
 
-  double persistent() const {
+  TrainerRankPeak persistent() const {
     const double elements = static_cast<double>(places_.num_elements), a = accumulate_bytes_,
                  b = compute_bytes(job_.training.precision);
     const auto split = static_cast<double>(places_.num_split_experts);
@@ -68,7 +67,12 @@ class RankPlayer {
     const TrainingConfig& training = job_.training;
     const auto tokens = static_cast<double>(training.global_batch_size / job_.data_parallel_size() * training.seq_len);
     const double rope = static_cast<double>(training.seq_len * job_.model.head_dim) * a;
-    return elements * ((a == b ? a : a + b) + a) + 2 * owned * a + rope + 2 * 4 * tokens;
+    return {.weights = Bytes{elements * (a == b ? a : a + b)},
+            .gradients = Bytes{elements * a},
+            .optimizer = Bytes{2 * owned * a},
+            .buffers = Bytes{rope + 2 * 4 * tokens},
+            .total = {},
+            .moment = {}};
   }
 
   // Without ZeRO gradients are summed in place.
@@ -170,7 +174,7 @@ class RankPlayer {
 
 }  // namespace
 
-RankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k) {
+TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k) {
   MMOE_CHECK(static_cast<int64_t>(k.size()) == job.num_micro_batches() * job.data_parallel_size()) << k.size();
   return RankPlayer(job, rank, k).play();
 }

@@ -9,16 +9,17 @@
 
 namespace mmoe {
 
-struct RankPeak {
-  Bytes
-      persistent;  // weights, gradients, moments, tables and the step's tokens: there in every step from the second on
+struct TrainerRankPeak {
+  // There in every step from the second on; buffers: tables and the step's tokens.
+  Bytes weights, gradients, optimizer, buffers;
   Bytes total;
   std::string moment;  // "layer 3 backward", "loss head", "gathering weights", ...
+  Bytes persistent() const { return weights + gradients + optimizer + buffers; }
 };
 
 // The passes of the rank's schedule, played one after another; `k` of [global micro-batch][MoE layer]. For the layouts
 // that our trainer runs. Where experts are split over ranks, each gets the share of the rows that training.moe.load
 // says: an equal one by default, that of the busiest rank for random loads.
-RankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k);
+TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k);
 
 }  // namespace mmoe

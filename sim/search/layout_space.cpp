@@ -19,6 +19,10 @@ bool splits_heads(const ModelConfig& model, int64_t ranks) {
   return divides(ranks, model.num_heads) && divides(ranks, model.num_kv_heads);
 }
 
+bool lists(const std::vector<std::string>& words, const char* word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
 // Larger micro-batches than this are never worth their memory on a device with hundreds of them a step.
 constexpr int64_t kLargestMicroBatch = 16;
 
@@ -28,7 +32,13 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
     : job_(job),
       framework_(framework),
       schedule_given_(job.given.contains("parallelism.schedule")),
-      virtual_given_(job.given.contains("parallelism.virtual_pipeline")) {
+      virtual_given_(job.given.contains("parallelism.virtual_pipeline")),
+      pipelines_embeddings_(!job.model.tie_embeddings || framework.splits_tied_embeddings ||
+                            job.given.contains("parallelism.pipeline")) {
+  for (const SplitDegree& degree : kSplitDegrees) {
+    const bool given = job.given.contains(std::string("parallelism.") + degree.name);
+    if (!given && !lists(framework.splits, degree.name)) missing_.push_back(degree);
+  }
   const ModelConfig& model = job.model;
   const ParallelismConfig& now = job.parallelism;
   const int64_t devices = job.hardware.num_devices, node = job.hardware.devices_per_node;
@@ -57,25 +67,28 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
            model.num_experts == 0 ? std::vector<int64_t>{1} : allowed(divisors(devices, node), [&](int64_t t) {
              return divides(t, model.expert_hidden_size);
            }));
-  zero_stages = open("parallelism.zero_stage", now.zero_stage, {0, 1, 2, 3});
+  zero_stages = open("parallelism.zero_stage", now.zero_stage, framework.zero_stages);
   micro_batches = open("training.micro_batch_size", job.training.micro_batch_size,
                        divisors(job.training.global_batch_size, kLargestMicroBatch));
   if (job.given.contains("training.recompute")) {
     recomputes = {job.training.recompute};
   } else {
-    recomputes = {{}, {true, {}}};
     const bool moe = model.num_moe_layers() > 0;
-    if (job.training.attention_backend == AttentionBackend::kUnfused) recomputes.push_back({false, {"core_attention"}});
-    if (moe) {
-      recomputes.push_back({false, {"moe_activation"}});
-      recomputes.push_back({false, {"moe"}});
-    }
-    if (!moe) recomputes.push_back({false, {"mlp"}});
-    recomputes.push_back({false, {"attention"}});
+    const auto offer = [&](bool useful, const char* word, Recompute recompute) {
+      if (useful && lists(framework.recomputes, word)) recomputes.push_back(std::move(recompute));
+    };
+    const bool scores = job.training.attention_backend == AttentionBackend::kUnfused;
+    recomputes = {{}};
+    offer(true, "full", {true, {}});
+    offer(scores, "core_attention", {false, {"core_attention"}});
+    offer(moe, "moe_activation", {false, {"moe_activation"}});
+    offer(moe, "moe", {false, {"moe"}});
+    offer(!moe, "mlp", {false, {"mlp"}});
+    offer(true, "attention", {false, {"attention"}});
   }
   dispatchers = {job.training.moe.dispatcher};
   if (!job.given.contains("training.moe.dispatcher") && model.num_experts > 0) {
-    dispatchers = {DispatcherKind::kAllToAll, DispatcherKind::kHierarchical};
+    dispatchers = framework.dispatchers;
   }
   context_kinds =
       job.given.contains("parallelism.context_kind") ? std::vector{now.context_kind} : framework.context_kinds;
@@ -176,6 +189,12 @@ void LayoutSpace::apply(const LayoutShape& shape, Job& job) const {
 
 const char* LayoutSpace::why_not(const Job& job) const {
   const ParallelismConfig& p = job.parallelism;
+  if (p.pipeline > 1 && !pipelines_embeddings_) {
+    return "the framework does not split tied embeddings over pipeline stages";
+  }
+  for (const SplitDegree& degree : missing_) {
+    if (p.*degree.size > 1) return degree.missing;
+  }
   const int64_t devices = job.hardware.num_devices;
   if (devices % (p.tensor * p.pipeline * p.context) != 0)
     return "tensor x pipeline x context does not divide the devices";

@@ -26,7 +26,8 @@ struct ScheduleChoice {
 
 class LayoutSpace {
  public:
-  // Keys of Job::given have one value each, all others every value that the model, the devices and the framework allow.
+  // Keys of Job::given have one value each, all others every value that the model and the devices allow, of schedules,
+  // stages and kinds those that the framework runs.
   // Both must outlive the space.
   LayoutSpace(const Job& job, const Framework& framework);
 
@@ -40,7 +41,8 @@ class LayoutSpace {
   std::vector<ScheduleChoice> schedules(int64_t pipeline) const;
   void apply(const LayoutShape& shape, Job& job) const;
 
-  // Why the job's layout is impossible; null where it is possible.
+  // Why the job's layout is impossible, or what the framework lacks that the job does not ask for; null where it is
+  // possible.
   const char* why_not(const Job& job) const;
 
  private:
@@ -48,7 +50,8 @@ class LayoutSpace {
 
   const Job& job_;
   const Framework& framework_;
-  bool schedule_given_, virtual_given_;
+  bool schedule_given_, virtual_given_, pipelines_embeddings_;
+  std::vector<SplitDegree> missing_;  // what the framework lacks and the job does not name
 };
 
 }  // namespace mmoe

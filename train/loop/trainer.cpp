@@ -10,6 +10,7 @@
 #include <map>
 
 #include "sim/cluster/step_time.h"
+#include "sim/plan/trainer_ranks.h"
 #include "sim/units/errors.h"
 #include "train/loop/learning_rate.h"
 #include "train/parallel/pipeline_transfers.h"
@@ -45,18 +46,7 @@ Trainer::Trainer(const Job& job, c10::Device device, const ProcessGroups& groups
   }
 }
 
-std::vector<std::vector<int>> Trainer::draw(int64_t step) const {
-  std::vector<std::vector<int>> k;
-  const int64_t in_replica = job_.num_micro_batches();
-  const bool shared = job_.elastic.share == DrawSharing::kReplicas;
-  for (int64_t replica = 0; replica < job_.data_parallel_size(); ++replica) {
-    std::vector<std::vector<int>> drawn =
-        draws_ ? draws_->draw(step, shared ? 0 : replica * in_replica)
-               : std::vector(in_replica, std::vector<int>(job_.model.num_moe_layers(), job_.elastic.k_max));
-    std::move(drawn.begin(), drawn.end(), std::back_inserter(k));
-  }
-  return k;
-}
+std::vector<std::vector<int>> Trainer::draw(int64_t step) const { return draws_of_all_replicas(job_, draws_, step); }
 
 void Trainer::set_budget(const Budget& budget) {
   job_.elastic.budget = budget;

@@ -71,6 +71,12 @@ TEST(Framework, MistakesNameFileAndKey) {
   EXPECT_NE(message(R"({"time": {"gemm_efficency": 0.5}})").find("time.gemm_efficency"), std::string::npos);
   EXPECT_NE(message(R"({"time": {"gemm_efficiency": 1.5}})").find("time.gemm_efficiency"), std::string::npos);
   EXPECT_NE(message(R"({"stage_cut": "odd"})").find("stage_cut"), std::string::npos);
+  EXPECT_NE(message(R"({"splits": ["tensors"]})").find("splits = [\"tensors\"] names"), std::string::npos);
+  EXPECT_NE(message(R"({"zero_stages": [0, 4]})").find("must list at least one of 0, 1, 2, 3"), std::string::npos);
+  EXPECT_NE(message(R"({"zero_stages": []})").find("must list at least one of 0, 1, 2, 3"), std::string::npos);
+  EXPECT_NE(message(R"({"recomputes": ["none"]})").find("recomputes = [\"none\"] names"), std::string::npos);
+  EXPECT_NE(message(R"({"dispatchers": []})").find("dispatchers = [] must list"), std::string::npos);
+  EXPECT_EQ(message(R"({"splits": [], "recomputes": []})"), "");  // data parallelism, everything kept
   EXPECT_THROW(load_framework("megatron_cor", device, "test"), ConfigError);
 }
 

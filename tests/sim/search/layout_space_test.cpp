@@ -48,6 +48,36 @@ TEST(LayoutSpace, OnlySchedulesThatTheFrameworkRunsAreOffered) {
   EXPECT_EQ(LayoutSpace(pinned, framework).schedules(4), (std::vector<ScheduleChoice>{{kInterleaved, 2}}));
 }
 
+// The file of the project's own trainer lists less than the default, everything.
+TEST(LayoutSpace, OnlyWhatTheFrameworkRunsIsOfferedUnlessTheJobNamesIt) {
+  nlohmann::json json = example_cluster_json();
+  json.erase("parallelism");
+  json["training"]["framework"] = "mmoe";
+  json["model"]["tie_embeddings"] = true;
+  const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  const Framework framework = framework_of(job);
+  const LayoutSpace space(job, framework);
+  EXPECT_EQ(space.zero_stages, (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(space.dispatchers, std::vector<DispatcherKind>{DispatcherKind::kAllToAll});
+  for (const Recompute& recompute : space.recomputes) EXPECT_FALSE(!recompute.full && recompute.has("moe_activation"));
+  const auto reason = [&](int64_t ParallelismConfig::*degree) {
+    Job split = job;
+    split.parallelism.*degree = 2;
+    const char* why = space.why_not(split);
+    return std::string(why == nullptr ? "" : why);
+  };
+  EXPECT_NE(reason(&ParallelismConfig::tensor).find("no tensor parallelism"), std::string::npos);
+  EXPECT_NE(reason(&ParallelismConfig::expert_tensor).find("no expert-tensor"), std::string::npos);
+  EXPECT_NE(reason(&ParallelismConfig::pipeline).find("tied embeddings"), std::string::npos);
+  EXPECT_EQ(reason(&ParallelismConfig::expert), "");
+
+  json["parallelism"] = {{"tensor", 2}, {"pipeline", 2}, {"zero_stage", 3}};
+  const Job pinned = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  const LayoutSpace asked(pinned, framework);
+  EXPECT_EQ(asked.zero_stages, std::vector<int64_t>{3});
+  EXPECT_EQ(asked.why_not(pinned), nullptr);
+}
+
 TEST(LayoutSpace, AllToAllContextSplitsHeads) {
   nlohmann::json json = example_cluster_json();
   json.erase("parallelism");

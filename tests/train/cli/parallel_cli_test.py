@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from train_program import ENVIRONMENT, INTERVAL, NEEDS_PROGRAM, STEPS, command, done, error_line, metrics, run, write_job
+from train_program import ENVIRONMENT, INTERVAL, NEEDS_PROGRAM, PROGRAM, STEPS, command, done, error_line, metrics, run, write_job
 
 pytestmark = NEEDS_PROGRAM
 
@@ -75,6 +75,43 @@ def test_rank_logs_say_what_was_sent(two):
         # Two micro-batches, three layers: counts, tokens, weights and their way back, forward and backward.
         assert all(line["traffic"]["expert"]["all_to_all"]["bytes"] > 0 for line in lines)
         assert len({line["traffic"]["data"]["reduce_scatter"]["bytes"] for line in lines}) == 1
+
+
+def simulated(job, step):
+    words = [PROGRAM.parent / "mmoe", "simulate", "--job", job, "--trace-step", step, "--json"]
+    result = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("parallelism, error", [
+    # Where tokens choose the rank of their experts, ranks get more rows or fewer than an equal share.
+    ({"pipeline": 2}, 0.002), ({"zero_stage": 1}, 0.002), (LAYOUT, 0.1)])
+def test_every_rank_is_what_the_simulator_says(data, tmp_path, parallelism, error):
+    job = parallel_job(tmp_path / "job.json", 2, parallelism, **{
+        "model.hidden_size": 128, "model.expert_hidden_size": 64, "training.seq_len": 128})
+    content = json.loads(job.read_text())
+    del content["elastic"]["budget"]
+    job.write_text(json.dumps(content))
+    done(*words_of(job, data, tmp_path / "run", "--nproc", 2, "--rank-logs", steps=4))
+    logs = [[json.loads(line) for line in (tmp_path / "run" / "ranks" / f"rank_0000{rank}.jsonl").read_text().splitlines()]
+            for rank in (0, 1)]
+    for step in range(2, 5):  # the first one makes what stays
+        plan = simulated(job, step)
+        lines = [log[step - 1] for log in logs]
+        sums = {}
+        for line in lines:
+            for group, collectives in line["traffic"].items():
+                for name, one in collectives.items():
+                    total = sums.setdefault(group, {}).setdefault(name, {"calls": 0, "bytes": 0})
+                    for key in total:
+                        total[key] += one[key]
+        assert plan["trainer_step"]["traffic"] == sums
+        for line, rank in zip(lines, plan["trainer_step"]["ranks"]):
+            assert rank["peak_allocated_bytes"] == pytest.approx(line["peak_allocated_bytes"], rel=error)
+            # No draw passes the worst one.
+            stage = plan["memory"]["stages"][rank["stage"]]
+            assert rank["peak_allocated_bytes"] <= stage["peak_allocated_bytes"] <= plan["memory"]["peak_allocated_bytes"]
 
 
 def test_a_checkpoint_of_two_ranks_is_read_by_one(two, data, tmp_path):

@@ -96,7 +96,7 @@ TEST_P(RankMemory, IsPredictedForEveryRank) {
   }
   const std::vector<double> measured = measured_peaks(job, k);
   for (int64_t rank = 0; rank < c.num_devices; ++rank) {
-    const RankPeak predicted = trainer_rank_peak(job, rank, k);
+    const TrainerRankPeak predicted = trainer_rank_peak(job, rank, k);
     const double error = predicted.total.value / measured[rank] - 1;
     std::cout << c.name << " rank " << rank << ": predicted " << predicted.total.value << " (" << predicted.moment
               << ") measured " << measured[rank] << " error " << 100 * error << " %\n";

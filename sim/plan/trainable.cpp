@@ -1,0 +1,69 @@
+#include "sim/plan/trainable.h"
+
+#include <utility>
+
+#include "sim/config/enum_names.h"
+#include "sim/config/json_text.h"
+
+namespace mmoe {
+
+std::optional<std::string> why_model_is_not_trained(const Job& job) {
+  const ModelConfig plain;
+  const auto refuse = [](const char* key, const std::string& value, const std::string& advice) {
+    return std::string(key) + " = " + value + " cannot be trained here; " + advice;
+  };
+  const ModelConfig& model = job.model;
+  if (model.attention != plain.attention) return refuse("model.attention", name_of(model.attention), "use grouped");
+  if (model.activation != plain.activation) return refuse("model.activation", name_of(model.activation), "use swiglu");
+  if (model.norm != plain.norm) return refuse("model.norm", name_of(model.norm), "use rms");
+  if (model.position != plain.position) return refuse("model.position", name_of(model.position), "use rotary");
+  if (model.linear_bias) return refuse("model.linear_bias", "true", "use false");
+  if (model.num_mtp_layers > 0) return refuse("model.num_mtp_layers", std::to_string(model.num_mtp_layers), "use 0");
+  if (model.v_head_dim != model.head_dim) {
+    return refuse("model.v_head_dim", std::to_string(model.v_head_dim), "use model.head_dim");
+  }
+  const TrainingConfig& training = job.training;
+  if (training.framework != TrainingConfig().framework) {
+    return refuse("training.framework", training.framework, "it names whose runs are predicted; this trainer is mmoe");
+  }
+  if (training.hidden_dropout > 0) return refuse("training.hidden_dropout", shown(training.hidden_dropout), "use 0");
+  if (training.attention_dropout > 0) {
+    return refuse("training.attention_dropout", shown(training.attention_dropout), "use 0");
+  }
+  if (training.attention_backend != AttentionBackend::kFlash) {
+    return refuse("training.attention_backend", "unfused", "use flash");
+  }
+  if (training.offload != "none") return refuse("training.offload", training.offload, "use none");
+  for (const std::string& module : training.recompute.modules) {
+    if (module == "attention" || module == "moe") continue;
+    return refuse("training.recompute", module, "use none, full, attention or moe");
+  }
+  if (training.recompute.num_layers > 0) {
+    return refuse("training.recompute_num_layers", std::to_string(training.recompute.num_layers), "use 0: all layers");
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> why_layout_is_not_trained(const Job& job) {
+  const ParallelismConfig& layout = job.parallelism;
+  const auto refuse = [](const std::string& key, const std::string& value, const char* advice) {
+    return key + " = " + value + " can be simulated but not trained yet; " + advice;
+  };
+  for (const auto& [key, degree] :
+       {std::pair{"tensor", layout.tensor}, {"context", layout.context}, {"expert_tensor", layout.expert_tensor}}) {
+    if (degree > 1) return refuse(std::string("parallelism.") + key, std::to_string(degree), "set it to 1");
+  }
+  if (layout.zero_stage > 1) {
+    return refuse("parallelism.zero_stage", std::to_string(layout.zero_stage), "set it to 0 or 1");
+  }
+  if (layout.zero_group > 0) return refuse("parallelism.zero_group", std::to_string(layout.zero_group), "leave it out");
+  if (layout.schedule == PipelineSchedule::kZeroBubble) {
+    return refuse("parallelism.schedule", name_of(layout.schedule), "set it to 1f1b or interleaved");
+  }
+  if (layout.pipeline > 1 && job.model.tie_embeddings) {
+    return refuse("model.tie_embeddings", "true", "set it to false, or parallelism.pipeline to 1");
+  }
+  return std::nullopt;
+}
+
+}  // namespace mmoe

@@ -1,0 +1,30 @@
+#pragma once
+// Jobs of which every rank of our trainer is predicted, in place of the cluster model's pipeline ranks.
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "sim/config/job.h"
+#include "sim/plan/step_draws.h"
+#include "sim/plan/trainer_memory.h"
+
+namespace mmoe {
+
+// Whether trainer_rank_peak and trainer_traffic hold for the job: our trainer runs it, on 2 to 64 CPU devices, and how
+// many experts are active is drawn (of top_p the tokens decide).
+bool predicts_trainer_ranks(const Job& job);
+
+// k of [global micro-batch][MoE layer], the replicas one after another; without `draws` k_max everywhere.
+std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::optional<StepDraws>& draws,
+                                                    int64_t step);
+
+// Of each pipeline rank the device with the highest peak, where every MoE layer of every micro-batch has k experts.
+std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k);
+
+// One step at the draws that the trainer takes for the job's seed: `step`; `ranks[]` with rank, stage,
+// peak_allocated_bytes, persistent_bytes and moment; `traffic`, by group and collective calls and bytes of all ranks
+// together. Peaks are those of steps from the second on.
+nlohmann::json trainer_step_json(const Job& job, int64_t step);
+
+}  // namespace mmoe

@@ -1,0 +1,107 @@
+#include "sim/plan/trainer_ranks.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "sim/plan/cluster_plan.h"
+#include "sim/plan/trainer_traffic.h"
+
+namespace mmoe {
+namespace {
+
+Job job_of(const Overrides& overrides = {}) {
+  const nlohmann::json json = nlohmann::json::parse(R"({
+    "model": {"hidden_size": 64, "num_layers": 4, "num_heads": 4, "vocab_size": 512, "num_experts": 8,
+              "expert_hidden_size": 32},
+    "hardware": {"device": "cpu", "num_devices": 4}, "parallelism": {"pipeline": 2, "zero_stage": 1},
+    "training": {"seq_len": 64, "micro_batch_size": 2, "global_batch_size": 16, "precision": "fp32"},
+    "elastic": {"k_min": 1, "k_max": 4}})");
+  return parse_job(json, "job.json", ".", overrides);
+}
+
+ClusterPlan plan_of(const Job& job) {
+  return simulate_cluster(job, load_framework(job.training.framework, job.hardware.spec, "training.framework"));
+}
+
+TEST(TrainerRanks, ArePredictedWhereTheTrainerRunsTheJobOnCpus) {
+  EXPECT_TRUE(predicts_trainer_ranks(job_of()));
+  for (const auto& [key, value] : Overrides{{"parallelism.tensor", "2"},
+                                            {"parallelism.zero_stage", "2"},
+                                            {"training.framework", "megatron_core"},
+                                            {"training.recompute", R"(["moe_activation"])"},
+                                            {"training.moe.dispatch", "padded"},
+                                            {"elastic.sampling", "top_p"},
+                                            {"hardware.device", "h100-sxm-80gb"}}) {
+    const Job job = job_of({{key, value}});
+    EXPECT_FALSE(predicts_trainer_ranks(job)) << key;
+    EXPECT_TRUE(plan_of(job).trainer_peaks.empty()) << key;
+  }
+}
+
+// The plan's worst draw is that of k_max everywhere, whose highest rank decides; no rank passes it at any step's draws.
+TEST(TrainerRanks, StandForThePlansStages) {
+  const Job job = job_of();
+  const ClusterPlan plan = plan_of(job);
+  const std::vector<std::vector<int>> most(8, std::vector<int>(4, 4));
+  ASSERT_EQ(plan.ranks.size(), 2);
+  for (int64_t stage = 0; stage < 2; ++stage) {
+    const double peak = plan.ranks[static_cast<size_t>(stage)].worst.peak_allocated.value;
+    EXPECT_EQ(peak, trainer_rank_peak(job, 2 * stage, most).total.value);
+    for (int64_t step = 1; step <= 20; ++step) {
+      const nlohmann::json ranks = trainer_step_json(job, step)["ranks"];
+      ASSERT_EQ(ranks.size(), 4);
+      for (const nlohmann::json& rank : ranks) {
+        if (rank["stage"] != stage) continue;
+        EXPECT_LE(rank["peak_allocated_bytes"].get<double>(), peak);
+      }
+    }
+  }
+  const nlohmann::json limiting = to_json(plan)["fit"]["limiting"];
+  EXPECT_EQ(limiting["moment"], plan.trainer_peaks[limiting["stage"].get<size_t>()].moment);
+}
+
+// A budget lowers the worst draw; the causes still add up to the peak.
+TEST(TrainerRanks, PeaksFollowTheBudget) {
+  const ClusterPlan free = plan_of(job_of());
+  const ClusterPlan bound = plan_of(job_of({{"elastic.budget", R"({"kind": "at_most", "sum_k": 5})"}}));
+  EXPECT_LT(bound.ranks[0].worst.peak_allocated, free.ranks[0].worst.peak_allocated);
+  for (const nlohmann::json& stage : to_json(bound)["memory"]["stages"]) {
+    double sum = 0;
+    for (const char* cause : {"weights", "gradients", "optimizer", "activations", "buffers"}) {
+      sum += stage[std::string(cause) + "_bytes"].get<double>();
+    }
+    EXPECT_DOUBLE_EQ(sum, stage["peak_allocated_bytes"].get<double>());
+  }
+}
+
+TEST(TrainerRanks, RemediesAreWhatTheTrainerRuns) {
+  const Job job = job_of({{"model.hidden_size", "256"}, {"training.seq_len", "512"}});
+  ClusterPlan plan = plan_of(job);
+  Job tight = job;
+  tight.hardware.usable_memory = plan.ranks[0].worst.peak_allocated * 0.8;
+  plan = plan_of(tight);
+  ASSERT_NE(plan.fit.verdict, FitVerdict::kFits);
+  add_remedies(plan);
+  EXPECT_FALSE(plan.fit.remedies.empty());
+  for (const Remedy& remedy : plan.fit.remedies) {
+    for (const char* refused : {"tensor", "context", "zero_stage", "moe_activation", "offload"}) {
+      EXPECT_EQ(remedy.flag.find(refused), std::string::npos) << remedy.flag;
+    }
+  }
+}
+
+TEST(TrainerRanks, StepsHaveTheDrawsOfEveryReplica) {
+  Job job = job_of();
+  const std::optional<StepDraws> draws(std::in_place, job);
+  const auto apart = draws_of_all_replicas(job, draws, 3);
+  ASSERT_EQ(apart.size(), 8);  // two replicas of four micro-batches
+  EXPECT_FALSE(std::equal(apart.begin(), apart.begin() + 4, apart.begin() + 4));
+  job.elastic.share = DrawSharing::kReplicas;
+  const auto shared = draws_of_all_replicas(job, draws, 3);
+  EXPECT_TRUE(std::equal(shared.begin(), shared.begin() + 4, shared.begin() + 4));
+  EXPECT_EQ(draws_of_all_replicas(job, std::nullopt, 3), std::vector(8, std::vector<int>(4, 4)));
+}
+
+}  // namespace
+}  // namespace mmoe
