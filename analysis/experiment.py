@@ -1,16 +1,18 @@
 """What the scripts that measure share: running programs, the table of rows, the part of a page that a script writes."""
 
 import csv
+import os
 import re
 import subprocess
 
 
-def run(*words, progress=True):
+def run(*words, progress=True, environment=None):
     """Standard output of a program; SystemExit where it fails. Its messages go through, or without `progress` into that
-    error alone."""
+    error alone. `environment`: variables beside those of this process."""
     words = list(map(str, words))
     messages = None if progress else subprocess.PIPE
-    result = subprocess.run(words, stdout=subprocess.PIPE, stderr=messages, text=True, check=False)
+    variables = {**os.environ, **(environment or {})}
+    result = subprocess.run(words, env=variables, stdout=subprocess.PIPE, stderr=messages, text=True, check=False)
     if result.returncode != 0:
         reason = f" ended with {result.returncode}" if progress else f": {result.stderr.strip()}"
         raise SystemExit(" ".join(words) + reason)

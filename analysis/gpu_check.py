@@ -8,13 +8,12 @@ are those of `mmoe validate --run`: every step after the warm-up for the k that 
 """
 
 import argparse
-import csv
 import json
-import os
 import pathlib
 import statistics
-import subprocess
 import sys
+
+import experiment
 
 MODEL = {"hidden_size": 1024, "num_layers": 8, "num_heads": 16, "vocab_size": 2048, "num_experts": 16,
          "expert_hidden_size": 1024}
@@ -74,15 +73,6 @@ def read_metrics(folder):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def call(words, environment=None):
-    result = subprocess.run(
-        list(map(str, words)), env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
-    )
-    if result.returncode != 0:
-        sys.exit(f"{' '.join(map(str, words))}: {result.stderr.strip()}")
-    return result.stdout
-
-
 def train(run, arguments):
     """Trains one of RUNS into its folder, unless it is there."""
     job, changes, steps, environment = RUNS[run]
@@ -96,15 +86,15 @@ def train(run, arguments):
         path.write_text(json.dumps(job))
     changes = {"hardware.device": arguments.device, **changes}
     flags = [word for key, value in changes.items() for word in (f"--{key}", value)]
-    call([arguments.mmoe, "train", "--job", path, "--data", arguments.data, "--out", folder, "--steps", steps, *flags],
-         environment)
+    words = (arguments.mmoe, "train", "--job", path, "--data", arguments.data, "--out", folder, "--steps", steps)
+    experiment.run(*words, *flags, progress=False, environment=environment)
 
 
 def measured(run, arguments):
     """A row of COLUMNS."""
     folder = arguments.runs / folder_name(run)
     steps = read_metrics(folder)[1:]
-    report = json.loads(call([arguments.mmoe, "validate", "--run", folder, "--json"]))
+    report = json.loads(experiment.run(arguments.mmoe, "validate", "--run", folder, "--json"))
     seconds = statistics.median(step["seconds"] for step in steps)
     peak, step_time = report["summary"]["peak_allocated_bytes"], report["summary"]["step_seconds"]
     return {
@@ -187,10 +177,7 @@ def main():
         return
     rows = [measured(run, arguments) for run in RUNS]
     differences = {precision: largest_loss_difference(pair, arguments) for precision, pair in PAIRS.items()}
-    with arguments.out.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+    experiment.write_csv(rows, COLUMNS, arguments.out.with_suffix(".csv"))
     arguments.out.with_suffix(".md").write_text(page(rows, differences, arguments.device))
 
 
