@@ -1,43 +1,54 @@
-#include <algorithm>
-#include <cstdio>
+#include <iostream>
 
 #include "sim/cli/calibration_flag.h"
 #include "sim/cli/commands.h"
 #include "sim/cli/megatron_flag.h"
+#include "sim/cli/plan_device.h"
 #include "sim/cli/plan_layouts.h"
 #include "sim/plan/cluster_plan.h"
-#include "sim/search/plan_search.h"
 
 namespace mmoe {
 namespace {
 
-std::string recompute_text(const Recompute& recompute) {
-  if (recompute.full) return "full";
-  std::string text;
-  for (const std::string& module : recompute.modules) text += (text.empty() ? "" : "+") + module;
-  return text.empty() ? "none" : text;
+PlanRequest request_of(const Flags& flags) {
+  PlanRequest request;
+  request.top = flags.get<int>("top");
+  request.objective = flags.get("objective");
+  request.confidence = flags.get<double>("confidence");
+  request.search_budget = flags.get<bool>("search-budget");
+  request.budget_limits = {flags.get<double>("min-sum-fraction"), flags.get<double>("max-kl")};
+  check(request);
+  return request;
 }
 
-std::string budget_text(const PlanCandidate& candidate) {
-  const auto& budget = candidate.plan.job.elastic.budget;
-  if (!budget) return "none";
-  int64_t total = 0;
-  for (const int64_t bound : budget->sum_k) total += bound;
-  return (budget->kind == BudgetKind::kExact ? "= " : "<= ") + std::to_string(total);
+// The answer with what write_best said.
+void print_json(nlohmann::json answer, const nlohmann::json& megatron) {
+  if (!megatron.is_null()) answer["megatron"] = megatron;
+  std::cout << answer.dump(2) << '\n';
 }
 
-nlohmann::json candidate_json(const PlanCandidate& candidate) {
-  const nlohmann::json job = to_json(candidate.plan.job), plan = to_json(candidate.plan);
-  return {{"parallelism", job["parallelism"]},
-          {"training", job["training"]},
-          {"elastic", job["elastic"]},
-          {"memory", plan["memory"]},
-          {"throughput", plan["throughput"]},
-          {"run", plan["run"]},
-          {"fit", plan["fit"]},
-          {"kl_divergence", candidate.kl_divergence},
-          {"expected_sum_fraction", candidate.expected_sum_fraction},
-          {"on_front", candidate.on_front}};
+ExitCode plan_device(const Flags& flags, const Job& job, const PlanRequest& request) {
+  const PlanSearchResult result = find_device_plans(job, calibration_for(flags, job), request);
+  const nlohmann::json megatron =
+      result.candidates.empty() ? nlohmann::json() : write_best(flags, result.candidates[0].plan.job);
+  flags.json() ? print_json(to_json(result, request), megatron) : print(result, request);
+  if (!result.candidates.empty()) return ExitCode::kDone;
+  std::cerr << "no candidate fits " << to_string(job.hardware.usable_memory) << " with probability "
+            << request.confidence
+            << (searches_budget(job, request) ? "" : "; try --search-budget, or leave training.micro_batch_size open")
+            << '\n';
+  return ExitCode::kAnswerIsNo;
+}
+
+ExitCode plan_layouts(const Flags& flags, const Job& job, const PlanRequest& request) {
+  const LayoutPlans plans = find_layout_plans(job, framework_for(flags, job), request);
+  const nlohmann::json megatron =
+      plans.shown.empty() ? nlohmann::json() : write_best(flags, plans.shown.front().plan.job);
+  flags.json() ? print_json(to_json(job, plans, request), megatron) : print(plans, std::cout);
+  if (!plans.shown.empty()) return ExitCode::kDone;
+  std::cerr << job.where << ": no layout fits " << to_string(job.hardware.usable_memory) << " with probability "
+            << request.confidence << "; use more devices, or leave training.recompute and micro_batch_size open\n";
+  return ExitCode::kAnswerIsNo;
 }
 
 }  // namespace
@@ -63,53 +74,9 @@ ExitCode plan_command(const std::vector<std::string>& arguments) {
   const Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
   check_megatron(flags);
-  const std::string objective = flags.get("objective");
-  if (objective != "days" && objective != "cost" && objective != "tokens_per_s") {
-    throw ConfigError("--objective " + objective + " is unknown; give days, cost or tokens_per_s");
-  }
-  const double confidence = flags.get<double>("confidence");
-  if (!(confidence > 0 && confidence < 1)) throw ConfigError("--confidence must lie between 0 and 1, e.g. 0.99");
+  const PlanRequest request = request_of(flags);
   const Job job = flags.job(Layout::kOpen);
-  if (is_cluster_job(job)) return plan_layouts(flags, job);
-  check_layout(job);
-  const bool with_budget = flags.get<bool>("search-budget") || job.elastic.budget_is_auto;
-  const Calibration calibration = calibration_for(flags, job);
-  const PlanSearchResult result =
-      search_plans(job, calibration, confidence, with_budget ? BudgetSearch::kOn : BudgetSearch::kOff);
-  const auto shown = std::min<size_t>(result.candidates.size(), std::max(0, flags.get<int>("top")));
-  const nlohmann::json megatron =
-      result.candidates.empty() ? nlohmann::json() : write_best(flags, result.candidates[0].plan.job);
-  if (flags.json()) {
-    nlohmann::json json = {{"objective", objective},
-                           {"evaluated", result.evaluated},
-                           {"rejected", result.rejected},
-                           {"seconds", result.seconds},
-                           {"candidates", nlohmann::json::array()}};
-    for (size_t i = 0; i < shown; ++i) json["candidates"].push_back(candidate_json(result.candidates[i]));
-    if (!megatron.is_null()) json["megatron"] = megatron;
-    std::cout << json.dump(2) << '\n';
-  } else {
-    std::printf("%4s  %11s  %-10s  %-7s  %12s  %10s  %9s  %7s\n", "rank", "micro-batch", "recompute", "sum k", "peak",
-                "step", "tokens/s", "front");
-    for (size_t i = 0; i < shown; ++i) {
-      const PlanCandidate& candidate = result.candidates[i];
-      const Plan& plan = candidate.plan;
-      std::printf("%4zu  %11ld  %-10s  %-7s  %12s  %10s  %9.0f  %7s\n", i + 1,
-                  static_cast<long>(plan.job.training.micro_batch_size),
-                  recompute_text(plan.job.training.recompute).c_str(), budget_text(candidate).c_str(),
-                  to_string(plan.memory.total()).c_str(), to_string(plan.throughput.step).c_str(),
-                  plan.throughput.tokens_per_second_per_device, candidate.on_front ? "*" : "");
-    }
-    std::printf("%ld evaluated in %s", static_cast<long>(result.evaluated), to_string(Seconds{result.seconds}).c_str());
-    for (const auto& [reason, count] : result.rejected) {
-      std::printf("; %ld rejected: %s", static_cast<long>(count), reason.c_str());
-    }
-    std::printf("\n* no other candidate is as fast, as small and as rich in active experts\n");
-  }
-  if (!result.candidates.empty()) return ExitCode::kDone;
-  std::cerr << "no candidate fits " << to_string(job.hardware.usable_memory) << " with probability " << confidence
-            << (with_budget ? "" : "; try --search-budget, or leave training.micro_batch_size open") << '\n';
-  return ExitCode::kAnswerIsNo;
+  return is_cluster_job(job) ? plan_layouts(flags, job, request) : plan_device(flags, job, request);
 }
 
 }  // namespace mmoe

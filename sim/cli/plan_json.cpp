@@ -1,6 +1,8 @@
 #include "sim/cli/plan_json.h"
 
 #include "sim/cli/calibration_flag.h"
+#include "sim/cli/plan_device.h"
+#include "sim/cli/plan_layouts.h"
 #include "sim/plan/cluster_budget.h"
 #include "sim/plan/cluster_plan.h"
 #include "sim/plan/device_budget.h"
@@ -23,6 +25,12 @@ nlohmann::json budget_answer(const Job& job, const std::string& calibration, con
   nlohmann::json json = to_json(plan);
   add_speed(json, plan, device_budget_speed(plan, fitted));
   return json;
+}
+
+nlohmann::json plan_answer(const Job& job, const std::string& calibration, const PlanRequest& request) {
+  check(request);
+  if (!is_cluster_job(job)) return to_json(find_device_plans(job, calibration_for(calibration, job), request), request);
+  return to_json(job, find_layout_plans(job, framework_for(calibration, job), request), request);
 }
 
 }  // namespace mmoe

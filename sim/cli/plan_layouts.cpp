@@ -4,34 +4,23 @@
 #include <array>
 #include <iostream>
 
-#include "sim/cli/calibration_flag.h"
-#include "sim/cli/megatron_flag.h"
 #include "sim/cli/table.h"
 #include "sim/config/enum_names.h"
-#include "sim/plan/cluster_plan.h"
-#include "sim/search/layout_budgets.h"
+#include "sim/config/recompute_text.h"
 
 namespace mmoe {
 namespace {
 
-struct Simulated {
-  ClusterPlan plan;
-  double own_law_seconds = 0;  // step time at the job's own elastic law
-  BudgetCost cost;
-  bool needs_budget = false;
-  bool on_front = false;
-};
-
 // No other is at least as good in time at the job's own law, in memory, in experts and in diversity, and better in one.
-void mark_front(std::vector<Simulated>& shown) {
-  const auto values = [](const Simulated& s) {
+void mark_front(std::vector<LayoutPlan>& shown) {
+  const auto values = [](const LayoutPlan& s) {
     double reserved = 0;
     for (const RankReport& report : s.plan.ranks) reserved = std::max(reserved, report.worst.peak_reserved.value);
     return std::array{s.own_law_seconds, reserved, -s.cost.expected_sum, s.cost.kl_per_layer};
   };
-  for (Simulated& one : shown) {
+  for (LayoutPlan& one : shown) {
     const auto mine = values(one);
-    one.on_front = std::none_of(shown.begin(), shown.end(), [&](const Simulated& other) {
+    one.on_front = std::none_of(shown.begin(), shown.end(), [&](const LayoutPlan& other) {
       const auto theirs = values(other);
       bool as_good = true, better = false;
       for (std::size_t i = 0; i < mine.size(); ++i) {
@@ -45,25 +34,7 @@ void mark_front(std::vector<Simulated>& shown) {
 
 bool draws_k(const Job& job) { return job.model.num_moe_layers() > 0 && job.elastic.sampling != Sampling::kTopP; }
 
-BudgetLimits budget_limits(const Flags& flags) {
-  BudgetLimits limits;
-  limits.least_sum_fraction = flags.get<double>("min-sum-fraction");
-  limits.most_kl_per_layer = flags.get<double>("max-kl");
-  if (!(limits.least_sum_fraction > 0 && limits.least_sum_fraction <= 1)) {
-    throw ConfigError("--min-sum-fraction must lie above 0 and up to 1, e.g. 0.85");
-  }
-  if (!(limits.most_kl_per_layer > 0)) throw ConfigError("--max-kl must be above 0 nats, e.g. 0.05");
-  return limits;
-}
-
-std::string recompute_text(const Recompute& recompute) {
-  if (recompute.full) return "full";
-  std::string text;
-  for (const std::string& module : recompute.modules) text += (text.empty() ? "" : "+") + module;
-  return text.empty() ? "none" : text;
-}
-
-nlohmann::json candidate_json(const Simulated& simulated) {
+nlohmann::json candidate_json(const LayoutPlan& simulated) {
   const nlohmann::json job = to_json(simulated.plan.job), plan = to_json(simulated.plan);
   nlohmann::json json = {{"parallelism", job["parallelism"]},
                          {"training", job["training"]},
@@ -157,14 +128,14 @@ std::string context_text(const ParallelismConfig& parallelism) {
   return std::to_string(parallelism.context) + " " + name_of(parallelism.context_kind);
 }
 
-std::string budget_text(const Simulated& simulated) {
+std::string budget_text(const LayoutPlan& simulated) {
   if (!simulated.needs_budget) return "-";
   int64_t bound = 0;
   for (const int64_t of_group : simulated.plan.job.elastic.budget->sum_k) bound += of_group;
   return "<= " + std::to_string(bound);
 }
 
-std::vector<std::string> row(std::size_t rank, const Simulated& simulated) {
+std::vector<std::string> row(std::size_t rank, const LayoutPlan& simulated) {
   const ClusterPlan& plan = simulated.plan;
   const ParallelismConfig& p = plan.job.parallelism;
   const auto text = [](int64_t value) { return std::to_string(value); };
@@ -194,17 +165,17 @@ std::vector<std::string> row(std::size_t rank, const Simulated& simulated) {
 
 }  // namespace
 
-ExitCode plan_layouts(const Flags& flags, const Job& job) {
-  const Framework framework = framework_for(flags, job);
+LayoutPlans find_layout_plans(const Job& job, const Framework& framework, const PlanRequest& request) {
   LayoutSearchOptions options;
-  const auto top = static_cast<std::size_t>(std::max(1, flags.get<int>("top")));
+  const auto top = static_cast<std::size_t>(std::max(1, request.top));
   options.top = 2 * static_cast<int64_t>(top);  // some may fail the full simulation
-  options.confidence = flags.get<double>("confidence");
-  const LayoutSearchResult result = search_layouts(job, framework, options);
-  std::vector<Simulated> shown;
-  for (const LayoutCandidate& candidate : result.candidates) {
+  options.confidence = request.confidence;
+  LayoutPlans plans;
+  plans.search = search_layouts(job, framework, options);
+  std::vector<LayoutPlan>& shown = plans.shown;
+  for (const LayoutCandidate& candidate : plans.search.candidates) {
     if (shown.size() == top) break;
-    Simulated simulated;
+    LayoutPlan simulated;
     simulated.plan = simulate_cluster(with_layout(job, candidate), framework);
     if (simulated.plan.fit.probability < options.confidence) continue;
     simulated.own_law_seconds = simulated.plan.time.step.mean();
@@ -212,52 +183,48 @@ ExitCode plan_layouts(const Flags& flags, const Job& job) {
     shown.push_back(std::move(simulated));
   }
   std::stable_sort(shown.begin(), shown.end(),
-                   [](const Simulated& a, const Simulated& b) { return a.own_law_seconds < b.own_law_seconds; });
-  std::map<std::string, int64_t> without_budget;
-  if (flags.get<bool>("search-budget") || job.elastic.budget_is_auto) {
+                   [](const LayoutPlan& a, const LayoutPlan& b) { return a.own_law_seconds < b.own_law_seconds; });
+  if (request.search_budget || job.elastic.budget_is_auto) {
     // Layouts that need a budget stand behind all that need none: a budget trains fewer experts.
-    BudgetedLayouts budgeted = search_layout_budgets(job, framework, options, budget_limits(flags));
-    without_budget = std::move(budgeted.rejected);
+    BudgetedLayouts budgeted = search_layout_budgets(job, framework, options, request.budget_limits);
+    plans.without_budget = std::move(budgeted.rejected);
     for (BudgetedLayout& one : budgeted.layouts) {
       shown.push_back({std::move(one.plan), one.own_law_seconds, one.cost, true, false});
     }
   }
   mark_front(shown);
-  const nlohmann::json megatron = shown.empty() ? nlohmann::json() : write_best(flags, shown.front().plan.job);
-  if (flags.json()) {
-    nlohmann::json rejected = rejected_json(job, result);
-    for (const auto& [reason, count] : without_budget) rejected[reason] = {{"count", count}};
-    nlohmann::json front = nlohmann::json::array(), candidates = nlohmann::json::array();
-    for (const LayoutCandidate& candidate : result.front) {
-      front.push_back(layout_json(job, candidate));
-      front.back()["step_seconds"] = candidate.step_seconds;
-    }
-    for (const Simulated& simulated : shown) candidates.push_back(candidate_json(simulated));
-    nlohmann::json json = {{"objective", flags.get("objective")},
-                           {"evaluated", result.evaluated},
-                           {"rejected", rejected},
-                           {"seconds", result.seconds},
-                           {"front", front},
-                           {"candidates", candidates}};
-    if (!megatron.is_null()) json["megatron"] = megatron;
-    std::cout << json.dump(2) << '\n';
-  } else {
-    Table table{.header = {"rank",   "tensor",     "context", "pipeline", "schedule",  "virtual",  "data",
-                           "expert", "exp.tensor", "zero",    "micro",    "recompute", "dispatch", "GiB",
-                           "fits",   "budget",     "step s",  "tokens/s", "MFU",       "front"},
-                .rows = {}};
-    for (std::size_t i = 0; i < shown.size(); ++i) table.add(row(i + 1, shown[i]));
-    print_table(table, std::cout);
-    std::cout << result.evaluated << " layouts evaluated in " << significant(result.seconds, 3) << " s\n";
-    print_rejected(result, std::cout);
-    for (const auto& [reason, count] : without_budget) std::cout << "  " << count << " not saved: " << reason << '\n';
-    std::cout << "* none listed is as fast, as small and as rich in experts, or more so; steps are timed at the job's "
-                 "own law\n";
+  return plans;
+}
+
+nlohmann::json to_json(const Job& job, const LayoutPlans& plans, const PlanRequest& request) {
+  nlohmann::json rejected = rejected_json(job, plans.search);
+  for (const auto& [reason, count] : plans.without_budget) rejected[reason] = {{"count", count}};
+  nlohmann::json front = nlohmann::json::array(), candidates = nlohmann::json::array();
+  for (const LayoutCandidate& candidate : plans.search.front) {
+    front.push_back(layout_json(job, candidate));
+    front.back()["step_seconds"] = candidate.step_seconds;
   }
-  if (!shown.empty()) return ExitCode::kDone;
-  std::cerr << job.where << ": no layout fits " << to_string(job.hardware.usable_memory) << " with probability "
-            << options.confidence << "; use more devices, or leave training.recompute and micro_batch_size open\n";
-  return ExitCode::kAnswerIsNo;
+  for (const LayoutPlan& simulated : plans.shown) candidates.push_back(candidate_json(simulated));
+  return {{"objective", request.objective},
+          {"evaluated", plans.search.evaluated},
+          {"rejected", rejected},
+          {"seconds", plans.search.seconds},
+          {"front", front},
+          {"candidates", candidates}};
+}
+
+void print(const LayoutPlans& plans, std::ostream& out) {
+  Table table{.header = {"rank",   "tensor",     "context", "pipeline", "schedule",  "virtual",  "data",
+                         "expert", "exp.tensor", "zero",    "micro",    "recompute", "dispatch", "GiB",
+                         "fits",   "budget",     "step s",  "tokens/s", "MFU",       "front"},
+              .rows = {}};
+  for (std::size_t i = 0; i < plans.shown.size(); ++i) table.add(row(i + 1, plans.shown[i]));
+  print_table(table, out);
+  out << plans.search.evaluated << " layouts evaluated in " << significant(plans.search.seconds, 3) << " s\n";
+  print_rejected(plans.search, out);
+  for (const auto& [reason, count] : plans.without_budget) out << "  " << count << " not saved: " << reason << '\n';
+  out << "* none listed is as fast, as small and as rich in experts, or more so; steps are timed at the job's own "
+         "law\n";
 }
 
 }  // namespace mmoe

@@ -1,11 +1,39 @@
 #pragma once
 // mmoe plan for jobs on several devices.
 
-#include "sim/cli/flags.h"
+#include <cstdint>
+#include <iosfwd>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "sim/cli/plan_request.h"
+#include "sim/plan/cluster_plan.h"
+#include "sim/search/layout_budgets.h"
+#include "sim/search/layout_search.h"
 
 namespace mmoe {
 
-// Searches every layout that the job leaves open; the best ones are simulated in full before they are shown.
-ExitCode plan_layouts(const Flags& flags, const Job& job);
+// A layout that was simulated in full.
+struct LayoutPlan {
+  ClusterPlan plan;
+  double own_law_seconds = 0;  // step time at the job's own elastic law
+  BudgetCost cost;
+  bool needs_budget = false;
+  bool on_front = false;
+};
+
+struct LayoutPlans {
+  LayoutSearchResult search;
+  std::vector<LayoutPlan> shown;                  // best first; those that need a budget stand behind the others
+  std::map<std::string, int64_t> without_budget;  // layouts that no budget saves, by reason
+};
+
+// Searches every layout that the job leaves open; the best ones are simulated in full.
+LayoutPlans find_layout_plans(const Job& job, const Framework& framework, const PlanRequest& request);
+
+nlohmann::json to_json(const Job& job, const LayoutPlans& plans, const PlanRequest& request);
+void print(const LayoutPlans& plans, std::ostream& out);
 
 }  // namespace mmoe

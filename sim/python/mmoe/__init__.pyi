@@ -7,7 +7,15 @@ import numpy.typing as npt
 class ConfigError(ValueError): ...
 
 def simulate(job: dict[str, Any], calibration: str | os.PathLike[str] | None = None) -> dict[str, Any]: ...
-
+def plan(
+    job: dict[str, Any],
+    top: int = 10,
+    confidence: float = 0.99,
+    search_budget: bool = False,
+    min_sum_fraction: float = 0.85,
+    max_kl: float = 0.05,
+    calibration: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]: ...
 def budget(
     job: dict[str, Any],
     memory_limit: float | None = None,

@@ -52,6 +52,27 @@ def test_budget_is_the_command(tmp_path):
         mmoe.budget(JOB, saving=0.1, steps=0)
 
 
+def without_seconds(plan):
+    return {key: value for key, value in plan.items() if key != "seconds"}
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_plan_is_the_command(devices, tmp_path):
+    training = {key: value for key, value in JOB["training"].items() if key != "micro_batch_size"}
+    job = {**JOB, "hardware": {**JOB["hardware"], "num_devices": devices}, "training": training}
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job))
+    command = [BUILD / "bin" / "mmoe", "plan", "--job", path, "--top", "3", "--confidence", "0.9", "--json"]
+    expected = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    result = mmoe.plan(job, top=3, confidence=0.9)
+    assert len(result["candidates"]) == 3
+    assert without_seconds(result) == without_seconds(expected)
+    with pytest.raises(mmoe.ConfigError, match="confidence"):
+        mmoe.plan(job, confidence=1)
+    with pytest.raises(mmoe.ConfigError, match="max-kl"):
+        mmoe.plan(job, search_budget=True, max_kl=0)
+
+
 def test_allocate_finds_the_best_of_all():
     generator = np.random.default_rng(3)
     loss, cost = generator.random((4, 3)), generator.integers(1, 6, (4, 3)).astype(float)
