@@ -1,4 +1,4 @@
-"""Text to token files with a Hugging Face tokenizer.json, and Parquet to JSON Lines: what `mmoe data` does not read itself.
+"""Text to token files with a Hugging Face tokenizer.json, Parquet to JSON Lines: what `mmoe data` does not read itself.
 
 With a tokenizer, OUT.bin and OUT.idx (Megatron's indexed format) for `mmoe data import`; without one, documents as JSON
 Lines for `mmoe data build`:
@@ -20,6 +20,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import struct
 import sys
 
@@ -66,13 +67,13 @@ def json_lines_documents(path, key):
 
 def plain_text_documents(path, separator):
     """Parts that end with the separator; a file's end ends the last one."""
-    parts = pathlib.Path(path).read_text(encoding="utf-8").split(separator)
+    parts = pathlib.Path(path).read_bytes().decode("utf-8").split(separator)
     yield from (part + separator for part in parts[:-1])
     yield parts[-1]
 
 
 def documents(paths, key, separator):
-    """(file, text) of every document that is not empty."""
+    """Every document that is not empty."""
     for path in paths:
         ending = pathlib.Path(path).suffix
         if ending == ".parquet":
@@ -85,10 +86,14 @@ def documents(paths, key, separator):
             for text in found:
                 if not isinstance(text, str):
                     raise InputError(f"{path}: {key} holds {type(text).__name__}, not text; name another with --key")
+                text.encode()
                 if text:
                     yield text
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: byte {error.start} is no UTF-8; convert the file to UTF-8") from None
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise InputError(f"{path}: a document holds {half}, half a character; mend it") from None
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -96,6 +101,9 @@ def documents(paths, key, separator):
 @contextlib.contextmanager
 def written_whole(*paths):
     """Files to write to, which replace `paths` together once the block has ended without an error."""
+    for path in paths:
+        if os.path.isdir(path):
+            raise InputError(f"{path} is a folder; give another --out")
     unfinished = [f"{path}.unfinished" for path in paths]
     try:
         with contextlib.ExitStack() as stack:
@@ -160,7 +168,7 @@ def load_tokenizer(path):
 
 
 def run(arguments):
-    texts = documents(arguments.text, arguments.key, arguments.separator)
+    texts = documents(arguments.text, arguments.key, separator_text(arguments.separator))
     if arguments.tokenizer is None:
         if pathlib.Path(arguments.out).suffix not in (".jsonl", ".ndjson"):
             raise InputError(f"--out {arguments.out}: without --tokenizer JSON Lines are written; end it in .jsonl")
@@ -179,15 +187,39 @@ def run(arguments):
     )
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(f"{message}; see python -m mmoe.tokenize --help")
+
+
+def separator_text(text):
+    r"""\n, \r, \t, \0, \\ and \xHH are understood, as by mmoe data build."""
+    known = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
+    pieces = re.split(r"\\(x[0-9a-fA-F]{2}|.)", text, flags=re.DOTALL)
+    for i in range(1, len(pieces), 2):
+        code = pieces[i]
+        if len(code) == 1 and code not in known:
+            raise InputError(f"--separator {text}: \\{code} is unknown; \\n \\r \\t \\0 \\\\ and \\xHH are understood")
+        pieces[i] = known[code] if len(code) == 1 else chr(int(code[1:], 16))
+    if not any(pieces):
+        raise InputError("--separator is empty; give what ends a document, such as \\n\\n")
+    return "".join(pieces)
+
+
 def main():
-    parser = argparse.ArgumentParser(
-        prog="python -m mmoe.tokenize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="python -m mmoe.tokenize",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--text", nargs="+", required=True, help="text files, JSON Lines (.jsonl, .ndjson) or .parquet")
     parser.add_argument("--tokenizer", help="tokenizer.json")
     parser.add_argument("--out", required=True, help="prefix of OUT.bin and OUT.idx; without a tokenizer a .jsonl file")
     parser.add_argument("--key", default="text", help="key of JSON Lines, column of Parquet")
-    parser.add_argument("--separator", default="\n\n", help="what ends a document of a text file")
+    parser.add_argument(
+        "--separator", default=r"\n\n", help=r"what ends a document of a text file; \n \r \t \0 \\ \xHH are understood"
+    )
     parser.add_argument("--document-end", help="token to add behind every document, such as <|endoftext|>")
     try:
         run(parser.parse_args())

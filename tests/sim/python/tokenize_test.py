@@ -77,6 +77,15 @@ def test_mmoe_imports_what_is_written(folder):
     assert train["tokens"] == sum(map(len, expected_ids(folder)))
 
 
+def test_text_is_kept_to_the_byte(folder):
+    text = "one\r\ntwo|three\u2028four\x0b|\n"
+    (folder / "odd.txt").write_bytes(text.encode())
+    result = call("--text", folder / "odd.txt", "--separator", r"\x7c", "--out", folder / "out.jsonl")
+    assert result.returncode == 0, result.stderr
+    documents = [json.loads(line)["text"] for line in (folder / "out.jsonl").read_text().split("\n")[:-1]]
+    assert documents == ["one\r\ntwo|", "three\u2028four\x0b|", "\n"]
+
+
 def test_parquet_becomes_json_lines(folder):
     pyarrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet
@@ -104,7 +113,15 @@ def test_wrong_input_is_refused_and_leaves_nothing(folder):
     assert "missing.txt" in refused("--text", folder / "missing.txt", *good)
     (folder / "empty.txt").write_text("")
     assert "no file of --text holds a document" in refused("--text", folder / "empty.txt", *good)
+    (folder / "half.jsonl").write_text('{"text": "a\\ud800b"}\n')
+    assert "half a character" in refused("--text", folder / "half.jsonl", *good)
     text = ("--text", folder / "text.txt")
+    (folder / "taken.idx").mkdir()
+    assert "taken.idx is a folder" in refused(*text, *good[:2], "--out", folder / "taken")
+    assert not (folder / "taken.bin").exists()
+    assert "--tex" in refused("--tex", folder / "text.txt", *good)
+    assert "required: --out" in refused(*text)
+    assert "is unknown" in refused(*text, *good, "--separator", r"\q")
     assert "is no token of" in refused(*text, *good, "--document-end", "<eos>")
     assert "tokenizer.json of Hugging Face" in refused(*text, "--tokenizer", folder / "text.txt", "--out", folder / "x")
     assert "end it in .jsonl" in refused(*text, "--out", folder / "corpus")
