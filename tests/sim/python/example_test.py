@@ -22,7 +22,9 @@ def test_the_notebook_runs(capsys):
             assert cell["outputs"] == []  # committed without results, which would grow stale
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 5
+    assert len(printed) == 5 + len(names["plan"]["candidates"])
     assert names["tuned"]["saving_fraction"]["p99"] >= 0.05
     assert names["largest"] <= sum(names["tuned"]["budget"]["sum_k"])
     assert sum(names["allocation"]["k_per_layer"]) <= 36
+    seconds = [candidate["throughput"]["step_seconds"] for candidate in names["plan"]["candidates"]]
+    assert len(seconds) == 3 and seconds == sorted(seconds)
