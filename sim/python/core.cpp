@@ -26,8 +26,8 @@ namespace mmoe {
 namespace {
 
 // `text`: the job as JSON. Relative paths in it start at the working folder.
-Job job_of(const std::string& text) {
-  return parse_job(parse_json(text, "job"), "job", std::filesystem::current_path().string());
+Job job_of(const std::string& text, Layout layout = Layout::kFixed) {
+  return parse_job(parse_json(text, "job"), "job", std::filesystem::current_path().string(), {}, layout);
 }
 
 std::string simulate_text(const std::string& job, const std::string& calibration) {
@@ -45,9 +45,14 @@ std::string budget_text(const std::string& job, const std::string& calibration, 
   return budget_answer(job_of(job), calibration, request).dump();
 }
 
-std::string plan_text(const std::string& job, const std::string& calibration, const PlanRequest& request) {
-  const std::string folder = std::filesystem::current_path().string();
-  return plan_answer(parse_job(parse_json(job, "job"), "job", folder, {}, Layout::kOpen), calibration, request).dump();
+std::string plan_text(const std::string& job, const std::string& calibration, int top, double confidence,
+                      bool search_budget, double min_sum_fraction, double max_kl) {
+  PlanRequest request;
+  request.top = top;
+  request.confidence = confidence;
+  request.search_budget = search_budget;
+  request.budget_limits = {min_sum_fraction, max_kl};
+  return plan_answer(job_of(job, Layout::kOpen), calibration, request).dump();
 }
 
 using Table = py::array_t<double, py::array::c_style | py::array::forcecast>;
@@ -139,19 +144,9 @@ PYBIND11_MODULE(_core, module) {
              py::call_guard<py::gil_scoped_release>());
   module.def("budget", &budget_text, py::arg("job"), py::arg("calibration"), py::arg("memory_limit"), py::arg("saving"),
              py::arg("confidence"), py::arg("steps"), py::call_guard<py::gil_scoped_release>());
-  module.def(
-      "plan",
-      [](const std::string& job, const std::string& calibration, int top, double confidence, bool search_budget,
-         double min_sum_fraction, double max_kl) {
-        PlanRequest request;
-        request.top = top;
-        request.confidence = confidence;
-        request.search_budget = search_budget;
-        request.budget_limits = {min_sum_fraction, max_kl};
-        return plan_text(job, calibration, request);
-      },
-      py::arg("job"), py::arg("calibration"), py::arg("top"), py::arg("confidence"), py::arg("search_budget"),
-      py::arg("min_sum_fraction"), py::arg("max_kl"), py::call_guard<py::gil_scoped_release>());
+  module.def("plan", &plan_text, py::arg("job"), py::arg("calibration"), py::arg("top"), py::arg("confidence"),
+             py::arg("search_budget"), py::arg("min_sum_fraction"), py::arg("max_kl"),
+             py::call_guard<py::gil_scoped_release>());
   module.def("allocate", &allocate, py::arg("loss"), py::arg("cost"), py::arg("budget"), py::arg("k_min"));
   py::class_<Sampler>(module, "Sampler")
       .def(py::init<const std::string&>())

@@ -2,12 +2,10 @@
 
 import csv
 import pathlib
-import sys
 
-ANALYSIS = pathlib.Path(__file__).parents[2] / "analysis"
-sys.path.insert(0, str(ANALYSIS))
+import gpu_check
 
-import gpu_check  # noqa: E402
+ANALYSIS = pathlib.Path(gpu_check.__file__).parent
 
 
 def committed_rows():

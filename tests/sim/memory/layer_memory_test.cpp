@@ -14,8 +14,8 @@ TEST(LayerMemory, KeptBytesGrowByTheSameAmountForEveryActiveExpert) {
     const Job job = small_memory_job(changes);
     for (int k = 1; k < 4; ++k) {
       const double step = layer_memory(job, 1, k + 1).kept - layer_memory(job, 1, k).kept;
-      // bf16: the row capacity is rounded down to whole segments, 4 + 4 bytes a row.
-      EXPECT_NEAR(step, kept_bytes_per_k(job), job.training.precision == Precision::kBf16 ? kBf16SegmentRows * 8 : 0) << changes;
+      // bf16: the row capacity is rounded down to whole segments of 16 rows, 4 + 4 bytes each.
+      EXPECT_NEAR(step, kept_bytes_per_k(job), job.training.precision == Precision::kBf16 ? 16 * 8 : 0) << changes;
     }
   }
 }

@@ -6,7 +6,6 @@
 
 #include "sim/formulas/model_flops.h"
 #include "sim/formulas/parameter_counts.h"
-#include "sim/memory/chunks.h"
 #include "tests/sim/throughput/example_job.h"
 
 namespace mmoe {
@@ -76,8 +75,8 @@ TEST(Operations, Bf16PadsExpertRows) {
   sizes.precision = Precision::kBf16;
   const Job job = example_job(sizes);
   const double padded = flops_of(layer_operations(job, 0, 2), Phase::kForward);
-  // 1024 tokens x 2 over 16 experts: 128 rows each, and half of what a segment's padding can be.
-  const double padding = 16 * static_cast<double>(kBf16SegmentRows - 1) / 2;
+  // 1024 tokens x 2 over 16 experts: 128 rows each, and half of 15 rows of padding.
+  const double padding = 16 * 7.5;
   EXPECT_NEAR(padded - exact, experts_flops(job.model, padding).value, 1e-9 * exact);
 }
 

@@ -97,13 +97,15 @@ def write_job(path, **changes):
     return path
 
 
-UNLIKE = ("seconds", "tokens_per_second", "peak_")  # starts of the keys of times and memory
+UNLIKE = (  # times and memory
+    "seconds", "tokens_per_second", "peak_allocated_bytes", "peak_allocated_bytes_by_rank", "peak_reserved_bytes"
+)
 
 
 def metrics(run_folder):
     """What must repeat: all of each line but times and memory."""
     lines = (run_folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.startswith(UNLIKE)} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in UNLIKE} for line in lines]
 
 
 def train_words(job, data, run_folder, *more, threads=2):
