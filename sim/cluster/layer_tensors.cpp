@@ -80,10 +80,10 @@ std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework
            latent ? std::initializer_list<const char*>{"attention", "norm"}
                   : std::initializer_list<const char*>{"attention"});
   const bool gathers = job.parallelism.sequence && job.parallelism.tensor > 1;
-  const double kept_gathered = job.training.has_option("keep_gathered_inputs") ? 2 : framework.memory.gathered_inputs;
   // A rank's own share is kept as the norm's result.
   const double elsewhere = 1 - 1 / static_cast<double>(job.parallelism.tensor);
-  const double gathered = gathers ? kept_gathered / 2 * kElement * s.tokens * s.hidden_size * elsewhere : 0;
+  const double gathered =
+      gathers ? framework.memory.gathered_inputs / 2 * kElement * s.tokens * s.hidden_size * elsewhere : 0;
   list.add("attention input, gathered", gathered, {"attention"});
   add_attention(list, job, framework, s);
   list.add("dropout mask of attention", mask, {});

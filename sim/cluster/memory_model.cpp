@@ -12,6 +12,7 @@ namespace mmoe {
 namespace {
 
 constexpr double kElement = 2;
+constexpr double kRounding = 1e-9;   // of sums of bytes that are compared with a limit
 constexpr double kUserBuffers = 10;  // of overlapped tensor-parallel transfers, one micro-batch's hidden states each
 
 double precision_bytes(Precision precision) {
@@ -99,21 +100,11 @@ struct Turns {
   }
 };
 
-// What one chunk keeps of its micro-batches in flight: `kept` of each, `pending` of each but two.
-struct ChunkBytes {
-  double kept = 0, pending = 0;
-  double of(int64_t in_flight) const {
-    return static_cast<double>(in_flight) * kept + static_cast<double>(std::max<int64_t>(in_flight - 2, 0)) * pending;
-  }
-};
-
-// After how many backward passes the chunks in flight keep most. Their number stays the same, their mix changes
-// linearly between the turns of either kind of pass; what they keep is convex in it, so the most lies at a turn.
-int64_t heaviest_moment(const Turns& turns, const std::vector<ChunkBytes>& chunks, int64_t num_micro_batches) {
-  const double first = chunks.front().kept;
-  const bool alike = std::all_of(chunks.begin(), chunks.end(),
-                                 [&](const ChunkBytes& chunk) { return chunk.kept == first && chunk.pending == 0; });
-  if (alike) return 0;
+// After how many backward passes the chunks in flight keep most, each `kept` a micro-batch. Their number stays the
+// same, their mix changes linearly between the turns of either kind of pass, so the most lies at a turn.
+int64_t heaviest_moment(const Turns& turns, const std::vector<double>& kept, int64_t num_micro_batches) {
+  const double first = kept.front();
+  if (std::all_of(kept.begin(), kept.end(), [&](double bytes) { return bytes == first; })) return 0;
   const int64_t steady = std::max<int64_t>(0, num_micro_batches * turns.v - turns.all);
   int64_t best = 0;
   double most = 0;
@@ -122,7 +113,7 @@ int64_t heaviest_moment(const Turns& turns, const std::vector<ChunkBytes>& chunk
     const int64_t backwards = std::min(turn % 2 == 0 ? own : theirs, steady);
     double bytes = 0;
     for (int64_t i = 0; i < turns.v; ++i) {
-      bytes += chunks[static_cast<std::size_t>(i)].of(turns.in_flight(i, backwards));
+      bytes += kept[static_cast<std::size_t>(i)] * static_cast<double>(turns.in_flight(i, backwards));
     }
     if (bytes <= most) continue;
     most = bytes;
@@ -186,6 +177,36 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   if (training.has_option("deferred_embedding_gradients")) {
     loss_ += 2 * kElement * logits + kElement * s_.vocabulary * s_.hidden_size;
   }
+  accumulated_loss_ = memory_.accumulated_logit_bytes * logits;
+
+  const bool gathers = job.parallelism.sequence && job.parallelism.tensor > 1 && training.offload != "activations";
+  gathered_ =
+      gathers ? kElement * s_.tokens * s_.hidden_size * (1 - 1 / static_cast<double>(job.parallelism.tensor)) : 0;
+  const double flops = 2 * s_.tokens * pieces_.last_layer.dense + 2 * expert_rows_ *
+                                                                      static_cast<double>(model.up_projections() + 1) *
+                                                                      s_.hidden_size * s_.expert_hidden_size;
+  const double lag = flops / memory_.run_ahead_flops;
+  run_ahead_ = gathers ? memory_.run_ahead_micro_batches * lag * lag / (1 + lag * lag) : 0;
+}
+
+double MemoryModel::loss() const { return loss_ + (job_.num_micro_batches() > 1 ? accumulated_loss_ : 0); }
+
+double MemoryModel::waiting(const std::vector<StageChunk>& chunks, const std::vector<int64_t>& in_flight, double kept,
+                            int64_t most_in_flight, double needed, Bytes cached) const {
+  // Where gathered inputs are kept for the backward pass, all wait for it; else the first two micro-batches' do not.
+  const int64_t spared = job_.training.has_option("keep_gathered_inputs") ? 0 : 2;
+  double layers = 0;
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    layers += static_cast<double>(std::max<int64_t>(in_flight[i] - spared, 0) * chunks[i].num_layers);
+  }
+  double bytes = std::min(memory_.pending_gathers * layers, memory_.pending_limit) * gathered_;
+  const bool more_come = job_.num_micro_batches() * job_.parallelism.virtual_pipeline > most_in_flight;
+  if (more_come && spared > 0 && job_.parallelism.pipeline > 1) {
+    bytes += run_ahead_ * kept / static_cast<double>(most_in_flight);
+  }
+  // Before it reports that memory is out, the allocator waits for queued blocks and gives back those that are cached.
+  const double usable = (job_.hardware.spec.memory.value - memory_.context_bytes) * (1 - kRounding);
+  return needed + bytes <= usable ? bytes : std::max(usable - needed, -cached.value);
 }
 
 RankStatic MemoryModel::held(const std::vector<StageChunk>& chunks, const RankWeights& weights) const {
@@ -194,6 +215,7 @@ RankStatic MemoryModel::held(const std::vector<StageChunk>& chunks, const RankWe
   RankStatic held;
   held.weights = Bytes{weight_bytes_ * over(weights, parallelism.zero_stage >= 3, by)};
   held.gradients = Bytes{gradient_bytes_ * over(weights, parallelism.zero_stage >= 2, by)};
+  held.cached = Bytes{memory_.extra_gradient_bytes * over(weights, parallelism.zero_stage >= 2, by)};
   held.optimizer = Bytes{state_bytes_ * over(weights, parallelism.zero_stage >= 1, by)};
   held.workspaces = Bytes{workspaces_};
   double buffers = memory_.constant_bytes + shared_buffer_;
@@ -201,7 +223,10 @@ RankStatic MemoryModel::held(const std::vector<StageChunk>& chunks, const RankWe
   if (parallelism.context > 1 && parallelism.context_kind == ContextKind::kRing) {
     buffers += 4 * kElement * s_.kv_size * s_.tokens;  // keys and values of two ranks
   }
-  if (job_.data_parallel_size() > 1) buffers += memory_.data_parallel_buffer * weights.total();
+  if (job_.data_parallel_size() > 1) {
+    buffers += (memory_.data_parallel_buffer + (parallelism.pipeline > 1 ? memory_.pipeline_data_buffer : 0)) *
+               weights.total();
+  }
   if (parallelism.pipeline > 1) {
     buffers += memory_.pipeline_leftovers * static_cast<double>(2 * parallelism.virtual_pipeline + 1) * hidden_;
   }
@@ -223,14 +248,6 @@ double MemoryModel::kept_by_chunk(const StageChunk& chunk) const {
         (dense_layers - of_dense) * (dense_.whole - dense_.kept) + (moe_layers - of_moe) * (moe_.whole - moe_.kept);
   }
   return bytes;
-}
-
-double MemoryModel::pending_by_layer() const {
-  const ParallelismConfig& parallelism = job_.parallelism;
-  const bool gathers = parallelism.sequence && parallelism.tensor > 1;
-  if (!gathers || job_.training.has_option("keep_gathered_inputs") || job_.training.offload == "activations") return 0;
-  const double elsewhere = 1 - 1 / static_cast<double>(parallelism.tensor);
-  return memory_.pending_gathers * kElement * s_.tokens * s_.hidden_size * elsewhere;
 }
 
 double MemoryModel::dropout_masks(const std::vector<StageChunk>& chunks) const {
@@ -290,35 +307,36 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
   }
   const PipelineShape shape = pipeline_shape(job_);
   const Turns turns{shape.pipeline, shape.virtual_pipeline, chunks_in_flight(shape, rank).total()};
-  static thread_local std::vector<ChunkBytes> kept;  // reused, as a search asks a million times a second
+  static thread_local std::vector<double> kept;  // both reused, as a search asks a million times a second
+  static thread_local std::vector<int64_t> in_flight;
   kept.clear();
-  const double pending = pending_by_layer();
-  for (const StageChunk& chunk : chunks) {
-    kept.push_back({kept_by_chunk(chunk), pending * static_cast<double>(chunk.num_layers)});
-  }
+  in_flight.clear();
+  for (const StageChunk& chunk : chunks) kept.push_back(kept_by_chunk(chunk));
   const bool changes = turns.v > 1 && !shape.is_v_shaped();
   const int64_t backwards = changes ? heaviest_moment(turns, kept, shape.num_micro_batches) : 0;
-  double activations = kept_always(chunks), total_in_flight = 0;
+  double in_flight_bytes = 0;
   bool head = false, last_is_moe = false;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const StageChunk& chunk = chunks[i];
-    const int64_t in_flight = turns.in_flight(static_cast<int64_t>(i), backwards);
-    activations += kept[i].of(in_flight);
-    total_in_flight += static_cast<double>(in_flight);
+    in_flight.push_back(turns.in_flight(static_cast<int64_t>(i), backwards));
+    in_flight_bytes += static_cast<double>(in_flight.back()) * (kept[i] + dropout_masks(chunks));
     head |= chunk.head;
     if (chunk.num_layers > 0) last_is_moe = chunk.num_moe_layers(model) > 0;
   }
-  activations += dropout_masks(chunks) * total_in_flight;
-  result.activations = Bytes{activations};
+  const double activations = kept_always(chunks) + in_flight_bytes;
   // Two moments compete: the loss, and the backward pass of the stage's last layer.
   const double backward = backward_work(chunks);
-  if (head && loss_ >= backward) {
-    result.logits = Bytes{loss_};
+  const double at_loss = loss();
+  if (head && at_loss >= backward) {
+    result.logits = Bytes{at_loss};
     result.moment = "loss head";
   } else {
     result.transient = Bytes{backward};
     result.moment = last_is_moe ? "backward of a MoE layer" : "backward of a dense layer";
   }
+  const double needed = (result.held.total() + result.logits + result.transient).value + activations;
+  result.activations =
+      Bytes{activations + waiting(chunks, in_flight, in_flight_bytes, turns.all, needed, result.held.cached)};
   result.peak_allocated = result.held.total() + result.activations + result.logits + result.transient;
   // Short-lived tensors that are not modelled one by one leave holes; expandable segments give them back.
   const bool holes = job_.hardware.allocator == AllocatorKind::kDefault;

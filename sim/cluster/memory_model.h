@@ -12,6 +12,7 @@ namespace mmoe {
 // What is allocated between steps, from the second on. Parts add up to static_bytes.
 struct RankStatic {
   Bytes weights, gradients, optimizer;
+  Bytes cached;      // of the gradients: what the allocator can give back
   Bytes workspaces;  // of matrix libraries
   Bytes buffers;     // persistent buffers of transfers, stand-in gradients, constants
   Bytes total() const { return weights + gradients + optimizer + workspaces + buffers; }
@@ -39,15 +40,19 @@ class MemoryModel {
 
   RankMemory rank(const std::vector<StageChunk>& chunks, int64_t rank) const;
 
-  // The pieces of it, in bytes. What one micro-batch keeps in a chunk from its forward to its backward pass; what
-  // gathered inputs hold for each layer of every micro-batch in flight but two; what is there during the whole step
-  // beside the states; what the loss, and the layer at work in a backward pass, add.
+  // The pieces of it, in bytes. What one micro-batch keeps in a chunk from its forward to its backward pass; what is
+  // there during the whole step beside the states; what the loss, and the layer at work in a backward pass, add.
   double kept_by_chunk(const StageChunk& chunk) const;
-  double pending_by_layer() const;
   double kept_always(const std::vector<StageChunk>& chunks) const;
-  double loss() const { return loss_; }
+  double loss() const;
   double dropout_masks(const std::vector<StageChunk>& chunks) const;  // of the embedding, a chunk in flight
   double backward_work(const std::vector<StageChunk>& chunks) const;
+
+  // What waits for queued transfers and for a device that lags behind its host, beside `needed` bytes of the rank of
+  // which `cached` can be given back: with so many micro-batches of each chunk in flight, which keep `kept` bytes, of
+  // at most `most_in_flight` chunks. Negative where memory is short and more is given back.
+  double waiting(const std::vector<StageChunk>& chunks, const std::vector<int64_t>& in_flight, double kept,
+                 int64_t most_in_flight, double needed, Bytes cached) const;
 
   // Between steps, from the second on.
   RankStatic held(const std::vector<StageChunk>& chunks) const {
@@ -65,7 +70,9 @@ class MemoryModel {
   double hidden_, scores_, expert_rows_;
   double workspaces_, shared_buffer_;
   double weight_bytes_, gradient_bytes_, state_bytes_, stand_ins_;
-  double loss_;  // bytes of the loss head
+  double loss_, accumulated_loss_;  // bytes of the loss head; more where micro-batches follow each other
+  double gathered_;                 // bytes of one gathered input that is not the rank's own
+  double run_ahead_;                // micro-batches more than the schedule's in flight
 };
 
 // All pipeline ranks of a job.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sim/cluster/step_time.h"
+#include "sim/schedule/in_flight.h"
 #include "sim/schedule/timeline.h"
 
 namespace mmoe {
@@ -26,8 +27,13 @@ struct Ends {
 
 class RankPlayer {
  public:
-  RankPlayer(const Job& job, const Ends& ends, const std::vector<StageChunk>& chunks, const DrawnK& k)
-      : job_(job), ends_(ends), chunks_(chunks), k_(k), always_(ends.most.kept_always(chunks)) {
+  RankPlayer(const Job& job, const Ends& ends, int64_t rank, const std::vector<StageChunk>& chunks, const DrawnK& k)
+      : job_(job),
+        ends_(ends),
+        chunks_(chunks),
+        k_(k),
+        always_(ends.most.kept_always(chunks)),
+        most_in_flight_(chunks_in_flight(pipeline_shape(job), rank).total()) {
     timeline_.held = ends.most.held(chunks);
     in_flight_.assign(chunks.size(), 0);
   }
@@ -84,12 +90,10 @@ class RankPlayer {
   }
 
   void add(double seconds, double logits, double transient) {
-    double pending = 0;
-    for (std::size_t i = 0; i < chunks_.size(); ++i) {
-      pending += static_cast<double>(std::max<int64_t>(in_flight_[i] - 2, 0) * chunks_[i].num_layers);
-    }
-    timeline_.samples.push_back(
-        {seconds, always_ + kept_ + pending * ends_.most.pending_by_layer(), logits, transient});
+    const double needed = timeline_.held.total().value + always_ + kept_ + logits + transient;
+    const double waiting =
+        ends_.most.waiting(chunks_, in_flight_, kept_, most_in_flight_, needed, timeline_.held.cached);
+    timeline_.samples.push_back({seconds, always_ + kept_ + waiting, logits, transient});
   }
 
   const Job& job_;
@@ -98,6 +102,7 @@ class RankPlayer {
   const DrawnK& k_;
   double always_, kept_ = 0;
   std::vector<int64_t> in_flight_;  // by chunk
+  int64_t most_in_flight_;          // of all chunks together
   RankTimeline timeline_;
 };
 
@@ -115,7 +120,7 @@ std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& frame
   const Timeline times = simulate_pipeline(passes, pass_seconds(passes, chunks), model.transfers());
   std::vector<RankTimeline> ranks;
   for (int64_t rank = 0; rank < job.parallelism.pipeline; ++rank) {
-    RankPlayer player(job, ends, stages[static_cast<std::size_t>(rank)], k);
+    RankPlayer player(job, ends, rank, stages[static_cast<std::size_t>(rank)], k);
     for (int32_t i = passes.rank_begin[rank]; i < passes.rank_begin[rank + 1]; ++i) {
       const Pass& pass = passes.passes[static_cast<std::size_t>(i)];
       const double start = times.start[static_cast<std::size_t>(i)].value,

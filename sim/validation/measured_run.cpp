@@ -314,7 +314,6 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
     if (!contains(row.text("flags"), "after_pp_fix") && framework == "nanotron") {
       options.push_back("keep_gathered_inputs");
     }
-    run.first_rank_only = true;
     training["overlap"] = false;
   }
   if (!options.empty()) training["options"] = options;

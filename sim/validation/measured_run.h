@@ -18,7 +18,6 @@ struct MeasuredRun {
   Job job;
   std::string stratum;           // framework, device, dense or MoE, one node or several
   bool last_rank_only = false;   // memory is the last pipeline rank's, else the worst rank's
-  bool first_rank_only = false;  // memory is the first pipeline rank's
   FlopsConvention convention = FlopsConvention::kWholeAttention;
   std::optional<double> step_seconds, mfu, peak_allocated_bytes, peak_reserved_bytes, static_bytes;
   std::optional<bool> fits;

@@ -63,7 +63,6 @@ RunPrediction predict_run(const MeasuredRun& run, const Framework& framework) {
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     most = std::max(most, ranks[rank].peak_reserved.value);
     if (run.last_rank_only && rank + 1 < ranks.size()) continue;
-    if (run.first_rank_only && rank > 0) continue;
     result.static_bytes = std::max(result.static_bytes, ranks[rank].static_bytes.value);
     result.peak_allocated_bytes = std::max(result.peak_allocated_bytes, ranks[rank].peak_allocated.value);
     result.peak_reserved_bytes = std::max(result.peak_reserved_bytes, ranks[rank].peak_reserved.value);

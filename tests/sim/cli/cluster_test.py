@@ -127,7 +127,7 @@ BOUNDS = {
     "llm_foundry": ["step_seconds=0.055"],
     "dgxc_recipes": ["step_seconds=0.05"],
     "megatron_bridge": ["step_seconds=0.09"],
-    "nanotron_h100_sweep": ["fits=0.985", "peak_reserved_bytes=0.085"],
+    "nanotron_h100_sweep": ["fits=0.98", "peak_reserved_bytes=0.06"],
     "papers_and_reports": [],
 }
 
