@@ -8,8 +8,18 @@
 #include <algorithm>
 #include <limits>
 #include <numbers>
+#include <numeric>
+
+#include "sim/units/errors.h"
 
 namespace mmoe {
+namespace {
+
+double bits_per_byte(double nats, double bytes) {
+  return bytes > 0 ? nats / std::numbers::ln2 / bytes : std::numeric_limits<double>::quiet_NaN();
+}
+
+}  // namespace
 
 int64_t evaluation_batch(int64_t seq_len) { return std::max<int64_t>(1, 4096 / seq_len); }
 
@@ -49,18 +59,43 @@ Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, 
   const at::Tensor host_2W = sums_2W.cpu();
   const double *const losses = host_2W.data_ptr<double>(), *const tokens = losses + count;
   Evaluation result;
-  int64_t bytes = 0;
   double total = 0;
   for (int64_t w = 0; w < count; ++w) {
     result.window_losses.push_back(losses[w]);
     result.window_tokens.push_back(static_cast<int64_t>(tokens[w]));
     total += result.window_losses.back();
     result.tokens += result.window_tokens.back();
-    bytes += windows.target_bytes(w);
+    result.bytes += windows.target_bytes(w);
   }
   result.loss = total / static_cast<double>(result.tokens);
-  result.bits_per_byte = total / std::numbers::ln2 / static_cast<double>(bytes);
-  if (bytes == 0) result.bits_per_byte = std::numeric_limits<double>::quiet_NaN();
+  result.bits_per_byte = bits_per_byte(total, static_cast<double>(result.bytes));
+  return result;
+}
+
+std::vector<double> blend_shares(const std::vector<Evaluation>& parts, const std::vector<double>& weights) {
+  MMOE_CHECK(parts.size() == weights.size()) << parts.size() << " parts, " << weights.size() << " weights";
+  std::vector<double> shares;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    shares.push_back(weights[i] > 0 ? weights[i] : static_cast<double>(parts[i].tokens));
+  }
+  const double total = std::accumulate(shares.begin(), shares.end(), 0.0);
+  for (double& share : shares) share /= total;
+  return shares;
+}
+
+Evaluation blended(const std::vector<Evaluation>& parts, const std::vector<double>& shares) {
+  Evaluation result;
+  double bytes_per_token = 0;
+  bool text_is_known = true;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    result.loss += shares[i] * parts[i].loss;
+    bytes_per_token += shares[i] * static_cast<double>(parts[i].bytes) / static_cast<double>(parts[i].tokens);
+    text_is_known = text_is_known && parts[i].bytes > 0;
+    result.tokens += parts[i].tokens;
+    result.bytes += parts[i].bytes;
+  }
+  if (!text_is_known) result.bytes = 0;
+  result.bits_per_byte = bits_per_byte(result.loss, text_is_known ? bytes_per_token : 0);
   return result;
 }
 

@@ -302,6 +302,37 @@ def small_disk(tmp_path, whole):
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
+def test_eval_reports_each_part_and_the_blend(whole, data, second_data, tmp_path):
+    words = ["eval", "--checkpoint", whole[1] / "checkpoints" / "step_12", "--threads", 2, "--max-sequences", 8]
+    alone = [json.loads(done(*words, "--data", name, "--k", "1,4", "--json").stdout) for name in (data, second_data)]
+    weighed = ["--data", f"3:{data}", "--data", f"1:{second_data}"]
+    blend = json.loads(done(*words, *weighed, "--k", "1,4", "--json").stdout)
+    assert [part["prefix"] for part in blend["data"]] == [str(data), str(second_data)]
+    assert [part["share"] for part in blend["data"]] == [0.75, 0.25]
+    for part, expected in zip(blend["data"], alone):
+        assert all(part[key] == expected[key] for key in ("loss_by_k", "bits_per_byte_by_k", "tokens"))
+    for k in ("1", "4"):
+        # Two products and a sum, each rounded once.
+        expected = 0.75 * alone[0]["loss_by_k"][k] + 0.25 * alone[1]["loss_by_k"][k]
+        assert blend["loss_by_k"][k] == pytest.approx(expected, rel=4 * sys.float_info.epsilon)
+    assert blend["tokens"] == alone[0]["tokens"] + alone[1]["tokens"]
+
+    (tmp_path / "allocation.json").write_text(json.dumps({"k_per_layer": [4, 4, 4]}))
+    allocated = json.loads(done(*words, *weighed, "--allocation", tmp_path / "allocation.json", "--json").stdout)
+    assert allocated["loss"] == blend["loss_by_k"]["4"]
+    assert [part["loss"] for part in allocated["data"]] == [part["loss_by_k"]["4"] for part in blend["data"]]
+
+    table = done(*words, "--data", data, "--data", second_data, "--k", "1,4").stdout.splitlines()
+    assert [line.split()[-1] for line in table[1:]] == 2 * ["blend", str(data), str(second_data)]
+
+
+def test_eval_refuses_an_unclear_blend(whole, data, second_data):
+    words = ["eval", "--checkpoint", whole[1] / "checkpoints" / "step_12"]
+    assert "or none" in error_line(run(*words, "--data", f"0.7:{data}", "--data", second_data))
+    line = error_line(run(*words, "--data", data, "--data", second_data, "--seq-len", 10**8))
+    assert "--seq-len" in line and str(data) in line
+
+
 
 def test_a_full_disk_leaves_the_earlier_checkpoint_whole(whole, data, small_disk):
     result = run(*train_words(whole[0], data, small_disk / "run"))

@@ -94,5 +94,31 @@ TEST_F(EvaluateTest, TakesTheFirstWindowsAndFollowsK) {
   EXPECT_NE(evaluate(transformer, windows, {3, 4}, 0, 2).loss, all.loss);
 }
 
+// A quarter of a blend's tokens with 2 bytes each, three quarters with 4: 3.5 bytes a token.
+TEST(Blend, IsTheMeanByShareOfTokens) {
+  const std::vector<Evaluation> parts = {{.loss = 3, .tokens = 100, .bytes = 200},
+                                         {.loss = 1, .tokens = 50, .bytes = 200}};
+  EXPECT_EQ(blend_shares(parts, {1, 3}), (std::vector<double>{0.25, 0.75}));
+  const Evaluation blend = blended(parts, {0.25, 0.75});
+  EXPECT_DOUBLE_EQ(blend.loss, 1.5);
+  EXPECT_DOUBLE_EQ(blend.bits_per_byte, 1.5 / std::log(2.0) / 3.5);
+  EXPECT_EQ(blend.tokens, 150);
+  EXPECT_EQ(blend.bytes, 400);
+}
+
+TEST(Blend, WithoutWeightsIsAsOneText) {
+  const std::vector<Evaluation> parts = {{.loss = 3, .tokens = 100, .bytes = 200},
+                                         {.loss = 1, .tokens = 50, .bytes = 200}};
+  const Evaluation blend = blended(parts, blend_shares(parts, {0, 0}));
+  EXPECT_DOUBLE_EQ(blend.loss, 350.0 / 150);
+  EXPECT_DOUBLE_EQ(blend.bits_per_byte, 350 / std::log(2.0) / 400);
+}
+
+TEST(Blend, BytesAreUnknownWhereThoseOfAPartAre) {
+  const Evaluation blend = blended({{.loss = 3, .tokens = 100, .bytes = 200}, {.loss = 1, .tokens = 50}}, {0.5, 0.5});
+  EXPECT_TRUE(std::isnan(blend.bits_per_byte));
+  EXPECT_EQ(blend.bytes, 0);
+}
+
 }  // namespace
 }  // namespace mmoe
