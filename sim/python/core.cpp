@@ -45,10 +45,11 @@ std::string budget_text(const std::string& job, const std::string& calibration, 
   return budget_answer(job_of(job), calibration, request).dump();
 }
 
-std::string plan_text(const std::string& job, const std::string& calibration, int top, double confidence,
-                      bool search_budget, double min_sum_fraction, double max_kl) {
+std::string plan_text(const std::string& job, const std::string& calibration, int top, const std::string& objective,
+                      double confidence, bool search_budget, double min_sum_fraction, double max_kl) {
   PlanRequest request;
   request.top = top;
+  request.objective = objective;
   request.confidence = confidence;
   request.search_budget = search_budget;
   request.budget_limits = {min_sum_fraction, max_kl};
@@ -144,8 +145,8 @@ PYBIND11_MODULE(_core, module) {
              py::call_guard<py::gil_scoped_release>());
   module.def("budget", &budget_text, py::arg("job"), py::arg("calibration"), py::arg("memory_limit"), py::arg("saving"),
              py::arg("confidence"), py::arg("steps"), py::call_guard<py::gil_scoped_release>());
-  module.def("plan", &plan_text, py::arg("job"), py::arg("calibration"), py::arg("top"), py::arg("confidence"),
-             py::arg("search_budget"), py::arg("min_sum_fraction"), py::arg("max_kl"),
+  module.def("plan", &plan_text, py::arg("job"), py::arg("calibration"), py::arg("top"), py::arg("objective"),
+             py::arg("confidence"), py::arg("search_budget"), py::arg("min_sum_fraction"), py::arg("max_kl"),
              py::call_guard<py::gil_scoped_release>());
   module.def("allocate", &allocate, py::arg("loss"), py::arg("cost"), py::arg("budget"), py::arg("k_min"));
   py::class_<Sampler>(module, "Sampler")

@@ -16,16 +16,24 @@ def simulate(job, calibration=None):
 
 
 def plan(
-    job, top=10, confidence=0.99, search_budget=False, min_sum_fraction=0.85, max_kl=0.05, calibration=None
+    job,
+    top=10,
+    objective="tokens_per_s",
+    confidence=0.99,
+    search_budget=False,
+    min_sum_fraction=0.85,
+    max_kl=0.05,
+    calibration=None,
 ):
     """`mmoe plan --json` of a job: what it leaves out or sets to "auto" is searched, what it gives stays.
 
-    `candidates` (at most `top`, best first) fit with probability `confidence`; none where the list is empty, `rejected`
-    says why. With search_budget also layouts that need an activation budget: of at least min_sum_fraction of the mean sum
+    `candidates` (at most `top`, best first by `objective`: "tokens_per_s", "days" or "cost") fit with probability
+    `confidence`; none where the list is empty, `rejected` says why. With search_budget also layouts that need an activation budget: of at least min_sum_fraction of the mean sum
     of k, with a KL divergence of each layer's k of at most max_kl nats. Raises ConfigError.
     """
     path = "" if calibration is None else str(calibration)
-    return json.loads(_core.plan(json.dumps(job), path, top, confidence, search_budget, min_sum_fraction, max_kl))
+    limits = (search_budget, min_sum_fraction, max_kl)
+    return json.loads(_core.plan(json.dumps(job), path, top, objective, confidence, *limits))
 
 
 def budget(job, memory_limit=None, saving=None, confidence=0.99, steps=None, calibration=None):

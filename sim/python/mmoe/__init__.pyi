@@ -1,5 +1,5 @@
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ def simulate(job: dict[str, Any], calibration: str | os.PathLike[str] | None = N
 def plan(
     job: dict[str, Any],
     top: int = 10,
+    objective: Literal["tokens_per_s", "days", "cost"] = "tokens_per_s",
     confidence: float = 0.99,
     search_budget: bool = False,
     min_sum_fraction: float = 0.85,

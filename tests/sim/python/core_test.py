@@ -63,12 +63,15 @@ def test_plan_is_the_command(devices, tmp_path):
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job))
     command = [BUILD / "bin" / "mmoe", "plan", "--job", path, "--top", "3", "--confidence", "0.9", "--json"]
+    command += ["--objective", "cost"]
     expected = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    result = mmoe.plan(job, top=3, confidence=0.9)
-    assert len(result["candidates"]) == 3
+    result = mmoe.plan(job, top=3, objective="cost", confidence=0.9)
+    assert len(result["candidates"]) == 3 and result["objective"] == "cost"
     assert without_seconds(result) == without_seconds(expected)
     with pytest.raises(mmoe.ConfigError, match="confidence"):
         mmoe.plan(job, confidence=1)
+    with pytest.raises(mmoe.ConfigError, match="objective fastest"):
+        mmoe.plan(job, objective="fastest")
     with pytest.raises(mmoe.ConfigError, match="max-kl"):
         mmoe.plan(job, search_budget=True, max_kl=0)
 
