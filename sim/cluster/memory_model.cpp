@@ -6,6 +6,7 @@
 
 #include "sim/cluster/step_time.h"
 #include "sim/config/enum_names.h"
+#include "sim/config/sections.h"
 #include "sim/schedule/in_flight.h"
 
 namespace mmoe {
@@ -133,6 +134,10 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
       scores_(score_bytes(job, s_)) {
   const ModelConfig& model = job.model;
   const TrainingConfig& training = job.training;
+  if (!training.freeze.empty()) {
+    throw ConfigError(about(job.where, "training.freeze", training.freeze.front()) +
+                      "is predicted for one device, and for CPU ranks, of this project's trainer alone; leave it out");
+  }
   const bool has_moe = model.num_moe_layers() > 0;
   if (model.num_moe_layers() < model.num_layers) {
     dense_ = layer_bytes(job, framework, s_, LayerKind::kDense, k, rows_factor);

@@ -85,6 +85,7 @@ const std::vector<JobKey>& job_key_table() {
       {"training.beta1", kValue, false},
       {"training.beta2", kValue, false},
       {"training.clip_norm", kValue, false},
+      {"training.freeze", kList, false},
       {"training.load_balance_coefficient", kValue, false},
       {"training.z_loss_coefficient", kValue, false},
       {"training.checkpoint_interval", kValue, false},

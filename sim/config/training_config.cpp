@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sim/config/device_file.h"
+#include "sim/config/parameter_parts.h"
 #include "sim/config/recompute_modules.h"
 #include "sim/config/sections.h"
 #include "sim/units/nearest.h"
@@ -33,6 +34,26 @@ void read_recompute(JsonReader& section, Recompute& recompute) {
     }
     if (!recompute.has(word)) recompute.modules.push_back(word);
   }
+}
+
+void read_freeze(JsonReader& section, std::vector<std::string>& freeze) {
+  section.read("freeze", freeze);
+  for (const std::string& part : freeze) {
+    if (std::find(kParameterParts.begin(), kParameterParts.end(), part) != kParameterParts.end()) continue;
+    section.fail("freeze",
+                 "names \"" + part + "\"; use a list of " + join({kParameterParts.begin(), kParameterParts.end()}));
+  }
+}
+
+// The parts of which a model has tensors.
+std::vector<std::string> parts_of(const ModelConfig& model) {
+  const bool moe = model.num_moe_layers() > 0;
+  std::vector<std::string> parts = {"embedding", "attention", "norms"};
+  if (model.num_moe_layers() < model.num_layers) parts.push_back("mlp");
+  if (moe) parts.insert(parts.end(), {"router", "experts"});
+  if (moe && model.shared_expert_hidden_size > 0) parts.push_back("shared_expert");
+  if (!model.tie_embeddings) parts.push_back("head");
+  return parts;
 }
 
 // "balanced", "zipf:1.2", {"dirichlet": 5} or a file of measured loads.
@@ -98,6 +119,10 @@ bool TrainingConfig::has_option(const std::string& option) const {
   return std::find(options.begin(), options.end(), option) != options.end();
 }
 
+bool TrainingConfig::freezes(const std::string& part) const {
+  return std::find(freeze.begin(), freeze.end(), part) != freeze.end();
+}
+
 TrainingConfig read_training(JsonReader& root, const std::string& folder) {
   JsonReader section = root.child("training");
   TrainingConfig training;
@@ -130,6 +155,7 @@ TrainingConfig read_training(JsonReader& root, const std::string& folder) {
   section.read("beta1", training.beta1, 0, 1);
   section.read("beta2", training.beta2, 0, 1);
   section.read("clip_norm", training.clip_norm, 0, 1e9);
+  read_freeze(section, training.freeze);
   section.read("load_balance_coefficient", training.load_balance_coefficient, 0, 1e6);
   section.read("z_loss_coefficient", training.z_loss_coefficient, 0, 1e6);
   section.read("checkpoint_interval", training.checkpoint_interval, 0, kMaxSteps);
@@ -144,8 +170,8 @@ TrainingConfig read_training(JsonReader& root, const std::string& folder) {
   return training;
 }
 
-void TrainingConfig::validate(const ModelConfig&, const HardwareConfig& hardware, const ParallelismConfig& parallelism,
-                              const std::string& where) const {
+void TrainingConfig::validate(const ModelConfig& model, const HardwareConfig& hardware,
+                              const ParallelismConfig& parallelism, const std::string& where) const {
   const auto rule = [&](bool holds, const char* key, const auto& value, const std::string& what) {
     if (!holds) throw ConfigError(about(where, std::string("training.") + key, value) + what);
   };
@@ -174,6 +200,15 @@ void TrainingConfig::validate(const ModelConfig&, const HardwareConfig& hardware
   rule(learning_rate > 0, "learning_rate", learning_rate, "must be above 0");
   rule(beta1 < 1, "beta1", beta1, "must be below 1");
   rule(beta2 < 1, "beta2", beta2, "must be below 1");
+  const std::vector<std::string> parts = parts_of(model);
+  for (const std::string& part : freeze) {
+    const bool tied = part == "head" && model.tie_embeddings;
+    rule(std::find(parts.begin(), parts.end(), part) != parts.end(), "freeze", part,
+         tied ? "is the embedding too (model.tie_embeddings); freeze \"embedding\""
+              : "is no part of this model; it has " + join(parts));
+  }
+  rule(!std::all_of(parts.begin(), parts.end(), [&](const std::string& part) { return freezes(part); }), "freeze",
+       join(freeze), "leaves nothing to train; leave one part out");
   rule(offload == "none" || offload == "optimizer" || offload == "activations", "offload", offload,
        "is not known; use \"none\", \"optimizer\" (optimizer states and step on the host) or \"activations\"");
   if (offload != "none" && hardware.num_devices > 1 && hardware.spec.host_link.value == 0) {
@@ -222,6 +257,7 @@ nlohmann::json to_json(const TrainingConfig& training) {
                         {"beta1", training.beta1},
                         {"beta2", training.beta2},
                         {"clip_norm", training.clip_norm},
+                        {"freeze", training.freeze},
                         {"load_balance_coefficient", training.load_balance_coefficient},
                         {"z_loss_coefficient", training.z_loss_coefficient},
                         {"checkpoint_interval", training.checkpoint_interval},

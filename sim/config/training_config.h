@@ -75,6 +75,7 @@ struct TrainingConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double clip_norm = 1;
+  std::vector<std::string> freeze;  // of kParameterParts: weights that stay as they are, without optimiser states
   double load_balance_coefficient = 0.01;
   double z_loss_coefficient = 0.001;
   int64_t checkpoint_interval = 0;  // steps; 0: at the end only
@@ -90,6 +91,7 @@ struct TrainingConfig {
   }
 
   bool has_option(const std::string& option) const;
+  bool freezes(const std::string& part) const;
 
   void validate(const ModelConfig& model, const HardwareConfig& hardware, const ParallelismConfig& parallelism,
                 const std::string& where) const;

@@ -54,6 +54,25 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
   return specs;
 }
 
+std::string parameter_part(const std::string& name) {
+  if (name.ends_with("norm")) return "norms";
+  if (name == "embedding") return "embedding";
+  if (name == "output") return "head";
+  const size_t begin = name.find('.', name.find('.') + 1) + 1;  // behind "layers.N."
+  return name.substr(begin, name.find('.', begin) - begin);
+}
+
+double frozen_parameters(const ModelConfig& model, const TrainingConfig& training) {
+  double count = 0;
+  for (const ParameterSpec& spec : parameter_specs(model)) {
+    if (!training.freezes(parameter_part(spec.name))) continue;
+    double elements = 1;
+    for (const int64_t size : spec.shape) elements *= static_cast<double>(size);
+    count += elements;
+  }
+  return count;
+}
+
 int64_t padded_elements(const std::vector<int64_t>& shape) {
   int64_t count = 1;
   for (const int64_t size : shape) count *= size;

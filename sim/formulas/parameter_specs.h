@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sim/config/model_config.h"
+#include "sim/config/training_config.h"
 
 namespace mmoe {
 
@@ -43,6 +44,12 @@ std::string layer_tensor(const std::string& part, int64_t layer);
 // Every tensor of a model with its initial spread: normal with variance 2 / (5 D) (Nguyen & Salazar 2019,
 // arXiv:1910.05895), projections back onto the residual stream divided by sqrt(2 num_layers).
 std::vector<ParameterSpec> parameter_specs(const ModelConfig& model);
+
+// The part of the model, of kParameterParts, that the tensor of this name belongs to.
+std::string parameter_part(const std::string& name);
+
+// Weights that training.freeze names.
+double frozen_parameters(const ModelConfig& model, const TrainingConfig& training);
 
 // Elements that a tensor takes in flat buffers, in which each starts at a multiple of 16.
 int64_t padded_elements(const std::vector<int64_t>& shape);

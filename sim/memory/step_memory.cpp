@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sim/formulas/parameter_counts.h"
+#include "sim/formulas/parameter_specs.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -35,7 +36,7 @@ PersistentMemory persistent_memory(const Job& job) {
   PersistentMemory memory;
   memory.weights = Bytes{parameters * (a == b ? a : a + b)};
   memory.gradients = Bytes{parameters * a};
-  memory.optimizer = Bytes{parameters * 2 * a};
+  memory.optimizer = Bytes{(parameters - frozen_parameters(job.model, training)) * 2 * a};
   const double tokens = static_cast<double>(training.global_batch_size * training.seq_len);
   memory.buffers = Bytes{static_cast<double>(training.seq_len * job.model.head_dim) * a + 2 * 4 * tokens};
   return memory;

@@ -14,7 +14,7 @@ namespace mmoe {
 struct PersistentMemory {
   Bytes weights;    // in the accumulate type, and in bf16 the compute copy
   Bytes gradients;  // accumulate type
-  Bytes optimizer;  // two moments
+  Bytes optimizer;  // two moments, of weights that are not frozen
   Bytes buffers;    // RoPE tables, the step's tokens and targets
   Bytes total() const { return weights + gradients + optimizer + buffers; }
 };

@@ -70,6 +70,26 @@ ParameterPlaces place_parameters(const std::vector<ParameterSpec>& specs, Sectio
   return places;
 }
 
+std::vector<FlatRange> frozen_ranges(const std::vector<ParameterSpec>& specs, const ParameterPlaces& places,
+                                     const TrainingConfig& training) {
+  std::vector<FlatRange> ranges;
+  for (const auto& [index, begin] : places.tensors) {
+    if (!training.freezes(parameter_part(specs[index].name))) continue;
+    ranges.push_back({begin, begin + padded_elements(specs[index].shape)});
+  }
+  return ranges;
+}
+
+int64_t common_elements(const std::vector<FlatRange>& a, const std::vector<FlatRange>& b) {
+  int64_t count = 0;
+  for (const FlatRange& one : a) {
+    for (const FlatRange& other : b) {
+      count += std::max<int64_t>(0, std::min(one.end, other.end) - std::max(one.begin, other.begin));
+    }
+  }
+  return count;
+}
+
 std::vector<FlatRange> bucket_ranges(FlatRange section, int64_t group_size, int64_t bucket_elements) {
   const int64_t unit = 16 * group_size, size = std::max(unit, bucket_elements / unit * unit);
   std::vector<FlatRange> buckets;

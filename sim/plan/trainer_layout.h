@@ -49,6 +49,13 @@ struct ParameterPlaces {
 };
 ParameterPlaces place_parameters(const std::vector<ParameterSpec>& specs, SectionAlignment alignment);
 
+// Elements of the flat buffers that belong to tensors of training.freeze, padding included, in rising order.
+std::vector<FlatRange> frozen_ranges(const std::vector<ParameterSpec>& specs, const ParameterPlaces& places,
+                                     const TrainingConfig& training);
+
+// Number of elements that ranges of both lists hold; each list is free of overlaps.
+int64_t common_elements(const std::vector<FlatRange>& a, const std::vector<FlatRange>& b);
+
 // Gradients are summed in pieces of about this many elements.
 inline constexpr int64_t kBucketElements = int64_t{1} << 23;
 

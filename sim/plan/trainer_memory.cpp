@@ -69,10 +69,29 @@ class RankPlayer {
     const double rope = static_cast<double>(training.seq_len * job_.model.head_dim) * a;
     return {.weights = Bytes{elements * (a == b ? a : a + b)},
             .gradients = Bytes{elements * a},
-            .optimizer = Bytes{2 * owned * a},
+            .optimizer = Bytes{2 * (owned - frozen_owned()) * a},
             .buffers = Bytes{rope + 2 * 4 * tokens},
             .total = {},
             .moment = {}};
+  }
+
+  // Elements without optimiser states among those that this rank would update.
+  double frozen_owned() const {
+    const std::vector<FlatRange> frozen = frozen_ranges(specs_, places_, job_.training);
+    if (frozen.empty()) return 0;
+    if (!zero()) return static_cast<double>(common_elements(frozen, {{0, places_.num_elements}}));
+    const auto shares_of = [&](FlatRange section, const RankGroup& group) {
+      std::vector<FlatRange> shares;
+      const int64_t place = position_in(group, rank_);
+      for (const FlatRange& bucket : bucket_ranges(section, group.size)) {
+        const int64_t share = bucket.size() / group.size;
+        shares.push_back({bucket.begin + place * share, bucket.begin + (place + 1) * share});
+      }
+      return common_elements(frozen, shares);
+    };
+    return static_cast<double>(shares_of({0, places_.num_split_experts}, groups_.expert_data) +
+                               shares_of({places_.num_split_experts, places_.num_decayed}, groups_.data_context) +
+                               shares_of({places_.num_decayed, places_.num_elements}, groups_.data_context));
   }
 
   // Without ZeRO gradients are summed in place.

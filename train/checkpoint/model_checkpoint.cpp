@@ -123,7 +123,7 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& run_folder, c
                                       const nlohmann::json& extra) {
   const std::filesystem::path folder = checkpoint_folder(run_folder, step);
   CheckpointWriter writer(folder);
-  write_checkpoint_part(writer.staging(), parameters, optimizer, optimizer.owned(), 0, 1);
+  write_checkpoint_part(writer.staging(), parameters, optimizer, {{0, parameters.master().numel()}}, 0, 1);
   writer.commit(checkpoint_state(job, step, extra));
   return folder;
 }

@@ -19,8 +19,8 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& run_folder, c
                                       const nlohmann::json& extra);
 
 // The same piece by piece, for the ranks of a job: what this rank holds of `ranges` of the flat buffers, into files of
-// its own (none for what is empty); the ranges of all ranks together cover the model once. `ranges` must be owned by
-// the optimiser.
+// its own (none for what is empty); the ranges of all ranks together cover the model once. Frozen weights have no
+// moments; those of all others in `ranges` must be owned by the optimiser.
 void write_checkpoint_part(const std::filesystem::path& staging, const ParameterStore& parameters,
                            const AdamW& optimizer, const std::vector<FlatRange>& ranges, int64_t rank,
                            int64_t world_size);

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "sim/formulas/parameter_specs.h"
 #include "train/profiling/operation_scope.h"
 
 namespace mmoe {
@@ -37,6 +38,25 @@ std::vector<FlatRange> by_section(const ParameterStore& parameters, const std::v
   return result;
 }
 
+// `ranges` less what frozen tensors take of them.
+std::vector<FlatRange> trained(const ParameterStore& parameters, const TrainingConfig& training,
+                               const std::vector<FlatRange>& ranges) {
+  if (training.freeze.empty()) return ranges;
+  std::vector<FlatRange> result;
+  for (FlatRange range : ranges) {
+    for (const Parameter& parameter : parameters.all()) {  // in the order of the buffers
+      if (!training.freezes(parameter_part(parameter.name))) continue;
+      const int64_t begin = parameter.master.storage_offset();
+      const int64_t end = begin + padded_elements(parameter.master.sizes().vec());
+      if (end <= range.begin || begin >= range.end) continue;
+      if (begin > range.begin) result.push_back({range.begin, begin});
+      range.begin = std::min(end, range.end);
+    }
+    if (range.size() > 0) result.push_back(range);
+  }
+  return result;
+}
+
 int64_t num_elements(const std::vector<FlatRange>& ranges) {
   int64_t count = 0;
   for (const FlatRange& range : ranges) count += range.size();
@@ -48,7 +68,7 @@ int64_t num_elements(const std::vector<FlatRange>& ranges) {
 AdamW::AdamW(ParameterStore& parameters, const TrainingConfig& training, const std::vector<FlatRange>& owned)
     : parameters_(parameters),
       training_(training),
-      owned_(by_section(parameters, owned)),
+      owned_(by_section(parameters, trained(parameters, training, owned))),
       first_moment_(at::zeros({num_elements(owned_)}, parameters.master().options())),
       second_moment_(at::zeros_like(first_moment_)),
       step_(at::zeros({1}, parameters.master().options().dtype(at::kFloat))) {}

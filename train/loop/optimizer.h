@@ -12,9 +12,10 @@ namespace mmoe {
 
 class AdamW {
  public:
-  // Moments of zero, in the accumulate type, for the elements that `owned` names (rising, whole tensors or shares).
+  // Moments of zero, in the accumulate type, for the elements that `owned` names (rising, whole tensors or shares), but
+  // not for tensors that training.freeze names: those are never updated, and their gradients count in no norm.
   AdamW(ParameterStore& parameters, const TrainingConfig& training, const std::vector<FlatRange>& owned);
-  // For all elements.
+  // For all elements that are not frozen.
   AdamW(ParameterStore& parameters, const TrainingConfig& training);
 
   // Sums of squares of the owned gradients: of shared weights and of split experts, [2] on the device.

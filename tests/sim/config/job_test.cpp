@@ -111,6 +111,31 @@ TEST(Job, RecomputeWords) {
   EXPECT_FALSE(recompute({"moe"}).has("attention"));
 }
 
+TEST(Job, FrozenPartsAreThoseOfTheModel) {
+  const auto freeze = [](const nlohmann::json& value, const nlohmann::json& base = example_job()) {
+    return parse(changed(base, "training.freeze", value)).training;
+  };
+  EXPECT_TRUE(freeze("router").freezes("router"));
+  const TrainingConfig two = freeze({"embedding", "experts"});
+  EXPECT_TRUE(two.freezes("experts"));
+  EXPECT_FALSE(two.freezes("norms"));
+  EXPECT_EQ(parse(to_json(parse(changed(example_job(), "training.freeze", {"head"})))).training.freeze,
+            std::vector<std::string>{"head"});
+  const auto refused = [&](const nlohmann::json& value, const nlohmann::json& base, const std::string& word) {
+    try {
+      freeze(value, base);
+      ADD_FAILURE() << value;
+    } catch (const ConfigError& error) {
+      EXPECT_NE(std::string(error.what()).find("training.freeze"), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
+    }
+  };
+  refused({"experts", "gates"}, example_job(), "\"gates\"; use a list of embedding, attention");
+  refused({"shared_expert"}, example_job(), "no part of this model; it has embedding, attention, norms, router");
+  refused({"head"}, changed(example_job(), "model.tie_embeddings", true), "freeze \"embedding\"");
+  refused({"embedding", "attention", "norms", "router", "experts", "head"}, example_job(), "nothing to train");
+}
+
 TEST(Job, Fp64IsFp64Throughout) {
   EXPECT_EQ(parse(changed(example_job(), "training.precision", "fp64")).training.optimizer_precision, Precision::kFp64);
 }

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "sim/config/parameter_parts.h"
 #include "sim/formulas/parameter_counts.h"
 
 namespace mmoe {
@@ -84,6 +85,47 @@ TEST(TrainerLayout, BucketsTileTheirSectionInEvenShares) {
     }
     EXPECT_EQ(next, section.end);
   }
+}
+
+TEST(TrainerLayout, FrozenTensorsAreThoseOfTheirPart) {
+  const Job job = parse_job(to_json(job_of("", 1)), "job.json", ".", {{"training.freeze", "experts,norms"}});
+  const std::vector<ParameterSpec> specs = local_specs(job, 0);
+  const ParameterPlaces places = place_parameters(specs, section_alignment(job));
+  const std::vector<FlatRange> frozen = frozen_ranges(specs, places, job.training);
+  int64_t expected = 0, weights = 0;
+  for (const ParameterSpec& spec : specs) {
+    if (spec.name.find(".experts.") == std::string::npos && !spec.name.ends_with("norm")) continue;
+    expected += padded_elements(spec.shape);
+    weights += elements(spec.shape);
+  }
+  EXPECT_EQ(common_elements(frozen, {{0, places.num_elements}}), expected);
+  EXPECT_EQ(frozen_parameters(job.model, job.training), static_cast<double>(weights));
+  EXPECT_EQ(frozen_parameters(job.model, {}), 0);
+}
+
+TEST(TrainerLayout, EveryTensorBelongsToOnePart) {
+  std::map<std::string, int64_t> found;
+  const Job job = job_of("", 1);
+  double sum = 0;
+  for (const char* part : kParameterParts) {
+    TrainingConfig training;
+    training.freeze = {part};
+    found[part] = static_cast<int64_t>(frozen_parameters(job.model, training));
+    EXPECT_GT(found[part], 0) << part;
+    sum += static_cast<double>(found[part]);
+  }
+  EXPECT_EQ(sum, parameter_counts(job.model).total());
+  EXPECT_EQ(found["embedding"], 96 * 40);
+  EXPECT_EQ(found["mlp"], 3 * 24 * 40);    // one dense layer
+  EXPECT_EQ(found["router"], 5 * 8 * 40);  // five MoE layers
+  EXPECT_EQ(found["shared_expert"], 5 * 3 * 6 * 40);
+  EXPECT_EQ(found["norms"], 6 * (2 * 40 + 2 * 10) + 40);
+}
+
+TEST(TrainerLayout, CommonElementsOfRanges) {
+  EXPECT_EQ(common_elements({{0, 10}, {20, 30}}, {{5, 25}}), 10);
+  EXPECT_EQ(common_elements({{0, 10}}, {{10, 20}}), 0);
+  EXPECT_EQ(common_elements({}, {{10, 20}}), 0);
 }
 
 }  // namespace

@@ -123,6 +123,46 @@ def test_init_starts_from_the_weights_of_a_checkpoint(whole, data, tmp_path):
 
 
 def evaluate(run_folder, data, *more):
+def tensors(path):
+    """Of a safetensors file, each tensor's bytes."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:8 + size])
+    spans = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+    return {name: content[8 + size + begin:8 + size + end] for name, (begin, end) in spans.items()}
+
+
+def test_frozen_parts_stay_bit_for_bit_and_the_run_resumes(whole, data, tmp_path):
+    job = write_job(tmp_path / "job.json", **{"training.freeze": ["experts", "embedding"]})
+    start = whole[1] / "checkpoints" / "step_12"
+    words = train_words(job, data, tmp_path / "frozen", "--init", start)
+    done(*words)
+    before = tensors(start / "weights.safetensors")
+    last = tmp_path / "frozen" / "checkpoints" / f"step_{STEPS}"
+    after = tensors(last / "weights.safetensors")
+    is_frozen = {name: name == "embedding" or ".experts." in name for name in before}
+    assert sum(is_frozen.values()) == 1 + 3 * 2
+    assert {name for name in before if after[name] == before[name]} == {name for name in before if is_frozen[name]}
+    moments = {name.rsplit(".", 1)[0] for name in tensors(last / "optimizer.safetensors")}
+    assert moments == {name for name in before if not is_frozen[name]}
+
+    shutil.copytree(tmp_path / "frozen", tmp_path / "run")
+    for step in (8, 12):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{step}")
+    done(*train_words(job, data, tmp_path / "run", "--resume"))
+    expect_same_run(tmp_path / "run", tmp_path / "frozen")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_12")
+    line = error_line(run(*train_words(whole[0], data, tmp_path / "run", "--resume")))
+    assert "training.freeze" in line
+
+
+@pytest.mark.parametrize("freeze, word", [(["gate"], '"gate"'), (["mlp"], "no part of this model")])
+def test_unknown_parts_to_freeze_are_refused(data, tmp_path, freeze, word):
+    job = write_job(tmp_path / "job.json", **{"training.freeze": freeze})
+    line = error_line(run(*train_words(job, data, tmp_path / "run")))
+    assert "training.freeze" in line and word in line
+
+
     return run("eval", "--checkpoint", run_folder / "checkpoints" / "step_12", "--data", data, "--threads", 2, *more)
 
 

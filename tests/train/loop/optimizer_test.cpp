@@ -119,5 +119,56 @@ TEST(Shares, UpdateTheirOwnElementsOnly) {
   EXPECT_TRUE(same_bits(shared.master(), whole.master()));
 }
 
+// Frozen tensors keep every bit, whatever their gradient and the decay, have no moments and count in no norm.
+TEST(Freezing, LeavesItsPartsAlone) {
+  const std::vector<ParameterSpec> specs = {{"layers.0.router", {9, 7}, WeightDecay::kOn, 0.5},
+                                            {"layers.0.experts.gate_up", {2, 3, 4}, WeightDecay::kOn, 0.5},
+                                            {"layers.0.experts.down", {2, 4, 3}, WeightDecay::kOn, 0.5},
+                                            {"layers.0.attention_norm", {5}, WeightDecay::kOff, 0, 1}};
+  TrainingConfig training;
+  training.freeze = {"experts"};
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    ParameterStore store(specs, type, c10::kCPU, 3, Gradients::kAllocated);
+    AdamW optimizer(store, training);
+    EXPECT_EQ(optimizer.owned(), (std::vector<FlatRange>{{0, 64}, {128, 144}}));
+    EXPECT_EQ(optimizer.first_moment().numel(), 80);
+    EXPECT_EQ(optimizer.second_moment().numel(), 80);
+    const at::Tensor before = store.master().clone(), computed = store.at("layers.0.experts.down").value.clone();
+    at::Tensor grad = store.grad();
+    grad.fill_(1e3);
+    store.at("layers.0.router").grad.fill_(3);
+    store.at("layers.0.attention_norm").grad.fill_(3);
+    grad.narrow(0, 63, 1).zero_();  // padding has no gradient
+    grad.narrow(0, 133, 11).zero_();
+    const at::Tensor norm = gradient_norm(optimizer);
+    const double expected = 3 * std::sqrt(63.0 + 5);
+    EXPECT_NEAR(norm.item<double>(), expected, tolerance(at::kFloat, 68, 4) * expected);
+    optimizer.update(1, 0.1, norm);
+    store.refresh_compute_weights();
+    for (const Parameter& parameter : store.all()) {
+      const at::Tensor old =
+          before.narrow(0, parameter.master.storage_offset(), parameter.master.numel()).view(parameter.master.sizes());
+      const bool frozen = parameter.name.find("experts") != std::string::npos;
+      EXPECT_EQ(same_bits(parameter.master, old), frozen) << parameter.name;
+    }
+    EXPECT_TRUE(same_bits(store.at("layers.0.experts.down").value, computed));
+  }
+}
+
+// A rank whose share begins or ends in a frozen tensor owns the rest of it.
+TEST(Freezing, IsTakenOutOfShares) {
+  TrainingConfig training;
+  training.freeze = {"norms"};
+  const std::vector<ParameterSpec> specs = {{"layers.0.router", {32}, WeightDecay::kOff, 0.5},
+                                            {"layers.0.attention_norm", {32}, WeightDecay::kOff, 0, 1},
+                                            {"output", {32}, WeightDecay::kOff, 0.5}};
+  ParameterStore store(specs, at::kFloat, c10::kCPU, 3, Gradients::kAllocated);
+  const auto owned = [&](FlatRange share) { return AdamW(store, training, {share}).owned(); };
+  EXPECT_EQ(owned({0, 48}), (std::vector<FlatRange>{{0, 32}}));
+  EXPECT_EQ(owned({48, 96}), (std::vector<FlatRange>{{64, 96}}));
+  EXPECT_EQ(owned({40, 56}), std::vector<FlatRange>{});
+  EXPECT_EQ(owned({0, 96}), (std::vector<FlatRange>{{0, 32}, {64, 96}}));
+}
+
 }  // namespace
 }  // namespace mmoe

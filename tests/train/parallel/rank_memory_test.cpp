@@ -128,6 +128,8 @@ TEST(SkewedRouting, PeaksFollowTheStatedLoad) {
 
 INSTANTIATE_TEST_SUITE_P(, RankMemory,
                          testing::Values(Case{"data_2", 2, "", ""}, Case{"zero_1", 2, R"("zero_stage": 1)", ""},
+                                         Case{"zero_1_frozen", 2, R"("zero_stage": 1)", R"(, "freeze": ["experts"])"},
+                                         Case{"expert_2_frozen", 2, R"("expert": 2)", R"(, "freeze": ["experts"])"},
                                          Case{"zero_1_recomputed", 2, R"("zero_stage": 1)", R"(, "recompute": "full")"},
                                          Case{"pipeline_2", 2, R"("pipeline": 2)", ""},
                                          Case{"pipeline_4", 4, R"("pipeline": 4)", ""},
