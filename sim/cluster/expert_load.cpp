@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
+#include <fstream>
 #include <numeric>
 #include <random>
 
@@ -22,25 +22,49 @@ double busiest_group(const std::vector<double>& shares, int64_t num_ranks) {
   return most * static_cast<double>(num_ranks);
 }
 
-LoadFactor average(int64_t num_draws, const std::function<double()>& draw) {
-  double sum = 0, squares = 0;
+// `num_draws` factors of the busiest of num_ranks groups.
+std::vector<double> zipf_factors(const std::vector<double>& shares, int64_t num_ranks, int64_t num_draws,
+                                 uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<double> placed = shares, factors;
   for (int64_t i = 0; i < num_draws; ++i) {
-    const double value = draw();
+    std::shuffle(placed.begin(), placed.end(), random);
+    factors.push_back(busiest_group(placed, num_ranks));
+  }
+  return factors;
+}
+
+std::vector<double> dirichlet_factors(int64_t num_experts, double concentration, int64_t num_ranks, int64_t num_draws,
+                                      uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::gamma_distribution<double> gamma(concentration, 1);
+  std::vector<double> shares(static_cast<std::size_t>(num_experts)), factors;
+  for (int64_t i = 0; i < num_draws; ++i) {
+    double sum = 0;
+    for (double& share : shares) sum += share = gamma(random);
+    for (double& share : shares) share /= sum;
+    factors.push_back(busiest_group(shares, num_ranks));
+  }
+  return factors;
+}
+
+LoadFactor average(const std::vector<double>& values) {
+  double sum = 0, squares = 0;
+  for (const double value : values) {
     sum += value;
     squares += value * value;
   }
-  const auto n = static_cast<double>(num_draws);
+  const auto n = static_cast<double>(values.size());
   const double mean = sum / n;
   return {mean, std::sqrt(std::max(0.0, squares / n - mean * mean) / n)};
 }
 
-std::vector<double> measured_shares(const Job& job) {
+std::vector<double> measured_shares(const nlohmann::json& json, const Job& job) {
   const std::string& path = job.training.moe.load_file;
-  const nlohmann::json json = read_json_file(path);
   std::vector<double> shares;
   for (const auto& value : json) {
     if (!value.is_number() || value.get<double>() < 0)
-      throw ConfigError(path + ": must be a list of numbers of 0 or more");
+      throw ConfigError(path + ": must be a list of numbers of 0 or more, or a list of such lists");
     shares.push_back(value.get<double>());
   }
   const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
@@ -50,6 +74,59 @@ std::vector<double> measured_shares(const Job& job) {
   }
   for (double& share : shares) share /= sum;
   return shares;
+}
+
+// A load a step of a run's metrics.jsonl that tells of routing: the rows of all layers, which a step's peak follows.
+std::vector<std::vector<double>> loads_of_run(const Job& job) {
+  const std::string& path = job.training.moe.load_file;
+  std::ifstream file(path);
+  if (!file) throw ConfigError(path + ": cannot be read; training.moe.load names it");
+  std::vector<std::vector<double>> rows;
+  std::string line;
+  for (int64_t number = 1; std::getline(file, line); ++number) {
+    const nlohmann::json step = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    std::vector<double> sums(static_cast<std::size_t>(job.model.num_experts), 0.0);
+    const auto fail = [&] {
+      throw ConfigError(path + ": line " + std::to_string(number) + " is no step of a model with " +
+                        std::to_string(job.model.num_experts) + " experts (moe[].tokens_per_expert.by_expert)");
+    };
+    if (!step.is_object()) fail();
+    if (!step.contains("moe")) continue;
+    for (const nlohmann::json& layer : step["moe"]) {
+      const nlohmann::json counts =
+          layer.value(nlohmann::json::json_pointer("/tokens_per_expert/by_expert"), nlohmann::json());
+      if (!counts.is_array() || counts.size() != sums.size()) fail();
+      for (std::size_t e = 0; e < sums.size(); ++e) {
+        if (!counts[e].is_number()) fail();
+        sums[e] += counts[e].get<double>();
+      }
+    }
+    rows.push_back(measured_shares(nlohmann::json(sums), job));
+  }
+  if (rows.empty()) throw ConfigError(path + ": tells of no routing; run `mmoe train` with --moe-metrics 1");
+  return rows;
+}
+
+// Rows of one share an expert, one at least.
+std::vector<std::vector<double>> measured_loads(const Job& job) {
+  if (job.training.moe.load_file.ends_with(".jsonl")) return loads_of_run(job);
+  const nlohmann::json json = read_json_file(job.training.moe.load_file);
+  if (!json.is_array() || json.empty() || !json.front().is_array()) return {measured_shares(json, job)};
+  std::vector<std::vector<double>> rows;
+  for (const auto& row : json) rows.push_back(measured_shares(row, job));
+  return rows;
+}
+
+double highest(const std::vector<double>& values) { return *std::max_element(values.begin(), values.end()); }
+
+std::vector<double> measured_factors(const Job& job) {
+  std::vector<double> factors;
+  for (const auto& shares : measured_loads(job)) factors.push_back(busiest_group(shares, job.parallelism.expert));
+  return factors;
+}
+
+bool load_matters(const Job& job) {
+  return job.model.num_moe_layers() > 0 && job.training.moe.dispatch == DispatchKind::kDropless;
 }
 
 }  // namespace
@@ -63,50 +140,58 @@ std::vector<double> zipf_shares(int64_t num_experts, double exponent) {
 }
 
 LoadFactor busiest_rank(const std::vector<double>& shares, int64_t num_ranks, int64_t num_draws, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::vector<double> placed = shares;
-  return average(num_draws, [&] {
-    std::shuffle(placed.begin(), placed.end(), random);
-    return busiest_group(placed, num_ranks);
-  });
+  return average(zipf_factors(shares, num_ranks, num_draws, seed));
 }
 
 LoadFactor busiest_rank_dirichlet(int64_t num_experts, double concentration, int64_t num_ranks, int64_t num_draws,
                                   uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::gamma_distribution<double> gamma(concentration, 1);
-  std::vector<double> shares(static_cast<std::size_t>(num_experts));
-  return average(num_draws, [&] {
-    double sum = 0;
-    for (double& share : shares) sum += share = gamma(random);
-    for (double& share : shares) share /= sum;
-    return busiest_group(shares, num_ranks);
-  });
+  return average(dirichlet_factors(num_experts, concentration, num_ranks, num_draws, seed));
 }
 
 double expert_load_factor(const Job& job) {
   const MoeTrainingConfig& moe = job.training.moe;
-  if (job.model.num_moe_layers() == 0 || moe.dispatch != DispatchKind::kDropless) return 1;
+  if (!load_matters(job)) return 1;
   switch (moe.load) {
     case LoadKind::kZipf:
       return busiest_rank(zipf_shares(job.model.num_experts, moe.load_parameter), job.parallelism.expert).mean;
     case LoadKind::kDirichlet:
       return busiest_rank_dirichlet(job.model.num_experts, moe.load_parameter, job.parallelism.expert).mean;
     case LoadKind::kMeasured:
-      return busiest_group(measured_shares(job), job.parallelism.expert);
+      return average(measured_factors(job)).mean;
     default:
       return 1;
   }
 }
 
 double expert_load_factor(const Job& job, int64_t expert_rank) {
-  const MoeTrainingConfig& moe = job.training.moe;
-  const bool by_expert = job.model.num_moe_layers() > 0 && moe.dispatch == DispatchKind::kDropless;
-  if (!by_expert || moe.load != LoadKind::kMeasured) return expert_load_factor(job);
-  const std::vector<double> shares = measured_shares(job);
+  if (!load_matters(job) || job.training.moe.load != LoadKind::kMeasured) return expert_load_factor(job);
   const auto size = static_cast<std::ptrdiff_t>(job.model.num_experts / job.parallelism.expert);
-  const auto begin = shares.begin() + expert_rank * size;
-  return std::accumulate(begin, begin + size, 0.0) * static_cast<double>(job.parallelism.expert);
+  std::vector<double> factors;
+  for (const std::vector<double>& shares : measured_loads(job)) {
+    const auto begin = shares.begin() + expert_rank * size;
+    factors.push_back(std::accumulate(begin, begin + size, 0.0) * static_cast<double>(job.parallelism.expert));
+  }
+  return highest(factors);
+}
+
+double expert_load_bound(const Job& job, double confidence) {
+  constexpr int64_t kDraws = 20000;
+  constexpr uint64_t kSeed = 0;
+  const MoeTrainingConfig& moe = job.training.moe;
+  if (!load_matters(job) || moe.load == LoadKind::kBalanced) return 1;
+  if (moe.load == LoadKind::kMeasured) return highest(measured_factors(job));
+  const int64_t experts = job.model.num_experts, ranks = job.parallelism.expert;
+  std::vector<double> factors = moe.load == LoadKind::kZipf
+                                    ? zipf_factors(zipf_shares(experts, moe.load_parameter), ranks, kDraws, kSeed)
+                                    : dirichlet_factors(experts, moe.load_parameter, ranks, kDraws, kSeed);
+  const auto at = std::min<std::ptrdiff_t>(kDraws - 1, static_cast<std::ptrdiff_t>(std::ceil(confidence * kDraws)) - 1);
+  std::nth_element(factors.begin(), factors.begin() + at, factors.end());
+  return factors[static_cast<std::size_t>(at)];
+}
+
+bool expert_load_is_random(const Job& job) {
+  const LoadKind load = job.training.moe.load;
+  return load_matters(job) && job.parallelism.expert > 1 && (load == LoadKind::kZipf || load == LoadKind::kDirichlet);
 }
 
 }  // namespace mmoe

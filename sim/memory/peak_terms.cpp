@@ -4,17 +4,22 @@
 #include <utility>
 #include <vector>
 
-#include "sim/memory/layer_memory.h"
 #include "sim/memory/step_memory.h"
 
 namespace mmoe {
 
 PeakTerms peak_terms(const Job& job) {
+  return peak_terms(job, persistent_memory(job).total(), kept_bytes_per_k(job),
+                    [&](int64_t layer, int k) { return layer_memory(job, layer, k); });
+}
+
+PeakTerms peak_terms(const Job& job, Bytes persistent, double slope,
+                     const std::function<LayerMemory(int64_t layer, int k)>& memory_of) {
   PeakTerms result;
-  result.persistent = persistent_memory(job).total();
+  result.persistent = persistent;
   const int k_min = job.elastic.k_min, k_max = job.elastic.k_max;
   RunningMaximumTerms& terms = result.terms;
-  terms.slope = kept_bytes_per_k(job);
+  terms.slope = slope;
   double fixed = residual_bytes(job);  // kept by earlier layers, apart from slope * (their sum of k)
   double least = 0;                    // of moments before the first MoE layer
   const auto raise_last = [&](double bytes) {
@@ -26,7 +31,7 @@ PeakTerms peak_terms(const Job& job) {
   };
   for (int64_t layer = 0; layer < job.model.num_layers; ++layer) {
     if (!job.model.is_moe_layer(layer)) {
-      const LayerMemory memory = layer_memory(job, layer, 0);
+      const LayerMemory memory = memory_of(layer, 0);
       raise_last(fixed + std::max(sum_of(memory.forward_peak), sum_of(memory.backward_peak)));
       fixed += memory.kept;
       continue;
@@ -34,12 +39,12 @@ PeakTerms peak_terms(const Job& job) {
     // Moments inside the layer come before its own k counts in the sum, so their bumps give slope * k back.
     std::vector<double> bumps;
     for (int k = k_min; k <= k_max; ++k) {
-      const LayerMemory memory = layer_memory(job, layer, k);
+      const LayerMemory memory = memory_of(layer, k);
       bumps.push_back(std::max(sum_of(memory.forward_peak), sum_of(memory.backward_peak)) - terms.slope * k);
     }
     terms.fixed.push_back(fixed);
     terms.bump.push_back(std::move(bumps));
-    fixed += layer_memory(job, layer, k_min).kept - terms.slope * k_min;
+    fixed += memory_of(layer, k_min).kept - terms.slope * k_min;
   }
   raise_last(fixed + sum_of(loss_head_peak(job)));
   result.least = result.persistent + Bytes{least};

@@ -1,8 +1,11 @@
 #pragma once
 // A step's peak as a function of the drawn k_l, in the form whose exact law sim/elastic computes.
 
+#include <functional>
+
 #include "sim/config/job.h"
 #include "sim/elastic/running_maximum.h"
+#include "sim/memory/layer_memory.h"
 #include "sim/units/units.h"
 
 namespace mmoe {
@@ -16,5 +19,10 @@ struct PeakTerms {
   RunningMaximumTerms terms;
 };
 PeakTerms peak_terms(const Job& job);
+
+// The same of a rank that holds all layers, from what one layer takes at a given k, with `slope` bytes kept for each
+// active expert.
+PeakTerms peak_terms(const Job& job, Bytes persistent, double slope,
+                     const std::function<LayerMemory(int64_t layer, int k)>& memory_of);
 
 }  // namespace mmoe

@@ -13,6 +13,7 @@
 #include "sim/evidence/evidence.h"
 #include "sim/formulas/model_flops.h"
 #include "sim/plan/rank_memory_law.h"
+#include "sim/plan/trainer_ranks.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -35,12 +36,26 @@ void check(const Job& job, const BudgetRequest& request) {
 // The job's stages with MoE layers, in allocated bytes, and what its other stages hold.
 struct StageBytes {
   std::vector<PipelineStage> stages;
-  double least = 0;            // peak at k_min in every layer, of all ranks
-  double reserved_factor = 1;  // of the rank that reserves most
+  std::optional<StageMemory> alone;  // in their place, of our trainer's ranks without a pipeline
+  double least = 0;                  // peak at k_min in every layer, of all ranks
+  double reserved_factor = 1;        // of the rank that reserves most
 };
 
-StageBytes stage_bytes(const Job& job, const Framework& framework) {
-  const double rows = expert_load_factor(job);
+bool is_exact(const Job& job) { return predicts_trainer_ranks(job) && job.parallelism.pipeline == 1; }
+
+// `rows`: of the busiest expert-parallel rank over balanced ones.
+StageBytes stage_bytes(const Job& job, const Framework& framework, double rows) {
+  if (is_exact(job)) {
+    StageBytes result;
+    result.alone = trainer_stage_memory(job, rows);
+    ElasticConfig least = job.elastic;
+    least.k_max = least.k_min;
+    RunningMaximumTerms terms = result.alone->terms;
+    for (auto& bump : terms.bump) bump.resize(1);
+    const ElasticLaw law(least, static_cast<int>(job.model.num_moe_layers()));
+    result.least = std::max(result.alone->least, result.alone->constant + largest_running_maximum(law, terms));
+    return result;
+  }
   const std::vector<RankMemory> least = cluster_memory(job, framework, job.elastic.k_min, rows);
   const std::vector<RankMemory> most = cluster_memory(job, framework, job.elastic.k_max, rows);
   const PipelineStages ranks = pipeline_stages(job, framework);
@@ -101,6 +116,17 @@ BudgetSpeed speed_of(const Job& job, const Framework& framework) {
   return speed;
 }
 
+BudgetTuning tune(const Job& job, const StageBytes& bytes, const PipelineGoal& goal) {
+  if (!bytes.alone) return tune_pipeline_budget(job.elastic, bytes.stages, goal);
+  BudgetGoal one;
+  one.memory_limit = goal.memory_limit;
+  one.saving = goal.saving;
+  one.confidence = goal.confidence;
+  one.step_draws = goal.replicas * static_cast<double>(goal.num_micro_batches);
+  one.horizon_draws = one.step_draws * goal.steps;
+  return tune_budget(job.elastic, {*bytes.alone}, one);
+}
+
 PipelineGoal goal_of(const Job& job, double confidence, int64_t steps) {
   PipelineGoal goal;
   goal.confidence = confidence;
@@ -114,10 +140,10 @@ PipelineGoal goal_of(const Job& job, double confidence, int64_t steps) {
 std::vector<FreedMemoryUse<BudgetSpeed>> uses_of(const ClusterBudget& plan, const Job& free, const Framework& framework,
                                                  double limit) {
   const auto tuning_of = [&](const Job& changed) {
-    const StageBytes bytes = stage_bytes(changed, framework);
+    const StageBytes bytes = stage_bytes(changed, framework, plan.load_factor);
     PipelineGoal goal = goal_of(changed, plan.draws_confidence, plan.steps);
     goal.memory_limit = limit * plan.reserved_factor / bytes.reserved_factor;
-    return tune_pipeline_budget(changed.elastic, bytes.stages, goal);
+    return tune(changed, bytes, goal);
   };
   const auto speed_with = [&](const Job& changed, const BudgetTuning& tuning) {
     if (!tuning.budget_needed) return speed_of(changed, framework);
@@ -134,27 +160,34 @@ ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, co
   framework.check_options(job.training.options, job.where);
   const Job free = without_budget(job);
   const PipelineStages ranks = pipeline_stages(free, framework);
-  const StageBytes bytes = stage_bytes(free, framework);
+  const bool is_ours = is_exact(free);
   ClusterBudget plan;
   plan.job = free;
   plan.request = request;
   plan.steps = budget_horizon(job, request);
-  plan.reserved_factor = bytes.reserved_factor;
-  plan.least_peak = bytes.least;
-  plan.memory_limit = request.memory_limit.value_or(job.hardware.usable_memory - Bytes{framework.memory.context_bytes});
+  plan.memory_limit =
+      request.memory_limit.value_or(job.hardware.usable_memory - Bytes{is_ours ? 0 : framework.memory.context_bytes});
   PipelineGoal goal = goal_of(free, request.confidence, plan.steps);
+  double limit = 0;
   if (request.saving) {
     goal.saving = request.saving;
   } else {
-    const double spread = evidence_for(job).widening * framework.spread_of("peak_reserved_bytes");
+    const double spread = is_ours ? default_calibration(job.hardware.spec).peak_bytes_spread
+                                  : evidence_for(job).widening * framework.spread_of("peak_reserved_bytes");
     const DrawsLimit draws = draws_limit(plan.memory_limit, request.confidence, spread);
-    goal.memory_limit = draws.bytes / plan.reserved_factor;
+    limit = draws.bytes;
     goal.confidence = draws.confidence;
   }
+  if (expert_load_is_random(free)) goal.confidence = 1 - (1 - goal.confidence) / 2;
+  plan.load_factor = expert_load_bound(free, goal.confidence);
+  const StageBytes bytes = stage_bytes(free, framework, plan.load_factor);
+  plan.reserved_factor = bytes.reserved_factor;
+  plan.least_peak = bytes.least;
+  if (!request.saving) goal.memory_limit = limit / plan.reserved_factor;
   plan.draws_confidence = goal.confidence;
   plan.replicas = goal.replicas;
-  plan.tuning = tune_pipeline_budget(free.elastic, bytes.stages, goal);
-  const bool one_chunk = free.parallelism.virtual_pipeline == 1;
+  plan.tuning = tune(free, bytes, goal);
+  const bool one_chunk = free.parallelism.virtual_pipeline == 1 && !bytes.alone;
   if (plan.tuning.choice && one_chunk && plan.tuning.choice->budget.kind != BudgetKind::kWindow) {
     plan.sliding = passing_probability(free.elastic, bytes.stages, goal, plan.tuning.choice->budget, plan.tuning.limit);
   }

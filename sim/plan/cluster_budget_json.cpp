@@ -32,6 +32,7 @@ nlohmann::json to_json(const ClusterBudget& plan) {
                          {"budget_needed", tuning.budget_needed},
                          {"limit_bytes", tuning.limit},
                          {"reserved_factor", plan.reserved_factor},
+                         {"expert_load_factor", plan.load_factor},
                          {"confidence", plan.request.confidence},
                          {"draws_confidence", plan.draws_confidence},
                          {"horizon", {{"steps", plan.steps}, {"replicas", plan.replicas}}},

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <iterator>
 
+#include "sim/memory/peak_terms.h"
 #include "sim/network/rank_groups.h"
 #include "sim/plan/step_draws.h"
 #include "sim/plan/trainable.h"
 #include "sim/plan/trainer_traffic.h"
+#include "sim/units/errors.h"
 
 namespace mmoe {
 namespace {
@@ -53,6 +55,39 @@ std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k) {
     if (peak.total > highest.total) highest = peak;
   }
   return stages;
+}
+
+StageMemory trainer_stage_memory(const Job& job, double load_factor) {
+  MMOE_CHECK(job.parallelism.pipeline == 1 && job.elastic.k_max > job.elastic.k_min) << job.parallelism.pipeline;
+  const int k_min = job.elastic.k_min, k_max = job.elastic.k_max;
+  const bool split = job.parallelism.expert > 1;
+  const Bytes persistent = trainer_stage_peaks(job, k_max).front().persistent();
+  const auto terms_at = [&](double load) {
+    const auto memory_of = [&](int64_t layer, int k) {
+      if (!split || !job.model.is_moe_layer(layer)) return layer_memory(job, layer, k);
+      return layer_memory(job, layer, k, k * load * static_cast<double>(job.training.micro_batch_tokens()));
+    };
+    const int64_t moe_layer = job.model.num_dense_layers;
+    const double added = memory_of(moe_layer, k_max).kept - memory_of(moe_layer, k_min).kept;
+    const double slope = added / static_cast<double>(k_max - k_min);
+    return peak_terms(job, persistent, slope, memory_of);
+  };
+  const PeakTerms terms = terms_at(load_factor);
+  // What sums of gradients and gathered weights add to the layers' own peaks does not depend on the load.
+  Job balanced = job;
+  balanced.training.moe.load = LoadKind::kBalanced;
+  const PeakTerms alone = terms_at(1);
+  double added = 0;
+  for (const int k : {k_min, k_max}) {
+    double peak = alone.least.value, sum = 0;
+    for (size_t l = 0; l < alone.terms.fixed.size(); ++l) {
+      sum += k;
+      peak = std::max(peak, persistent.value + alone.terms.fixed[l] + alone.terms.slope * sum +
+                                alone.terms.bump[l][static_cast<size_t>(k - k_min)]);
+    }
+    added = std::max(added, trainer_stage_peaks(balanced, k).front().total.value - peak);
+  }
+  return {persistent.value + added, terms.least.value + added, terms.terms};
 }
 
 nlohmann::json trainer_step_json(const Job& job, int64_t step) {

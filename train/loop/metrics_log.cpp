@@ -43,12 +43,15 @@ void MetricsLog::write(const StepResult& result, int64_t tokens_per_step) {
   line["z_loss"] = result.z_loss;
   for (const RoutingMetrics& routing : result.routing) {
     const RoutingSummary summary = summarize(routing);
-    line["moe"].push_back(
-        {{"layer", routing.layer},
-         {"k", routing.k},
-         {"tokens_per_expert", {{"min", summary.min_tokens}, {"max", summary.max_tokens}, {"cv", summary.tokens_cv}}},
-         {"router_entropy", routing.entropy},
-         {"dead_experts", summary.dead_experts}});
+    line["moe"].push_back({{"layer", routing.layer},
+                           {"k", routing.k},
+                           {"tokens_per_expert",
+                            {{"min", summary.min_tokens},
+                             {"max", summary.max_tokens},
+                             {"cv", summary.tokens_cv},
+                             {"by_expert", routing.tokens_per_expert}}},
+                           {"router_entropy", routing.entropy},
+                           {"dead_experts", summary.dead_experts}});
   }
   log_.write(line);
 }

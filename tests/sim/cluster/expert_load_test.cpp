@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
 
 #include "sim/units/errors.h"
@@ -46,6 +47,56 @@ TEST(ExpertLoad, MeasuredLoadsComeFromAFile) {
   EXPECT_NEAR(expert_load_factor(job, 3), 4.0 / 22 * 4, 1e-12);
   std::ofstream(path) << "[1,2]";
   EXPECT_THROW(expert_load_factor(job), ConfigError);
+}
+
+TEST(ExpertLoad, SeveralMeasuredLoadsCountTheirHighestInMemory) {
+  const std::string path = testing::TempDir() + "/loads.json";
+  std::ofstream(path) << "[[4,4,1,1,1,1,1,1,1,1,1,1,1,1,1,1], [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,5]]";
+  const Job job = example_cluster_job({{"training.moe.load", path}});
+  EXPECT_NEAR(expert_load_factor(job), (10.0 / 22 * 4 + 8.0 / 20 * 4) / 2, 1e-12);  // time: their mean
+  EXPECT_NEAR(expert_load_factor(job, 0), 10.0 / 22 * 4, 1e-12);
+  EXPECT_NEAR(expert_load_factor(job, 1), 4.0 / 20 * 4, 1e-12);
+  EXPECT_NEAR(expert_load_factor(job, 3), 8.0 / 20 * 4, 1e-12);
+  EXPECT_NEAR(expert_load_bound(job, 0.5), 10.0 / 22 * 4, 1e-12);
+  EXPECT_FALSE(expert_load_is_random(job));
+  std::ofstream(path) << "[[1,2]]";
+  EXPECT_THROW(expert_load_bound(job, 0.5), ConfigError);
+}
+
+// One expert of 16 with nearly all rows makes its rank's factor 4 in every place.
+TEST(ExpertLoad, BoundsAreQuantilesOverPlaces) {
+  const Job one = example_cluster_job({{"training.moe.load", "zipf:40"}});
+  EXPECT_TRUE(expert_load_is_random(one));
+  EXPECT_NEAR(expert_load_bound(one, 0.99), 4, 1e-9);
+  // Dirichlet of concentration 1 on two experts and two ranks: 2 max(u, 1 - u), of quantiles 1 + p.
+  const Job two = example_cluster_job(
+      {{"training.moe.load", R"({"dirichlet": 1})"}, {"model.num_experts", "2"}, {"parallelism.expert", "2"}});
+  for (const double p : {0.5, 0.9, 0.99}) {
+    // Five standard errors of a quantile of 20,000 draws of a density of 1.
+    EXPECT_NEAR(expert_load_bound(two, p), 1 + p, 5 * std::sqrt(p * (1 - p) / 20000));
+  }
+  EXPECT_EQ(expert_load_bound(example_cluster_job(), 0.99), 1);
+}
+
+// Steps without routing are left out; layers of a step are added up.
+TEST(ExpertLoad, ARunsMetricsAreALoad) {
+  const std::string path = testing::TempDir() + "/metrics.jsonl";
+  const auto job_with = [&](const std::string& lines) {
+    std::ofstream(path) << lines;
+    return example_cluster_job({{"training.moe.load", path}, {"model.num_experts", "4"}});
+  };
+  const Job job = job_with(R"({"step": 1, "loss": 2}
+{"step": 2, "moe": [{"tokens_per_expert": {"by_expert": [5, 0, 0, 0]}}, {"tokens_per_expert": {"by_expert": [1, 2, 1, 1]}}]}
+{"step": 3, "moe": [{"tokens_per_expert": {"by_expert": [1, 1, 1, 5]}}, {"tokens_per_expert": {"by_expert": [1, 1, 1, 1]}}]}
+)");
+  EXPECT_NEAR(expert_load_factor(job, 0), 6.0 / 10 * 4, 1e-12);
+  EXPECT_NEAR(expert_load_factor(job, 3), 6.0 / 12 * 4, 1e-12);
+  EXPECT_NEAR(expert_load_bound(job, 0.99), 6.0 / 10 * 4, 1e-12);
+  for (const char* lines : {"", "{\"step\": 1}\n", "step 1\n", R"({"moe": [{"tokens_per_expert": {"max": 3}}]})",
+                            R"({"moe": [{"tokens_per_expert": {"by_expert": [1, 2]}}]})"}) {
+    const Job bad = job_with(lines);
+    EXPECT_THROW(expert_load_factor(bad), ConfigError) << lines;
+  }
 }
 
 }  // namespace

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "sim/cluster/expert_load.h"
 #include "sim/plan/cluster_plan.h"
+#include "sim/plan/trainer_ranks.h"
 #include "sim/units/errors.h"
 #include "tests/sim/cluster/example_cluster_job.h"
 
@@ -82,6 +85,58 @@ TEST(ClusterBudget, WindowsBoundThePeak) {
   EXPECT_LT(with.time.step.mean(), without.time.step.mean());
   EXPECT_LT(mean_k(job), 3.5);
   EXPECT_GT(mean_k(job), 1);
+}
+
+Job expert_parallel_job(const std::string& load) {
+  const std::string path = testing::TempDir() + "mmoe_budget_load.json";
+  std::ofstream(path) << load;
+  const nlohmann::json json = nlohmann::json::parse(R"({
+    "model": {"hidden_size": 64, "num_layers": 4, "num_heads": 4, "vocab_size": 512, "num_experts": 8,
+              "expert_hidden_size": 32},
+    "hardware": {"device": "cpu", "num_devices": 4}, "parallelism": {"expert": 4},
+    "training": {"seq_len": 64, "micro_batch_size": 8, "global_batch_size": 32, "precision": "fp32"},
+    "elastic": {"k_min": 1, "k_max": 4}})");
+  return parse_job(json, "job.json", ".", {{"training.moe.load", path}});
+}
+
+// A bound that fits balanced routing breaks the limit on the busiest rank; the one tuned for the load keeps it there.
+TEST(ClusterBudget, CountsTheBusiestExpertRank) {
+  const Job balanced = expert_parallel_job("[1, 1, 1, 1, 1, 1, 1, 1]");
+  BudgetRequest request = saving(0.08);
+  request.steps = 500;
+  const ClusterBudget even = plan_cluster_budget(balanced, framework_of(balanced), request, false);
+  ASSERT_TRUE(even.tuning.choice && even.tuning.budget_needed);
+  EXPECT_EQ(even.load_factor, 1);
+  const Job skewed = expert_parallel_job("[3, 1, 1, 1, 1, 1, 1, 1]");
+  request.saving.reset();
+  request.memory_limit = Bytes{even.tuning.free_peak};
+  const ClusterBudget plan = plan_cluster_budget(skewed, framework_of(skewed), request, false);
+  EXPECT_NEAR(plan.load_factor, 1.6, 1e-12);
+  EXPECT_EQ(to_json(plan)["expert_load_factor"], plan.load_factor);
+  ASSERT_TRUE(plan.tuning.choice && plan.tuning.budget_needed);
+  const auto broken = [&](const Budget& budget) {
+    Job job = skewed;
+    job.elastic.budget = budget;
+    const StepDraws draws(job);
+    int64_t steps = 0;
+    for (int64_t step = 1; step <= 500; ++step) {
+      const std::vector<std::vector<int>> k = draws_of_all_replicas(job, draws, step);
+      steps += trainer_rank_peak(job, 0, k).total.value > request.memory_limit->value;
+    }
+    return steps;
+  };
+  EXPECT_EQ(broken(plan.tuning.choice->budget), 0);
+  EXPECT_GT(broken(even.tuning.choice->budget), 0);
+}
+
+// Random loads share the risk with the draws.
+TEST(ClusterBudget, RandomLoadsAreBounded) {
+  const Job job = parse_job(to_json(expert_parallel_job("[1, 1, 1, 1, 1, 1, 1, 1]")), "job.json", ".",
+                            {{"training.moe.load", "zipf:1"}});
+  const ClusterBudget plan = plan_cluster_budget(job, framework_of(job), saving(0.05), false);
+  EXPECT_NEAR(plan.draws_confidence, 0.995, 1e-12);
+  EXPECT_EQ(plan.load_factor, expert_load_bound(job, plan.draws_confidence));
+  EXPECT_GT(plan.load_factor, expert_load_factor(job));
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 
+#include "sim/cluster/expert_load.h"
 #include "sim/plan/cluster_plan.h"
 #include "sim/plan/trainer_traffic.h"
 
@@ -101,6 +103,66 @@ TEST(TrainerRanks, StepsHaveTheDrawsOfEveryReplica) {
   const auto shared = draws_of_all_replicas(job, draws, 3);
   EXPECT_TRUE(std::equal(shared.begin(), shared.begin() + 4, shared.begin() + 4));
   EXPECT_EQ(draws_of_all_replicas(job, std::nullopt, 3), std::vector(8, std::vector<int>(4, 4)));
+}
+
+Job skewed_job(const std::string& parallelism, const std::string& load) {
+  const std::string path = testing::TempDir() + "mmoe_trainer_ranks_load.json";
+  std::ofstream(path) << load;
+  nlohmann::json json = to_json(job_of());
+  json["parallelism"] = nlohmann::json::parse(parallelism);
+  json["training"]["moe"]["load"] = path;
+  return parse_job(json, "job.json", ".");
+}
+
+double value_at(const StageMemory& memory, const std::vector<int>& k) {
+  double highest = memory.least, sum = 0;
+  for (size_t l = 0; l < k.size(); ++l) {
+    sum += k[l];
+    highest = std::max(highest, memory.constant + memory.terms.fixed[l] + memory.terms.slope * sum +
+                                    memory.terms.bump[l][static_cast<size_t>(k[l] - 1)]);
+  }
+  return highest;
+}
+
+// At draws that all replicas share the terms are the busiest rank's passes. What is rounded: sums of some 1e6 bytes.
+TEST(TrainerStageMemory, IsTheBusiestRanksPeak) {
+  for (const char* parallelism : {R"({"expert": 4})", R"({"expert": 2})", R"({"expert": 1})"}) {
+    const Job job = skewed_job(parallelism, "[9, 1, 1, 1, 1, 1, 1, 1]");
+    const StageMemory memory = trainer_stage_memory(job, expert_load_bound(job, 0.99));
+    for (const std::vector<int>& k : {std::vector<int>{1, 1, 1, 1}, {4, 4, 4, 4}, {4, 1, 1, 2}, {1, 2, 1, 4}}) {
+      const std::vector<std::vector<int>> all(8, k);
+      double busiest = 0;
+      for (int64_t rank = 0; rank < 4; ++rank)
+        busiest = std::max(busiest, trainer_rank_peak(job, rank, all).total.value);
+      EXPECT_NEAR(value_at(memory, k), busiest, 1e-3) << parallelism;
+    }
+  }
+}
+
+// Sums of gradients are in it: at the ends exactly, between them at least nearly.
+TEST(TrainerStageMemory, CountsWhatZeroAdds) {
+  const Job job = skewed_job(R"({"expert": 2, "zero_stage": 1})", "[9, 1, 1, 1, 1, 1, 1, 1]");
+  const StageMemory memory = trainer_stage_memory(job, expert_load_bound(job, 0.99));
+  for (const int k : {1, 4}) {
+    double busiest = 0;
+    for (const TrainerRankPeak& peak : trainer_stage_peaks(job, k)) busiest = std::max(busiest, peak.total.value);
+    EXPECT_GE(value_at(memory, {k, k, k, k}), busiest - 1e-3);
+  }
+}
+
+// Replicas that draw on their own: the mean of their draws makes no rank's peak higher than the highest draw for all.
+TEST(TrainerStageMemory, IsNotPassedByReplicasWithTheirOwnDraws) {
+  const Job job = skewed_job(R"({"expert": 4})", "[9, 1, 1, 1, 1, 1, 1, 1]");
+  const StageMemory memory = trainer_stage_memory(job, expert_load_bound(job, 0.99));
+  const StepDraws draws(job);
+  for (int64_t step = 1; step <= 200; ++step) {
+    const std::vector<std::vector<int>> k = draws_of_all_replicas(job, draws, step);
+    double highest = 0;
+    for (const std::vector<int>& one : k) highest = std::max(highest, value_at(memory, one));
+    for (int64_t rank = 0; rank < 4; ++rank) {
+      EXPECT_LE(trainer_rank_peak(job, rank, k).total.value, highest + 1e-3) << "step " << step << " rank " << rank;
+    }
+  }
 }
 
 }  // namespace

@@ -88,6 +88,8 @@ def test_moe_metrics(watched):
             assert list(moe) == ["layer", "k", "tokens_per_expert", "router_entropy", "dead_experts"]
             assert moe["layer"] == layer and moe["k"] == sum(k) / 2
             mean = 256 * sum(k) / 8  # 256 tokens a micro-batch, 8 experts
+            assert len(tokens["by_expert"]) == 8 and sum(tokens["by_expert"]) == 256 * sum(k)
+            assert [min(tokens["by_expert"]), max(tokens["by_expert"])] == [tokens["min"], tokens["max"]]
             assert 0 <= tokens["min"] <= mean <= tokens["max"] <= 512
             # The largest deviation is at most that of one expert against all others.
             assert (tokens["max"] - mean) / mean / math.sqrt(8) <= tokens["cv"] <= math.sqrt(7)
