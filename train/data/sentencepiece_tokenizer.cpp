@@ -3,8 +3,12 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <functional>
+#include <memory>
+#include <mutex>
 #include <unordered_map>
 
 #include "sim/units/errors.h"
@@ -30,6 +34,74 @@ std::string piece_text(std::string piece) {
   }
   return piece;
 }
+
+// Whether a serialized model is one of byte pair encoding: model_type (field 3) of its trainer_spec (field 2 of
+// ModelProto, sentencepiece_model.proto) is 2. False for what is no such message.
+bool is_byte_pair_encoding(std::string_view model) {
+  constexpr uint64_t kTrainerSpec = 2, kModelType = 3, kBytePairEncoding = 2;
+  const auto varint = [](std::string_view& rest) {
+    uint64_t value = 0;
+    for (int shift = 0; shift < 64 && !rest.empty(); shift += 7) {
+      const auto byte = static_cast<unsigned char>(rest.front());
+      rest.remove_prefix(1);
+      value |= static_cast<uint64_t>(byte & 0x7F) << shift;
+      if (byte < 0x80) break;
+    }
+    return value;
+  };
+  std::string_view rest = model;
+  bool within_spec = false;
+  while (!rest.empty()) {
+    const uint64_t key = varint(rest), field = key >> 3;
+    uint64_t size = 0;
+    switch (key & 7) {
+      case 0: {
+        const uint64_t value = varint(rest);
+        if (within_spec && field == kModelType) return value == kBytePairEncoding;
+        continue;
+      }
+      case 1:
+        size = 8;
+        break;
+      case 2:
+        size = varint(rest);
+        break;
+      case 5:
+        size = 4;
+        break;
+      default:
+        return false;
+    }
+    if (size > rest.size()) return false;
+    if (!within_spec && field == kTrainerSpec && (key & 7) == 2) {
+      rest = rest.substr(0, size);
+      within_spec = true;
+    } else {
+      rest.remove_prefix(size);
+    }
+  }
+  return false;
+}
+
+// Ids of words seen before, for one thread at a time.
+class WordCache {
+ public:
+  const std::vector<int32_t>* find(std::string_view word) const {
+    const auto found = ids_.find(word);
+    return found == ids_.end() ? nullptr : &found->second;
+  }
+  void add(std::string_view word, const std::vector<int32_t>& ids) {
+    if (ids_.size() < kMostWords && word.size() <= kLongestWord) ids_.emplace(word, ids);
+  }
+
+ private:
+  static constexpr size_t kMostWords = 1 << 17, kLongestWord = 64;
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view word) const { return std::hash<std::string_view>()(word); }
+  };
+  std::unordered_map<std::string, std::vector<int32_t>, Hash, std::equal_to<>> ids_;
+};
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
@@ -58,18 +130,21 @@ class SentencePieceTokenizer : public Tokenizer {
       byte_ids_[static_cast<size_t>(byte)] = id;
       token_texts_[static_cast<size_t>(id)] = std::string(1, static_cast<char>(byte));
     }
+    words_are_apart_ =
+        is_byte_pair_encoding(model) && std::none_of(token_texts_.begin(), token_texts_.end(), joins_words);
   }
 
   std::string_view kind() const override { return "sentencepiece"; }
   int vocab_size() const override { return static_cast<int>(token_texts_.size()); }
 
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
+    const CacheLoan cache(*this);
     while (!text.empty()) {
       std::string_view chunk = first_chunk(text);
       text.remove_prefix(chunk.size());
       while (!chunk.empty()) {
         const size_t plain = plain_prefix(chunk);
-        if (plain > 0) encode_plain(chunk.substr(0, plain), tokens);
+        if (plain > 0) encode_plain(chunk.substr(0, plain), *cache, tokens);
         chunk.remove_prefix(plain);
         if (chunk.empty()) break;
         encode_bytes(chunk.substr(0, 1), tokens);
@@ -91,8 +166,67 @@ class SentencePieceTokenizer : public Tokenizer {
     for (const char byte : text) tokens.push_back(byte_ids_[static_cast<unsigned char>(byte)]);
   }
 
-  // Compares what comes out with `text`, so that a model with a normalisation of its own is exact too.
-  void encode_plain(std::string_view text, std::vector<int32_t>& tokens) const {
+  // A cache that no other thread uses meanwhile.
+  class CacheLoan {
+   public:
+    explicit CacheLoan(const SentencePieceTokenizer& owner) : owner_(owner) {
+      const std::lock_guard lock(owner_.mutex_);
+      if (owner_.caches_.empty()) {
+        cache_ = std::make_unique<WordCache>();
+      } else {
+        cache_ = std::move(owner_.caches_.back());
+        owner_.caches_.pop_back();
+      }
+    }
+    ~CacheLoan() {
+      const std::lock_guard lock(owner_.mutex_);
+      owner_.caches_.push_back(std::move(cache_));
+    }
+    CacheLoan(const CacheLoan&) = delete;
+    CacheLoan& operator=(const CacheLoan&) = delete;
+    WordCache& operator*() const { return *cache_; }
+
+   private:
+    const SentencePieceTokenizer& owner_;
+    std::unique_ptr<WordCache> cache_;
+  };
+
+  // A space behind something else.
+  static bool joins_words(const std::string& text) {
+    const size_t word = text.find_first_not_of(' ');
+    return word != std::string::npos && text.find(' ', word) != std::string::npos;
+  }
+
+  // Where no piece holds a space behind something else, merges of byte pair encoding never cross the begin of a word,
+  // its spaces included: the words' ids one after another are the text's.
+  void encode_plain(std::string_view text, WordCache& cache, std::vector<int32_t>& tokens) const {
+    const size_t before = tokens.size();
+    bool exact = words_are_apart_;
+    for (std::string_view rest = text; exact && !rest.empty();) {
+      const size_t letters = std::min(rest.find_first_not_of(' '), rest.size());
+      const std::string_view word = rest.substr(0, rest.find(' ', letters));
+      if (const std::vector<int32_t>* known = cache.find(word)) {
+        tokens.insert(tokens.end(), known->begin(), known->end());
+      } else if (const std::vector<int32_t> ids = exact_ids(word); !ids.empty()) {
+        tokens.insert(tokens.end(), ids.begin(), ids.end());
+        cache.add(word, ids);
+      } else {
+        exact = false;
+      }
+      rest.remove_prefix(word.size());
+    }
+    if (exact) return;
+    tokens.resize(before);
+    const std::vector<int32_t> ids = exact_ids(text);
+    if (ids.empty()) {
+      encode_bytes(text, tokens);
+    } else {
+      tokens.insert(tokens.end(), ids.begin(), ids.end());
+    }
+  }
+
+  // Empty where what comes out is not `text`, so that a model with a normalisation of its own is exact too.
+  std::vector<int32_t> exact_ids(std::string_view text) const {
     std::vector<int> ids;
     const auto status = processor_.Encode(text, &ids);
     size_t at = 0;
@@ -102,17 +236,17 @@ class SentencePieceTokenizer : public Tokenizer {
       exact = text.substr(at).starts_with(piece) && !piece.empty();
       at += piece.size();
     }
-    if (exact && at == text.size()) {
-      tokens.insert(tokens.end(), ids.begin(), ids.end());
-    } else {
-      encode_bytes(text, tokens);
-    }
+    if (!exact || at != text.size()) ids.clear();
+    return ids;
   }
 
   sentencepiece::SentencePieceProcessor processor_;
   std::string name_;
   std::vector<std::string> token_texts_;
   std::array<int32_t, 256> byte_ids_;
+  bool words_are_apart_ = false;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<WordCache>> caches_;
 };
 
 // Hands the plain runs of the texts' chunks to the trainer, in which form they are encoded later.

@@ -1,11 +1,15 @@
 #include "train/data/sentencepiece_tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
 
+#include <fstream>
 #include <random>
 
 #include "sim/units/errors.h"
 #include "tests/train/data/temporary_folder.h"
+#include "train/data/plain_text.h"
 
 namespace mmoe {
 namespace {
@@ -129,6 +133,37 @@ TEST(SentencePieceTokenizer, RefusesModelsThatAreNone) {
 TEST(SentencePieceTokenizer, RefusesIdsOutsideTheVocabulary) {
   EXPECT_THROW(tokenizer()->token_text(kVocabSize), ConfigError);
   EXPECT_THROW(tokenizer()->token_text(-1), ConfigError);
+}
+
+// Words are encoded one by one and remembered: the ids are still those of SentencePiece itself, for the whole line.
+TEST(SentencePieceTokenizer, EncodesAsTheLibraryDoes) {
+  const std::string text = sample_text(300, 7) + "caf\xC3\xA9  two   spaces \xE6\x97\xA5\xE6\x9C\xAC a\tb , c,d  ";
+  for (const char* type : {"bpe", "unigram"}) {
+    const std::string file = testing::TempDir() + "mmoe_sentencepiece_text.txt";
+    std::ofstream(file) << text << '\n';
+    std::string model;
+    const auto status = sentencepiece::SentencePieceTrainer::Train({{"input", file},
+                                                                    {"model_type", type},
+                                                                    {"vocab_size", "360"},
+                                                                    {"byte_fallback", "true"},
+                                                                    {"normalization_rule_name", "identity"},
+                                                                    {"add_dummy_prefix", "false"},
+                                                                    {"remove_extra_whitespaces", "false"},
+                                                                    {"hard_vocab_limit", "false"},
+                                                                    {"minloglevel", "3"}},
+                                                                   nullptr, &model);
+    ASSERT_TRUE(status.ok()) << status.message();
+    sentencepiece::SentencePieceProcessor library;
+    ASSERT_TRUE(library.LoadFromSerializedProto(model).ok());
+    const auto ours = load_sentencepiece(model, type);
+    for (std::string_view rest = text; !rest.empty();) {
+      const std::string_view line = first_chunk(rest);
+      rest.remove_prefix(line.size());
+      std::vector<int> expected;
+      ASSERT_TRUE(library.Encode(line, &expected).ok());
+      EXPECT_EQ(ours->encode(line), std::vector<int32_t>(expected.begin(), expected.end())) << type << ": " << line;
+    }
+  }
 }
 
 }  // namespace
