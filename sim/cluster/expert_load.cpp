@@ -76,34 +76,40 @@ std::vector<double> measured_shares(const nlohmann::json& json, const Job& job) 
   return shares;
 }
 
-// A load a step of a run's metrics.jsonl that tells of routing: the rows of all layers, which a step's peak follows.
+// A load of every kStepsOfALoad steps of a run's metrics.jsonl that tell of routing: the rows of all layers and steps.
+// A step in which few experts are active concentrates more, but has few rows: it counts by them.
 std::vector<std::vector<double>> loads_of_run(const Job& job) {
+  constexpr int64_t kStepsOfALoad = 20;
   const std::string& path = job.training.moe.load_file;
   std::ifstream file(path);
   if (!file) throw ConfigError(path + ": cannot be read; training.moe.load names it");
-  std::vector<std::vector<double>> rows;
+  std::vector<std::vector<double>> sums;
+  int64_t steps = 0;
   std::string line;
   for (int64_t number = 1; std::getline(file, line); ++number) {
     const nlohmann::json step = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    std::vector<double> sums(static_cast<std::size_t>(job.model.num_experts), 0.0);
     const auto fail = [&] {
       throw ConfigError(path + ": line " + std::to_string(number) + " is no step of a model with " +
                         std::to_string(job.model.num_experts) + " experts (moe[].tokens_per_expert.by_expert)");
     };
     if (!step.is_object()) fail();
     if (!step.contains("moe")) continue;
+    if (steps++ % kStepsOfALoad == 0) sums.emplace_back(static_cast<std::size_t>(job.model.num_experts), 0.0);
     for (const nlohmann::json& layer : step["moe"]) {
-      const nlohmann::json counts =
-          layer.value(nlohmann::json::json_pointer("/tokens_per_expert/by_expert"), nlohmann::json());
-      if (!counts.is_array() || counts.size() != sums.size()) fail();
-      for (std::size_t e = 0; e < sums.size(); ++e) {
+      const auto place = nlohmann::json::json_pointer("/tokens_per_expert/by_expert");
+      const nlohmann::json counts = layer.is_object() ? layer.value(place, nlohmann::json()) : nlohmann::json();
+      if (!counts.is_array() || counts.size() != sums.back().size()) fail();
+      for (std::size_t e = 0; e < counts.size(); ++e) {
         if (!counts[e].is_number()) fail();
-        sums[e] += counts[e].get<double>();
+        sums.back()[e] += counts[e].get<double>();
       }
     }
-    rows.push_back(measured_shares(nlohmann::json(sums), job));
   }
-  if (rows.empty()) throw ConfigError(path + ": tells of no routing; run `mmoe train` with --moe-metrics 1");
+  if (sums.empty()) throw ConfigError(path + ": tells of no routing; run `mmoe train` with --moe-metrics 1");
+  // Fewer steps than a whole load's say little; one alone is better than none.
+  if (sums.size() > 1 && steps % kStepsOfALoad != 0) sums.pop_back();
+  std::vector<std::vector<double>> rows;
+  for (const std::vector<double>& sum : sums) rows.push_back(measured_shares(nlohmann::json(sum), job));
   return rows;
 }
 

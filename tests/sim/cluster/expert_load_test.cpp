@@ -78,24 +78,30 @@ TEST(ExpertLoad, BoundsAreQuantilesOverPlaces) {
   EXPECT_EQ(expert_load_bound(example_cluster_job(), 0.99), 1);
 }
 
-// Steps without routing are left out; layers of a step are added up.
-TEST(ExpertLoad, ARunsMetricsAreALoad) {
+// Steps without routing are left out; twenty steps are a load, with the rows of all their layers; a rest is left out.
+TEST(ExpertLoad, ARunsMetricsAreLoads) {
   const std::string path = testing::TempDir() + "/metrics.jsonl";
   const auto job_with = [&](const std::string& lines) {
     std::ofstream(path) << lines;
     return example_cluster_job({{"training.moe.load", path}, {"model.num_experts", "4"}});
   };
-  const Job job = job_with(R"({"step": 1, "loss": 2}
-{"step": 2, "moe": [{"tokens_per_expert": {"by_expert": [5, 0, 0, 0]}}, {"tokens_per_expert": {"by_expert": [1, 2, 1, 1]}}]}
-{"step": 3, "moe": [{"tokens_per_expert": {"by_expert": [1, 1, 1, 5]}}, {"tokens_per_expert": {"by_expert": [1, 1, 1, 1]}}]}
-)");
-  EXPECT_NEAR(expert_load_factor(job, 0), 6.0 / 10 * 4, 1e-12);
-  EXPECT_NEAR(expert_load_factor(job, 3), 6.0 / 12 * 4, 1e-12);
-  EXPECT_NEAR(expert_load_bound(job, 0.99), 6.0 / 10 * 4, 1e-12);
-  for (const char* lines : {"", "{\"step\": 1}\n", "step 1\n", R"({"moe": [{"tokens_per_expert": {"max": 3}}]})",
-                            R"({"moe": [{"tokens_per_expert": {"by_expert": [1, 2]}}]})"}) {
-    const Job bad = job_with(lines);
-    EXPECT_THROW(expert_load_factor(bad), ConfigError) << lines;
+  const auto step = [](const std::string& first, const std::string& second) {
+    return R"({"moe": [{"tokens_per_expert": {"by_expert": )" + first + R"(}}, {"tokens_per_expert": {"by_expert": )" +
+           second + "}}]}\n";
+  };
+  std::string lines = "{\"step\": 1, \"loss\": 2}\n" + step("[5, 0, 0, 0]", "[1, 2, 1, 1]");
+  EXPECT_NEAR(expert_load_factor(job_with(lines), 0), 6.0 / 10 * 4, 1e-12);
+  for (int i = 1; i < 20; ++i) lines += step("[1, 1, 1, 1]", "[1, 1, 1, 1]");
+  for (int i = 0; i < 20; ++i) lines += step("[1, 1, 1, 3]", "[1, 1, 1, 1]");
+  for (int i = 0; i < 19; ++i) lines += step("[9, 0, 0, 0]", "[9, 0, 0, 0]");
+  const Job job = job_with(lines);
+  EXPECT_NEAR(expert_load_factor(job, 0), (6.0 + 19 * 2) / (10 + 19 * 8) * 4, 1e-12);
+  EXPECT_NEAR(expert_load_factor(job, 3), 4.0 / 10 * 4, 1e-12);
+  EXPECT_NEAR(expert_load_bound(job, 0.99), 4.0 / 10 * 4, 1e-12);
+  for (const char* bad :
+       {"", "{\"step\": 1}\n", "step 1\n", R"({"moe": [3]})", R"({"moe": [{"tokens_per_expert": {"max": 3}}]})",
+        R"({"moe": [{"tokens_per_expert": {"by_expert": [1, 2]}}]})"}) {
+    EXPECT_THROW(expert_load_factor(job_with(bad)), ConfigError) << bad;
   }
 }
 
