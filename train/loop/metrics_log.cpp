@@ -29,6 +29,7 @@ void MetricsLog::write(const StepResult& result, int64_t tokens_per_step) {
   }
   line["k_per_layer"] = std::move(k);
   line["seconds"] = result.seconds;
+  line["data_seconds"] = result.data_seconds;
   line["tokens_per_second"] = static_cast<double>(tokens_per_step) / result.seconds;
   line["peak_allocated_bytes"] = result.peak_allocated_bytes;
   line["peak_allocated_bytes_by_rank"] = result.peak_allocated_bytes_by_rank;

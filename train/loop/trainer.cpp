@@ -65,7 +65,8 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const Batches& b
   }
   const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - start;
   StepResult result = run_step(step, total_steps, tokens, targets, draw(step));
-  result.seconds += loading.count();
+  result.data_seconds = loading.count();
+  result.seconds += result.data_seconds;
   return result;
 }
 

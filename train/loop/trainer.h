@@ -31,6 +31,7 @@ struct StepResult {
   double load_balance_loss = 0, z_loss = 0;  // means over micro-batches and MoE layers, without coefficients
   double learning_rate = 0, grad_norm = 0;
   double seconds = 0;                            // data to optimiser
+  double data_seconds = 0;                       // of them, for this rank's samples
   std::vector<std::vector<double>> k_per_layer;  // [global micro-batch][MoE layer]; means over tokens for top_p
   int64_t peak_allocated_bytes = 0;              // of the largest rank
   std::vector<int64_t> peak_allocated_bytes_by_rank;

@@ -98,7 +98,7 @@ def write_job(path, **changes):
 
 
 UNLIKE = (  # times and memory
-    "seconds", "tokens_per_second", "peak_allocated_bytes", "peak_allocated_bytes_by_rank", "peak_reserved_bytes"
+    "seconds", "data_seconds", "tokens_per_second", "peak_allocated_bytes", "peak_allocated_bytes_by_rank", "peak_reserved_bytes"
 )
 
 
