@@ -173,6 +173,9 @@ void print_plan(const json& plan, const Job& job, std::ostream& out) {
     out << '\n';
   }
   out << "\nCalibration: " << plan["evidence"].value("calibration", "") << ". [..] are 90 % intervals.\n";
+  if (job.training.operations == OperationSet::kAten) {
+    out << "Of the kernels: bytes and times of training.operations = aten are not modelled.\n";
+  }
 }
 
 }  // namespace mmoe

@@ -18,6 +18,8 @@ MMOE_ENUM_NAMES(Activation, {{kSwiGlu, "swiglu"}, {kGelu, "gelu"}, {kSquaredRelu
 MMOE_ENUM_NAMES(NormKind, {{kRms, "rms"}, {kLayer, "layer"}})
 MMOE_ENUM_NAMES(PositionKind, {{kRotary, "rotary"}, {kLearned, "learned"}, {kNone, "none"}})
 MMOE_ENUM_NAMES(AttentionBackend, {{kFlash, "flash"}, {kUnfused, "unfused"}})
+MMOE_ENUM_NAMES(ExpertSaving, {{kAll, "all"}, {kLean, "lean"}, {kRecompute, "recompute"}})
+MMOE_ENUM_NAMES(OperationSet, {{kKernels, "kernels"}, {kAten, "aten"}})
 MMOE_ENUM_NAMES(Packing, {{kConcatenate, "concatenate"}, {kBestFit, "best_fit"}})
 MMOE_ENUM_NAMES(ContextKind, {{kRing, "ring"}, {kAllToAll, "alltoall"}})
 MMOE_ENUM_NAMES(GateNormalization, {{kNone, "none"}, {kSelected, "selected"}, {kReference, "reference"}})

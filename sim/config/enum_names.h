@@ -38,6 +38,10 @@ std::span<const EnumName<AttentionBackend>> enum_names();
 template <>
 std::span<const EnumName<ContextKind>> enum_names();
 template <>
+std::span<const EnumName<ExpertSaving>> enum_names();
+template <>
+std::span<const EnumName<OperationSet>> enum_names();
+template <>
 std::span<const EnumName<Packing>> enum_names();
 template <>
 std::span<const EnumName<GateNormalization>> enum_names();

@@ -137,6 +137,8 @@ TrainingConfig read_training(JsonReader& root, const std::string& folder) {
   section.read_enum("precision", training.precision);
   read_recompute(section, training.recompute);
   section.read("recompute_num_layers", training.recompute.num_layers, 0, kMaxRecomputedLayers);
+  section.read_enum("expert_saving", training.expert_saving);
+  section.read_enum("operations", training.operations);
   if (training.precision == Precision::kFp64) training.optimizer_precision = Precision::kFp64;
   section.read_enum("optimizer_precision", training.optimizer_precision);
   section.read_enum("gradient_precision", training.gradient_precision);
@@ -220,6 +222,9 @@ void TrainingConfig::validate(const ModelConfig& model, const HardwareConfig& ha
   rule((precision == Precision::kFp64) == (optimizer_precision == Precision::kFp64), "optimizer_precision",
        name_of(optimizer_precision),
        "does not go with training.precision = " + name_of(precision) + "; fp64 is for both or neither");
+  rule(expert_saving == ExpertSaving::kLean || framework == TrainingConfig().framework, "expert_saving",
+       name_of(expert_saving),
+       "is a choice of this trainer; with training.framework = " + framework + " use recompute");
   const FlopsPerSecond peak = peak_of(hardware.spec, precision);
   rule(peak.value > 0, "precision", name_of(precision),
        "is not supported by " + hardware.device + " (no peak of that precision in its data)");
@@ -239,6 +244,8 @@ nlohmann::json to_json(const TrainingConfig& training) {
                         {"precision", name_of(training.precision)},
                         {"recompute", recompute},
                         {"recompute_num_layers", training.recompute.num_layers},
+                        {"expert_saving", name_of(training.expert_saving)},
+                        {"operations", name_of(training.operations)},
                         {"framework", training.framework},
                         {"gradient_precision", name_of(training.gradient_precision)},
                         {"attention_backend", name_of(training.attention_backend)},

@@ -27,6 +27,14 @@ enum class AttentionBackend { kFlash, kUnfused };
 // arXiv:2404.10830).
 enum class Packing { kConcatenate, kBestFit };
 
+// What the routed experts keep for their backward pass, for each of their rows (D hidden size, F expert hidden size):
+// everything that a gradient reads (input, gate and up, activation: D + 3F numbers); gate and up, from which the rest
+// comes without a matrix product (2F); or nothing, and the product of gate and up runs again.
+enum class ExpertSaving { kAll, kLean, kRecompute };
+
+// What the trainer computes a layer with: its own kernels, or plain LibTorch operators that autograd differentiates.
+enum class OperationSet { kKernels, kAten };
+
 // What is recomputed in the backward pass instead of kept.
 struct Recompute {
   bool full = false;  // whole layers: only their inputs are kept
@@ -57,6 +65,8 @@ struct TrainingConfig {
   std::string framework = "mmoe";  // whose memory and time: a preset (mmoe, megatron_core, ...) or a file
   Precision precision = Precision::kBf16;
   Recompute recompute;
+  ExpertSaving expert_saving = ExpertSaving::kLean;
+  OperationSet operations = OperationSet::kKernels;
   Precision optimizer_precision = Precision::kFp32;
   Precision gradient_precision = Precision::kFp32;  // of the gradients that micro-batches are summed into
   AttentionBackend attention_backend = AttentionBackend::kFlash;

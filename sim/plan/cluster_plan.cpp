@@ -133,6 +133,9 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   plan.job = job;
   plan.framework = framework;
   plan.evidence = evidence_for(job);
+  if (job.training.expert_saving == ExpertSaving::kRecompute && !predicts_trainer_ranks(job)) {
+    plan.evidence.outside.emplace_back("training.expert_saving = recompute is predicted as if the experts kept all");
+  }
   const double widening = plan.evidence.widening;
   plan.rows_factor = expert_load_factor(job);
   const std::optional<ElasticLaw> law = law_of(job);

@@ -53,6 +53,9 @@ std::optional<std::string> why_layout_is_not_trained(const Job& job) {
        {std::pair{"tensor", layout.tensor}, {"context", layout.context}, {"expert_tensor", layout.expert_tensor}}) {
     if (degree > 1) return refuse(std::string("parallelism.") + key, std::to_string(degree), "set it to 1");
   }
+  if (job.hardware.num_devices > 1 && job.training.operations == OperationSet::kAten) {
+    return std::string("training.operations = aten runs on one device; set it to kernels");
+  }
   if (layout.zero_stage > 1) {
     return refuse("parallelism.zero_stage", std::to_string(layout.zero_stage), "set it to 0 or 1");
   }

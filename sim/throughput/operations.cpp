@@ -233,13 +233,17 @@ void add_experts(std::vector<OperationCost>& list, const Job& job, Phase phase, 
   const double token_set = 2 * s.T * s.D * s.b;  // gather and scatter move within the tokens' activations
   const double chunk_set = 3 * rows * F * s.b;   // SwiGLU works on what the product has just written
   const double gather = 2 * pairs * s.D * s.b;   // rows read and written
+  const ExpertSaving saving = job.training.expert_saving;
   // Rows read, sums read and written in the accumulate type, which the residual is turned into and back from.
   const double conversion = s.b < s.gradient ? 2 * s.T * s.D * (s.b + s.gradient) : 0;
   const double scatter = pairs * s.D * (s.b + 2 * s.gradient) + conversion;
   if (phase == Phase::kBackward) {
-    pieces.memory(2 * gather, 1, 0, token_set);
+    // Of the gradient's rows, and of the input's where those are not kept or the product of gate and up runs again.
+    const double gathers = saving == ExpertSaving::kAll ? 1 : saving == ExpertSaving::kLean ? 2 : 3;
+    pieces.memory(gathers * gather, 1, 0, token_set);
+    if (saving == ExpertSaving::kRecompute) product(2 * F, s.D);
     product(F, s.D);  // gradient of the activation
-    pieces.memory(6 * p.rows * F * s.b, 1, p.rows * F, 2 * chunk_set);
+    pieces.memory((saving == ExpertSaving::kAll ? 5 : 6) * p.rows * F * s.b, 1, p.rows * F, 2 * chunk_set);
     weight_gradient(F, s.D);
     product(s.D, 2 * F);  // gradient of the input
     weight_gradient(s.D, 2 * F);

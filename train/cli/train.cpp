@@ -113,6 +113,10 @@ RunOptions::Guard run_guard(const Job& job, const Calibration& calibration, Guar
 // For the progress line and the guard; nothing where the simulator knows too little of the device, and no peak of
 // several.
 void add_predictions(const Job& job, const Calibration& calibration, RunOptions& options) {
+  if (job.training.operations == OperationSet::kAten) {
+    std::cerr << job.where << ": bytes and times of training.operations = aten are not predicted, nor guarded\n";
+    return;
+  }
   try {
     options.device_peak = device_peak(calibration, job.hardware.spec, job.training.precision);
     if (job.hardware.num_devices == 1) options.predicted_peak = Bytes{simulate(job, calibration).peak_allocated.max};

@@ -55,6 +55,7 @@ Transformer::Transformer(const Job& job, const ProcessGroups& groups, c10::Devic
     : model_(job.model),
       elastic_(job.elastic),
       training_(job.training),
+      operations_(operations(job.training.operations)),
       device_(device),
       chunks_(layer_chunks(job, groups.stage())),
       expert_group_(groups.expert.size() > 1 ? &groups.expert : nullptr),
@@ -102,8 +103,8 @@ Transformer::Layer Transformer::find_layer(int64_t l) const {
 
 at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_TD,
                                         const std::vector<int64_t>& document_lengths, Place place) const {
-  const Normed normed = rms_norm(x_TD, *layer.attention_norm, model_.rms_norm_eps, place);
-  const at::Tensor qkv_TC = project_qkv(normed.normed_TD, layer.qkv, rope_, attention_, place);
+  const Normed normed = operations_.rms_norm(x_TD, *layer.attention_norm, model_.rms_norm_eps, place);
+  const at::Tensor qkv_TC = operations_.project_qkv(normed.normed_TD, layer.qkv, rope_, attention_, place);
   const at::Tensor attended_TA = document_lengths.empty()
                                      ? attend(qkv_TC, attention_, place)
                                      : attend_documents(qkv_TC, document_lengths, attention_, place);
@@ -112,10 +113,10 @@ at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_
 
 at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
                                            bool measure_entropy, LayerRouting* report, Place place) const {
-  Normed normed = rms_norm(x_TD, *layer.moe_norm, model_.rms_norm_eps, place);
+  Normed normed = operations_.rms_norm(x_TD, *layer.moe_norm, model_.rms_norm_eps, place);
   if (layer.mlp.gate_up != nullptr) {
     const char* const operation = layer.router == nullptr ? "mlp" : "shared_expert";
-    const MlpResult mlp = run_mlp(normed.residual_TD, normed.normed_TD, layer.mlp, operation, place);
+    const MlpResult mlp = operations_.run_mlp(normed.residual_TD, normed.normed_TD, layer.mlp, operation, place);
     if (layer.router == nullptr) return mlp.out_TD;
     normed = {mlp.out_TD, mlp.x_TD};
   }
@@ -127,12 +128,14 @@ at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor&
   settings.load_balance_coefficient = training_.load_balance_coefficient * auxiliary_scale;
   settings.z_loss_coefficient = training_.z_loss_coefficient * auxiliary_scale;
   settings.measure_entropy = measure_entropy && report != nullptr;
-  const Routing routing = route(normed.normed_TD, *layer.router, settings, place);
+  const Routing routing = operations_.route(normed.normed_TD, *layer.router, settings, place);
   if (report != nullptr) {
     *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss, routing.entropy};
   }
-  if (expert_group_ == nullptr) return run_experts(normed.residual_TD, routing, layer.experts, place);
-  return run_split_experts(normed.residual_TD, routing, layer.experts, *expert_group_, place);
+  const ExpertSaving saving = training_.expert_saving;
+  if (expert_group_ == nullptr)
+    return operations_.run_experts(normed.residual_TD, routing, layer.experts, place, saving);
+  return run_split_experts(normed.residual_TD, routing, layer.experts, *expert_group_, place, saving);
 }
 
 at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, const MicroBatch& batch,
@@ -181,8 +184,8 @@ at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vec
   MicroBatch batch;
   batch.k_per_layer = k_per_layer;
   batch.document_lengths = document_lengths;
-  const at::Tensor x_TD = run_layers(chunks_.front(), embed(tokens_T, *embedding_), batch, nullptr);
-  return rms_norm(x_TD, *final_norm_, model_.rms_norm_eps, {}).normed_TD;
+  const at::Tensor x_TD = run_layers(chunks_.front(), operations_.embed(tokens_T, *embedding_), batch, nullptr);
+  return operations_.rms_norm(x_TD, *final_norm_, model_.rms_norm_eps, {}).normed_TD;
 }
 
 TrainingForward Transformer::training_forward(const MicroBatch& batch) {
@@ -192,12 +195,12 @@ TrainingForward Transformer::training_forward(const MicroBatch& batch) {
 TrainingForward Transformer::training_forward(const LayerChunk& chunk, const at::Tensor& x_TD,
                                               const MicroBatch& batch) {
   TrainingForward result;
-  result.output_TD =
-      run_layers(chunk, chunk.has_embedding ? embed(batch.tokens_T, *embedding_) : x_TD, batch, &result.routing);
+  result.output_TD = run_layers(chunk, chunk.has_embedding ? operations_.embed(batch.tokens_T, *embedding_) : x_TD,
+                                batch, &result.routing);
   if (!chunk.has_head) return result;
   const at::Tensor normed_TD =
-      rms_norm(std::exchange(result.output_TD, {}), *final_norm_, model_.rms_norm_eps, {}).normed_TD;
-  const LossHeadResult head = loss_head(normed_TD, *output_, batch.targets_T, batch.loss_scale);
+      operations_.rms_norm(std::exchange(result.output_TD, {}), *final_norm_, model_.rms_norm_eps, {}).normed_TD;
+  const LossHeadResult head = operations_.loss_head(normed_TD, *output_, batch.targets_T, batch.loss_scale);
   result.loss = head.loss;
   result.losses_T = head.losses_T;
   return result;
@@ -221,19 +224,20 @@ at::Tensor Transformer::extend(KvCache& cache, const at::Tensor& tokens_T, const
   AttentionShape shape = attention_;
   shape.seq_len = tokens;
   const RopeTable rope{cache.rope.cos.narrow(0, cache.length, tokens), cache.rope.sin.narrow(0, cache.length, tokens)};
-  at::Tensor x_TD = embed(tokens_T, *embedding_);
+  at::Tensor x_TD = operations_.embed(tokens_T, *embedding_);
   size_t moe_layer = 0;
   for (int64_t l = 0; l < model_.num_layers; ++l) {
     const Layer& layer = layers_[l];
     const Place place{static_cast<int>(l), layer.router != nullptr ? k_per_layer[moe_layer++] : 0};
-    const Normed normed = rms_norm(x_TD, *layer.attention_norm, model_.rms_norm_eps, place);
-    const at::Tensor qkv_TC = project_qkv(normed.normed_TD, layer.qkv, rope, shape, place);
+    const Normed normed = operations_.rms_norm(x_TD, *layer.attention_norm, model_.rms_norm_eps, place);
+    const at::Tensor qkv_TC = operations_.project_qkv(normed.normed_TD, layer.qkv, rope, shape, place);
     const at::Tensor attended_TA = attend_cached(qkv_TC, shape, cache.layers[l], cache.length);
     x_TD = project_output(normed.residual_TD, attended_TA, *layer.output, place);
     x_TD = feed_forward_block(layer, x_TD, 0, /*measure_entropy=*/false, nullptr, place);
   }
   cache.length += tokens;
-  const at::Tensor last_1D = rms_norm(x_TD.narrow(0, tokens - 1, 1), *final_norm_, model_.rms_norm_eps, {}).normed_TD;
+  const at::Tensor last_1D =
+      operations_.rms_norm(x_TD.narrow(0, tokens - 1, 1), *final_norm_, model_.rms_norm_eps, {}).normed_TD;
   return at::mm(last_1D, output_->value.t()).view({-1});
 }
 
@@ -244,7 +248,7 @@ at::Tensor Transformer::logits(const at::Tensor& tokens_T, const std::vector<int
 
 at::Tensor Transformer::evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T,
                                  const std::vector<int>& k_per_layer, const std::vector<int64_t>& document_lengths) {
-  return token_losses(hidden_states(tokens_T, k_per_layer, document_lengths), *output_, targets_T);
+  return operations_.token_losses(hidden_states(tokens_T, k_per_layer, document_lengths), *output_, targets_T);
 }
 
 }  // namespace mmoe

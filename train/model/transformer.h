@@ -16,6 +16,7 @@
 #include "train/ops/attention.h"
 #include "train/ops/experts.h"
 #include "train/ops/mlp.h"
+#include "train/ops/operation_set.h"
 #include "train/ops/router.h"
 #include "train/parallel/process_groups.h"
 
@@ -116,6 +117,7 @@ class Transformer {
   ModelConfig model_;
   ElasticConfig elastic_;
   TrainingConfig training_;
+  const Operations& operations_;
   c10::Device device_;
   std::vector<LayerChunk> chunks_;
   const Communicator* expert_group_ = nullptr;  // null: all experts are here

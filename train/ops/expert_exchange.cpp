@@ -110,7 +110,7 @@ struct ReturnFunction : torch::autograd::Function<ReturnFunction> {
 }  // namespace
 
 at::Tensor run_split_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights,
-                             const Communicator& group, Place place) {
+                             const Communicator& group, Place place, ExpertSaving saving) {
   const int64_t local_experts = weights.gate_up->value.size(0), ranks = group.size();
   const auto exchange = std::make_shared<Exchange>();
   at::Tensor expert_of_row;
@@ -135,7 +135,7 @@ at::Tensor run_split_experts(const at::Tensor& residual_TD, const Routing& routi
   const SharedExchange shared = exchange;
   const variable_list received = SendFunction::apply(routing.x_TD, routing.weights_TK, shared);
   const at::Tensor y_RD =
-      run_experts(at::zeros_like(received[0]), received[0], received[1], expert_of_row, weights, place);
+      run_experts(at::zeros_like(received[0]), received[0], received[1], expert_of_row, weights, place, saving);
   return ReturnFunction::apply(residual_TD, y_RD, shared);
 }
 

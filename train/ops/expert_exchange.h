@@ -11,6 +11,6 @@ namespace mmoe {
 // them: rank r of `group` holds experts [r E / ranks, (r + 1) E / ranks). Every rank of the group calls it with its own
 // tokens and its own number of slots. Keeps the rows that came in, their order, and what run_experts keeps of them.
 at::Tensor run_split_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights,
-                             const Communicator& group, Place place);
+                             const Communicator& group, Place place, ExpertSaving saving = ExpertSaving::kLean);
 
 }  // namespace mmoe

@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "sim/config/training_config.h"
 #include "train/model/parameters.h"
 #include "train/ops/router.h"
 #include "train/profiling/operation_scope.h"
@@ -21,12 +22,15 @@ struct ExpertWeights {
 int64_t segment_alignment(at::ScalarType type, bool is_cuda);
 
 // residual_TD + sum over a token's experts. Only experts that were drawn are computed. Keeps x (shared with the
-// router), gate_up [R, 2F] and the order of the rows; the backward pass gathers and recomputes the rest.
-at::Tensor run_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights,
-                       Place place);
+// router), the order of the rows and, by `saving`: gate_up [R, 2F]; beside it the gathered input [R, D] and the
+// activation [R, F]; or none of them. The backward pass gathers and recomputes what is missing; gradients are the same
+// bit for bit.
+at::Tensor run_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights, Place place,
+                       ExpertSaving saving = ExpertSaving::kLean);
 
 // The same from the routing's tensors, which may be those of rows that came from other ranks.
 at::Tensor run_experts(const at::Tensor& residual_TD, const at::Tensor& x_TD, const at::Tensor& weights_TK,
-                       const at::Tensor& indices_TK, const ExpertWeights& weights, Place place);
+                       const at::Tensor& indices_TK, const ExpertWeights& weights, Place place,
+                       ExpertSaving saving = ExpertSaving::kLean);
 
 }  // namespace mmoe

@@ -67,7 +67,7 @@ class JobProfiler {
       record.k_per_layer = draw;
       record.seconds = timing_of(std::move(seconds));
       record.peak_allocated = Bytes{static_cast<double>(peak)};
-      record.predicted_peak_allocated = predicted;
+      if (job_.training.operations == OperationSet::kKernels) record.predicted_peak_allocated = predicted;
       profile_.steps.push_back(std::move(record));
     }
   }
@@ -164,6 +164,21 @@ Profile profile_job(const Job& job, const ProfileOptions& options) {
     JobProfiler profiler(jobs[i], static_cast<int64_t>(i), options, profile);
     profiler.measure_operations();
     profiler.measure_steps(step_draws(jobs[i], i == 0));
+  }
+  return profile;
+}
+
+Profile profile_operations(const std::vector<Job>& jobs, const ProfileOptions& options) {
+  Profile profile;
+  const c10::Device device = training_device(jobs.front());
+  profile.machine = describe_machine(jobs.front(), device);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    options.progress("operations of " + jobs[i].where);
+    const MachinePeaks peaks = measure_machine_peaks(jobs[i], device);
+    profile.peaks.stream_bandwidth = std::max(profile.peaks.stream_bandwidth, peaks.stream_bandwidth);
+    profile.peaks.matmul_rate.insert(peaks.matmul_rate.begin(), peaks.matmul_rate.end());
+    profile.jobs.push_back(to_json(jobs[i]));
+    JobProfiler(jobs[i], static_cast<int64_t>(i), options, profile).measure_operations();
   }
   return profile;
 }

@@ -9,8 +9,10 @@ namespace mmoe {
 namespace {
 
 TEST(LayerMemory, KeptBytesGrowByTheSameAmountForEveryActiveExpert) {
-  for (const char* changes : {"{}", R"({"training": {"precision": "bf16"}})", R"({"training": {"precision": "fp64"}})",
-                              R"({"training": {"recompute": ["attention"]}})"}) {
+  for (const char* changes :
+       {"{}", R"({"training": {"precision": "bf16"}})", R"({"training": {"precision": "fp64"}})",
+        R"({"training": {"recompute": ["attention"]}})", R"({"training": {"expert_saving": "all"}})",
+        R"({"training": {"expert_saving": "recompute"}})"}) {
     const Job job = small_memory_job(changes);
     for (int k = 1; k < 4; ++k) {
       const double step = layer_memory(job, 1, k + 1).kept - layer_memory(job, 1, k).kept;
@@ -23,6 +25,13 @@ TEST(LayerMemory, KeptBytesGrowByTheSameAmountForEveryActiveExpert) {
 // 2F numbers a (token, expert) pair, and per pair a weight, an index and three places in the order of the rows.
 TEST(LayerMemory, AnActiveExpertKeepsItsGateAndUpAndItsPlaces) {
   EXPECT_EQ(kept_bytes_per_k(small_memory_job()), 256 * (2 * 96 * 4 + 4 + 4 + 3 * 4));
+}
+
+// All: the gathered input (D = 64) and the activation (F = 96) too. Recompute: only weights, indices and places.
+TEST(LayerMemory, ExpertSavingSaysWhatAnActiveExpertKeeps) {
+  EXPECT_EQ(kept_bytes_per_k(small_memory_job(R"({"training": {"expert_saving": "all"}})")),
+            256 * ((64 + 3 * 96) * 4 + 20));
+  EXPECT_EQ(kept_bytes_per_k(small_memory_job(R"({"training": {"expert_saving": "recompute"}})")), 256 * 20);
 }
 
 TEST(LayerMemory, RecomputedLayersKeepOnlyTheirInput) {

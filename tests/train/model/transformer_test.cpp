@@ -1,4 +1,5 @@
-// The whole model against its definition in elementary operations, and recomputation against none.
+// The whole model, by the kernels and by plain LibTorch operators, against its definition in elementary operations; and
+// recomputation against none.
 
 #include "train/model/transformer.h"
 
@@ -25,7 +26,7 @@ struct Batch {
 
 struct Case {
   const char* name;
-  const char* job;
+  std::string job;
   std::vector<int> k;
 };
 
@@ -85,29 +86,42 @@ TEST_P(WholeModel, LossAndEveryGradientMatchThePlainReference) {
   EXPECT_TRUE(same_bits(transformer.evaluate(batch.tokens, batch.targets, GetParam().k), forward.losses_T));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    , WholeModel,
-    testing::Values(
-        Case{"olmoe", R"({"model": {"qk_norm": "full"}})", {2, 5}},
-        Case{"qwen3",
-             R"({"model": {"qk_norm": "per_head", "num_kv_heads": 2, "gate_normalization": "selected"}})",
-             {1, 6}},
-        Case{"no_norms", "{}", {3, 3}},
-        Case{"reference_k", R"({"model": {"gate_normalization": "reference"}, "elastic": {"k_reference": 4}})", {1, 6}},
-        Case{"shared_expert", R"({"model": {"shared_expert_hidden_size": 24}})", {2, 1}},
-        Case{"qwen2_moe",
-             R"({"model": {"shared_expert_hidden_size": 24, "shared_expert_gate": true, "qkv_bias": true}})",
-             {2, 5}},
-        Case{"dense_layer", R"({"model": {"num_dense_layers": 1, "dense_hidden_size": 40, "num_layers": 3}})", {6, 1}},
-        Case{"tied", R"({"model": {"tie_embeddings": true, "head_dim": 16, "rope_theta": 100}})", {4, 2}},
-        Case{"top_p", R"({"elastic": {"sampling": "top_p", "top_p": 0.4}})", {6, 6}},
-        Case{"dense_model",
-             R"({"model": {"num_experts": 0, "expert_hidden_size": 0, "dense_hidden_size": 40}, "elastic": null})",
-             {}},
-        Case{"full_recomputation", R"({"training": {"recompute": "full"}, "model": {"qk_norm": "full"}})", {2, 5}},
-        Case{"fp32", R"({"training": {"precision": "fp32"}, "model": {"qk_norm": "full"}})", {2, 5}},
-        Case{"bf16", R"({"training": {"precision": "bf16"}, "model": {"qk_norm": "full"}})", {8, 8}}),
-    [](const auto& test) { return std::string(test.param.name); });
+std::vector<Case> cases() {
+  return {
+      Case{"olmoe", R"({"model": {"qk_norm": "full"}})", {2, 5}},
+      Case{"qwen3",
+           R"({"model": {"qk_norm": "per_head", "num_kv_heads": 2, "gate_normalization": "selected"}})",
+           {1, 6}},
+      Case{"no_norms", "{}", {3, 3}},
+      Case{"reference_k", R"({"model": {"gate_normalization": "reference"}, "elastic": {"k_reference": 4}})", {1, 6}},
+      Case{"shared_expert", R"({"model": {"shared_expert_hidden_size": 24}})", {2, 1}},
+      Case{"qwen2_moe",
+           R"({"model": {"shared_expert_hidden_size": 24, "shared_expert_gate": true, "qkv_bias": true}})",
+           {2, 5}},
+      Case{"dense_layer", R"({"model": {"num_dense_layers": 1, "dense_hidden_size": 40, "num_layers": 3}})", {6, 1}},
+      Case{"tied", R"({"model": {"tie_embeddings": true, "head_dim": 16, "rope_theta": 100}})", {4, 2}},
+      Case{"top_p", R"({"elastic": {"sampling": "top_p", "top_p": 0.4}})", {6, 6}},
+      Case{"dense_model",
+           R"({"model": {"num_experts": 0, "expert_hidden_size": 0, "dense_hidden_size": 40}, "elastic": null})",
+           {}},
+      Case{"full_recomputation", R"({"training": {"recompute": "full"}, "model": {"qk_norm": "full"}})", {2, 5}},
+      Case{"fp32", R"({"training": {"precision": "fp32"}, "model": {"qk_norm": "full"}})", {2, 5}},
+      Case{"bf16", R"({"training": {"precision": "bf16"}, "model": {"qk_norm": "full"}})", {8, 8}}};
+}
+
+std::vector<Case> aten_cases() {
+  std::vector<Case> list = cases();
+  for (Case& c : list) {
+    nlohmann::json job = nlohmann::json::parse(c.job);
+    job["training"]["operations"] = "aten";
+    c.job = job.dump();
+  }
+  return list;
+}
+
+const auto case_name = [](const auto& test) { return std::string(test.param.name); };
+INSTANTIATE_TEST_SUITE_P(, WholeModel, testing::ValuesIn(cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Aten, WholeModel, testing::ValuesIn(aten_cases()), case_name);
 
 struct Outcome {
   at::Tensor loss, grad;
@@ -142,10 +156,14 @@ TEST_P(Recomputation, ChangesNoBitOfLossOrGradient) {
 INSTANTIATE_TEST_SUITE_P(, Recomputation, testing::Values("fp64", "fp32", "bf16"),
                          [](const auto& test) { return std::string(test.param); });
 
-// What a layer keeps for its backward pass counts the rows it computed: gate_up [R, 2F], and four bytes for each row's
-// token, each row's pair and each pair's row; the router keeps a weight and an index for each pair.
-TEST(ActiveExperts, RowsKeptAndComputedFollowK) {
-  const Job job = small_job(R"({"training": {"precision": "fp32"}})");
+// What a layer keeps for its backward pass counts the rows it computed: gate_up [R, 2F], with it the input [R, D] and
+// the activation [R, F], or none of them; and four bytes for each row's token, each row's pair and each pair's row; the
+// router keeps a weight and an index for each pair.
+class ActiveExperts : public testing::TestWithParam<const char*> {};
+
+TEST_P(ActiveExperts, RowsKeptAndComputedFollowK) {
+  const std::string saving = GetParam();
+  const Job job = small_job(R"({"training": {"precision": "fp32", "expert_saving": ")" + saving + "\"}}");
   Transformer transformer(job, c10::kCPU, Gradients::kAllocated);
   const Batch batch(job);
   const int64_t tokens = batch.tokens.numel();
@@ -161,10 +179,15 @@ TEST(ActiveExperts, RowsKeptAndComputedFollowK) {
     }
     return bytes;
   };
-  const int64_t row_bytes = 2 * job.model.expert_hidden_size * 4 + 3 * 4 + 2 * 4;
+  const int64_t width = job.model.expert_hidden_size;
+  const int64_t numbers = saving == "all" ? job.model.hidden_size + 3 * width : saving == "lean" ? 2 * width : 0;
+  const int64_t row_bytes = numbers * 4 + 3 * 4 + 2 * 4;
   EXPECT_EQ(kept({6, 6}) - kept({1, 1}), tokens * 10 * row_bytes);
   EXPECT_EQ(kept({2, 5}) - kept({2, 4}), tokens * row_bytes);
 }
+
+INSTANTIATE_TEST_SUITE_P(, ActiveExperts, testing::Values("all", "lean", "recompute"),
+                         [](const auto& test) { return std::string(test.param); });
 
 class Cache : public testing::TestWithParam<const char*> {};
 

@@ -66,9 +66,9 @@ class MoeLayer : public testing::TestWithParam<Case> {
     residual = random_tensor({c.tokens, kHidden}, c.type, 5);
   }
 
-  at::Tensor layer(const at::Tensor& residual_TD, const at::Tensor& x_TD) {
+  at::Tensor layer(const at::Tensor& residual_TD, const at::Tensor& x_TD, ExpertSaving saving = ExpertSaving::kLean) {
     routing = route(x_TD, router, settings, {0, static_cast<int>(c.top_k)});
-    return run_experts(residual_TD, routing, {&gate_up, &down}, {0, static_cast<int>(c.top_k)});
+    return run_experts(residual_TD, routing, {&gate_up, &down}, {0, static_cast<int>(c.top_k)}, saving);
   }
 
   const Case& c = GetParam();
@@ -98,6 +98,24 @@ TEST_P(MoeLayer, MatchesThePlainReference) {
   EXPECT_TRUE(routing.counts_E.equal(counts));
   if (c.load == Load::kOneExpertTakesAll) {
     EXPECT_EQ(counts[c.num_experts - 1].item<int64_t>(), c.tokens);
+  }
+}
+
+TEST_P(MoeLayer, WhatIsKeptChangesNoBit) {
+  const auto results = [&](ExpertSaving saving) {
+    for (const Parameter* weight : {&router, &gate_up, &down}) at::Tensor(weight->grad).fill_(1);
+    const at::Tensor x_leaf = x.detach().clone().set_requires_grad(true);
+    const at::Tensor out = layer(residual, x_leaf, saving);
+    torch::autograd::backward({out}, {random_tensor(residual.sizes(), c.type, 6)});
+    return std::vector<at::Tensor>{out.detach(), x_leaf.grad(), router.grad.clone(), gate_up.grad.clone(),
+                                   down.grad.clone()};
+  };
+  const std::vector<at::Tensor> lean = results(ExpertSaving::kLean);
+  for (const ExpertSaving saving : {ExpertSaving::kAll, ExpertSaving::kRecompute}) {
+    const std::vector<at::Tensor> other = results(saving);
+    for (size_t i = 0; i < lean.size(); ++i) {
+      EXPECT_TRUE(same_bits(other[i], lean[i])) << "tensor " << i << ", saving " << static_cast<int>(saving);
+    }
   }
 }
 
