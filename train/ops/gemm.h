@@ -8,7 +8,7 @@
 
 namespace mmoe {
 
-// grad_OI += d_out_RO^T x_RI, in the accumulate type.
+// grad_OI += d_out_RO^T x_RI, in the accumulate type. grad_OI contiguous.
 void add_weight_gradient(const at::Tensor& grad_OI, const at::Tensor& d_out_RO, const at::Tensor& x_RI);
 
 // out_RO = x_RI weight_OI^T, written in place.

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "profiles/store/profile.h"
 #include "sim/config/job.h"
@@ -19,5 +20,8 @@ struct ProfileOptions {
 // Random tokens, random initial weights; routing is therefore near balance. Throws ConfigError where the job's device
 // is not there.
 Profile profile_job(const Job& job, const ProfileOptions& options);
+
+// The operations of each job alone, which run on one device; options.probes does not count.
+Profile profile_operations(const std::vector<Job>& jobs, const ProfileOptions& options);
 
 }  // namespace mmoe
