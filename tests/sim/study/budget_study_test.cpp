@@ -33,7 +33,9 @@ nlohmann::json study_json() {
       {"name": "lower", "role": "control", "k_max_to": "exact"},
       {"name": "fixed", "role": "control", "fixed_to": "exact"},
       {"name": "recompute", "role": "alternative", "set": {"training.recompute": "full"}},
-      {"name": "smaller", "role": "alternative", "peak_of": "at_most"}
+      {"name": "smaller", "role": "alternative", "peak_of": "at_most"},
+      {"name": "keeps_all", "role": "alternative", "set": {"training.expert_saving": "all"}},
+      {"name": "keeps_none", "role": "alternative", "set": {"training.expert_saving": "recompute"}}
     ]})");
 }
 
@@ -72,7 +74,7 @@ TEST_F(BudgetStudyFile, ArmsAreMatchedAtEveryDepth) {
   const BudgetStudy study = load(study_json());
   for (const int64_t depth : study.depths) {
     const std::vector<ResolvedArm> arms = resolve_arms(study, depth, cpu_calibration());
-    ASSERT_EQ(arms.size(), 9u);
+    ASSERT_EQ(arms.size(), 11u);
     for (const ResolvedArm& arm : arms) {
       EXPECT_EQ(arm.job.model.num_layers, depth);
       EXPECT_EQ(arm.steps, 100);
@@ -92,6 +94,8 @@ TEST_F(BudgetStudyFile, ArmsAreMatchedAtEveryDepth) {
     EXPECT_LT(arms[7].predicted_peak->p99, arms[0].predicted_peak->p99);
     EXPECT_LE(arms[8].predicted_peak->p99, arms[1].predicted_peak->p99);
     EXPECT_LT(arms[8].job.training.micro_batch_size, 12);
+    EXPECT_GT(arms[9].predicted_peak->p99, arms[0].predicted_peak->p99);
+    EXPECT_LT(arms[10].predicted_peak->p99, arms[0].predicted_peak->p99);
   }
 }
 
