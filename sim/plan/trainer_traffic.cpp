@@ -1,7 +1,10 @@
 #include "sim/plan/trainer_traffic.h"
 
+#include <algorithm>
+
 #include "sim/cluster/step_time.h"
 #include "sim/network/rank_groups.h"
+#include "sim/plan/stated_rows.h"
 #include "sim/plan/trainer_layout.h"
 #include "sim/schedule/passes.h"
 #include "sim/units/errors.h"
@@ -20,10 +23,19 @@ class Counter {
 
   TrafficByGroup count(const std::vector<std::vector<int>>& k) {
     if (job_.hardware.num_devices == 1) return {};
-    count_world();
+    count_world(job_.hardware.num_devices);
     for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) count_gradients(rank);
     count_experts(k);
     count_pipeline();
+    return std::move(traffic_);
+  }
+
+  TrafficByGroup count_rank(int64_t rank, const std::vector<std::vector<int>>& k) {
+    if (job_.hardware.num_devices == 1) return {};
+    count_world(1);
+    count_gradients(rank);
+    count_experts_of(rank, k);
+    count_pipeline_of(position_in(groups_.pipeline, rank));
     return std::move(traffic_);
   }
 
@@ -36,11 +48,10 @@ class Counter {
   }
 
   // The gradient's norm, and the report of the step: by global micro-batch its loss and of each MoE layer two losses
-  // and a count, then the norm, the stop flag and every rank's peak.
-  void count_world() {
-    const int64_t ranks = job_.hardware.num_devices;
+  // and a count, then the norm, the stop flag and every rank's peak. Each of `ranks` ranks hands over the same.
+  void count_world(int64_t ranks) {
     const int64_t micro_batches = job_.num_micro_batches() * job_.data_parallel_size();
-    const int64_t report = micro_batches * (1 + 3 * job_.model.num_moe_layers()) + 2 + ranks;
+    const int64_t report = micro_batches * (1 + 3 * job_.model.num_moe_layers()) + 2 + job_.hardware.num_devices;
     add("world", "all_reduce", 2 * ranks, ranks * (report * 8 + accumulate_bytes_));
     const bool counts_targets = job_.training.packing != Packing::kConcatenate || job_.training.reset_attention_mask;
     if (counts_targets && groups_.data_context.size > 1) add("data", "all_reduce", ranks, ranks * 8);
@@ -70,15 +81,47 @@ class Counter {
   // the experts, rows back; backward their gradients the other way.
   void count_experts(const std::vector<std::vector<int>>& k) {
     if (groups_.expert.size == 1) return;
-    int64_t forwards = 1;
-    if (job_.training.recompute.full) ++forwards;
-    for (const std::string& module : job_.training.recompute.modules) forwards += module == "moe" ? 1 : 0;
-    const int64_t row = job_.model.hidden_size * compute_bytes_;
+    const int64_t forwards = expert_forwards(), row = job_.model.hidden_size * compute_bytes_;
     for (const std::vector<int>& layers : k) {
       for (const int active : layers) {
         const int64_t pairs = job_.training.micro_batch_tokens() * active;
         const int64_t once = pairs * (2 * row + accumulate_bytes_);
         add("expert", "all_to_all", 4 * forwards + 3, forwards * (job_.model.num_experts * 8 + once) + once);
+      }
+    }
+  }
+
+  int64_t expert_forwards() const {
+    int64_t forwards = 1;
+    if (job_.training.recompute.full) ++forwards;
+    for (const std::string& module : job_.training.recompute.modules) forwards += module == "moe" ? 1 : 0;
+    return forwards;
+  }
+
+  // Rows that the rank sends off go with their weights forward and alone backward, rows that came to it the other way
+  // round.
+  void count_experts_of(int64_t rank, const std::vector<std::vector<int>>& k) {
+    if (groups_.expert.size == 1) return;
+    const int64_t forwards = expert_forwards(), row = job_.model.hidden_size * compute_bytes_;
+    const int64_t in_replica = job_.num_micro_batches(), tokens = job_.training.micro_batch_tokens();
+    const int64_t first = rank - position_in(groups_.expert, rank) * groups_.expert.stride;
+    const double share = stated_share(job_, rank);
+    for (const LayerChunk& chunk : layer_chunks(job_, position_in(groups_.pipeline, rank))) {
+      for (int64_t layer = std::max(chunk.begin, job_.model.num_dense_layers); layer < chunk.end; ++layer) {
+        for (int64_t j = 0; j < in_replica; ++j) {
+          const auto pairs_of = [&](int64_t sender) {
+            const int64_t replica = position_in(groups_.data, sender);
+            return tokens * k[replica * in_replica + j][layer - job_.model.num_dense_layers];
+          };
+          int64_t received = 0;
+          for (int64_t i = 0; i < groups_.expert.size; ++i) {
+            received += stated_rows(pairs_of(first + i * groups_.expert.stride), share);
+          }
+          const int64_t sent = pairs_of(rank);
+          const int64_t forward = sent * (row + accumulate_bytes_) + received * row;
+          const int64_t backward = sent * row + received * (row + accumulate_bytes_);
+          add("expert", "all_to_all", 4 * forwards + 3, forwards * (job_.model.num_experts * 8 + forward) + backward);
+        }
       }
     }
   }
@@ -97,6 +140,24 @@ class Counter {
     }
   }
 
+  void count_pipeline_of(int64_t pipeline_rank) {
+    const int64_t stages = job_.parallelism.pipeline * job_.parallelism.virtual_pipeline;
+    const int64_t messages = shape_.num_micro_batches;
+    const int64_t bytes = messages * job_.training.micro_batch_tokens() * job_.model.hidden_size * compute_bytes_;
+    for (int64_t stage = 0; stage + 1 < stages && shape_.pipeline > 1; ++stage) {
+      const int64_t from = shape_.rank_of(stage), to = shape_.rank_of(stage + 1);
+      const std::string around = from + 1 == shape_.pipeline ? "_around" : "";
+      if (from == pipeline_rank) {
+        add("forward" + around, "send", messages, bytes);
+        add("backward" + around, "receive", messages, bytes);
+      }
+      if (to == pipeline_rank) {
+        add("forward" + around, "receive", messages, bytes);
+        add("backward" + around, "send", messages, bytes);
+      }
+    }
+  }
+
   const Job& job_;
   RankGroups groups_;
   PipelineShape shape_;
@@ -109,6 +170,12 @@ class Counter {
 TrafficByGroup trainer_traffic(const Job& job, const std::vector<std::vector<int>>& k) {
   MMOE_CHECK(static_cast<int64_t>(k.size()) == job.num_micro_batches() * job.data_parallel_size()) << k.size();
   return Counter(job).count(k);
+}
+
+TrafficByGroup trainer_rank_traffic(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k) {
+  MMOE_CHECK(static_cast<int64_t>(k.size()) == job.num_micro_batches() * job.data_parallel_size()) << k.size();
+  MMOE_CHECK(0 <= rank && rank < job.hardware.num_devices) << rank;
+  return Counter(job).count_rank(rank, k);
 }
 
 }  // namespace mmoe

@@ -25,4 +25,8 @@ using TrafficByGroup = std::map<std::string, std::map<std::string, CollectiveTra
 // runs.
 TrafficByGroup trainer_traffic(const Job& job, const std::vector<std::vector<int>>& k);
 
+// Of one rank alone; what comes to its experts, and so what it sends back, is as training.moe.load says (stated_rows of
+// what each rank of its expert group sends).
+TrafficByGroup trainer_rank_traffic(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k);
+
 }  // namespace mmoe
