@@ -11,6 +11,7 @@
 #include "sim/memory/step_memory.h"
 #include "sim/plan/simulate.h"
 #include "train/cli/commands.h"
+#include "train/cli/dry_run.h"
 #include "train/cli/threads.h"
 #include "train/cli/watch_flags.h"
 #include "train/loop/job_requirements.h"
@@ -166,11 +167,11 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   command.example = "mmoe train --job job.json --data run/tokens --out run --steps 1000";
   command.add_job();
   command.options.add_options()(
-      "data", po::value<std::vector<std::string>>()->required()->composing()->value_name("[WEIGHT:]PREFIX"),
+      "data", po::value<std::vector<std::string>>()->composing()->value_name("[WEIGHT:]PREFIX"),
       "prefix of token files written by `mmoe data build`. Several, as in --data 0.7:web --data 0.3:books, are "
       "blended: "
       "each sample comes from the one that lags its weight most; without weights each counts as many samples as it "
-      "has")("out", po::value<std::string>()->required(), "run folder: metrics.jsonl, job.json, checkpoints/")(
+      "has")("out", po::value<std::string>(), "run folder: metrics.jsonl, job.json, checkpoints/")(
       "steps", po::value<int64_t>(), "optimiser steps of the whole run (default: from training.tokens)")(
       "seed", po::value<uint64_t>(), "overrides training.seed")(
       "nproc", po::value<int64_t>(), "ranks to start on this machine; must be hardware.num_devices")(
@@ -183,12 +184,24 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
       "compares peaks with those predicted: warn when the worst draw would not fit, retune the budget then at the next "
       "checkpoint, or off")("resume", po::bool_switch(), "continue from the last checkpoint in --out, bit for bit")(
       "init", po::value<std::string>(), "start from the weights of this checkpoint folder");
+  add_dry_run_flags(command);
   add_watch_flags(command);
   add_threads(command);
   Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
   if (flags.has("seed")) flags.overrides.emplace_back("training.seed", std::to_string(flags.get<uint64_t>("seed")));
+  check_dry_run_flags(flags);
+  const bool is_dry_run = flags.get<bool>("dry-run");
+  for (const char* flag : {"data", "out"}) {
+    if (is_dry_run || flags.has(flag)) continue;
+    throw ConfigError(std::string("train: --") + flag + " is missing; see mmoe train --help");
+  }
   Job job = flags.job();
+  if (is_dry_run) {
+    use_threads(flags);
+    check_trainable(job);
+    return dry_run_command(flags, with_automatic_budget(job, calibration_for(flags, job)));
+  }
   std::optional<LaunchEnvironment> launch = launch_environment(std::getenv);
   const bool launches = flags.has("nproc") && std::getenv("RANK") == nullptr;  // a SLURM script may call us too
   if (launches) launch.reset();

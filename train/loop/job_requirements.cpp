@@ -12,8 +12,12 @@ void check_parallelism(const Job& job) {
   if (const auto why = why_layout_is_not_trained(job)) throw ConfigError(job.where + ": " + *why);
 }
 
-c10::Device training_device(const Job& job, int64_t local_rank) {
+void check_trained_model(const Job& job) {
   if (const auto why = why_model_is_not_trained(job)) throw ConfigError(job.where + ": " + *why);
+}
+
+c10::Device training_device(const Job& job, int64_t local_rank) {
+  check_trained_model(job);
   if (job.hardware.spec.is_cpu) return c10::Device(c10::kCPU);
   if (!at::hasCUDA()) {
     throw ConfigError(job.where + ": hardware.device = " + job.hardware.device +

@@ -14,6 +14,9 @@ namespace mmoe {
 // model or its training is nothing that this trainer runs.
 c10::Device training_device(const Job& job, int64_t local_rank = 0);
 
+// Throws ConfigError where the model or its training is nothing that this trainer runs.
+void check_trained_model(const Job& job);
+
 // Throws ConfigError for layouts that can be simulated but not trained.
 void check_parallelism(const Job& job);
 

@@ -102,6 +102,10 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   result.peak_reserved_bytes = peak_reserved_bytes(device_);
   result.replayed_reserved = replayed_reserved_peaks();
   groups_.world.all_reduce(report).wait();
+  if (device_.is_meta()) {
+    result.peak_allocated_bytes = peak_allocated_bytes(device_);
+    return result;
+  }
   read_report(report, k_per_layer, result);
   check_finite(result.loss, "the loss", step);
   check_finite(result.grad_norm, "the gradient norm", step);
@@ -114,12 +118,12 @@ double Trainer::num_global_targets(const at::Tensor& targets) const {
   if (training.packing == Packing::kConcatenate && !training.reset_attention_mask) {
     return static_cast<double>(training.global_batch_size * training.seq_len);
   }
-  const at::Tensor count = targets.ne(kNoTarget).sum().to(at::kDouble).view({1});
+  at::Tensor count = targets.ne(kNoTarget).sum().to(at::kDouble).view({1});
   if (groups_.data.size() > 1) {
-    const at::Tensor on_device = count.to(device_);
-    groups_.data.all_reduce(on_device).wait();
-    return std::max(1.0, on_device.item<double>());
+    count = count.to(device_);
+    groups_.data.all_reduce(count).wait();
   }
+  if (device_.is_meta()) return static_cast<double>(training.global_batch_size * training.seq_len);
   return std::max(1.0, count.item<double>());
 }
 
@@ -146,6 +150,7 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
     const LayerChunk& chunk = transformer_.chunks()[chunk_index];
     const int64_t global = first_micro_batch + i;
     const TraceRange range([&] { return "forward, micro-batch " + std::to_string(global); });
+    if (before_pass_) before_pass_(global);
     MicroBatch batch;
     batch.measure_entropy = measure_routing_;
     const auto part = [&](const at::Tensor& all) { return all.narrow(0, i * rows, rows).reshape({-1}).to(device_); };
@@ -153,7 +158,8 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
     if (chunk.has_head) batch.targets_T = part(targets);
     if (training.reset_attention_mask) {
       const at::Tensor own = targets.narrow(0, i * rows, rows);
-      batch.document_lengths = document_lengths(own.data_ptr<int32_t>(), own.numel(), training.seq_len);
+      batch.document_lengths = own.is_meta() ? std::vector<int64_t>(static_cast<size_t>(rows), training.seq_len)
+                                             : document_lengths(own.data_ptr<int32_t>(), own.numel(), training.seq_len);
     }
     batch.k_per_layer = k_per_layer[global];
     batch.loss_scale = 1 / global_targets;
@@ -188,6 +194,7 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
   };
   const auto run_backward = [&](int64_t chunk_index, int64_t i) {
     const TraceRange range([&] { return "backward, micro-batch " + std::to_string(first_micro_batch + i); });
+    if (before_pass_) before_pass_(first_micro_batch + i);
     const LayerChunk& chunk = transformer_.chunks()[chunk_index];
     Flight flight = std::move(flights.extract({chunk_index, i}).mapped());
     torch::autograd::variable_list gradients;

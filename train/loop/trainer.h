@@ -2,6 +2,7 @@
 // One optimiser step: draws of k, micro-batches forward and backward, clipping, AdamW.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -52,6 +53,8 @@ class Trainer {
 
   // The same with given k for every global micro-batch and layer, and given tokens [samples of this rank's replica, S]
   // (int32, on the CPU): with data-parallel size d, replica i holds the i-th of d equal parts of the global batch.
+  // On the device meta (a dry run, train/loop/dry_run.h) only the shapes run: every target counts, every sequence is
+  // one document, and of the result there are this rank's peaks alone.
   StepResult run_step(int64_t step, int64_t total_steps, const at::Tensor& tokens, const at::Tensor& targets,
                       const std::vector<std::vector<int>>& k_per_layer);
 
@@ -60,6 +63,9 @@ class Trainer {
 
   // Draws under this budget from the next step on.
   void set_budget(const Budget& budget);
+
+  // Before each forward and backward pass: the global micro-batch that it works on.
+  void before_passes(std::function<void(int64_t micro_batch)> call) { before_pass_ = std::move(call); }
 
   // Tells all ranks at the end of the step under way, or of the next, that this one has been asked to stop.
   void request_stop() { stop_requested_ = true; }
@@ -101,6 +107,7 @@ class Trainer {
   AdamW optimizer_;
   PipelinePasses passes_;
   bool stop_requested_ = false, measure_routing_ = false;
+  std::function<void(int64_t micro_batch)> before_pass_;
   std::optional<StepDraws> draws_;  // none for top_p and for models without MoE layers
 };
 

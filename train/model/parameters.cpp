@@ -39,6 +39,7 @@ uint64_t initial_seed(const ParameterSpec& spec, uint64_t seed) {
 ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type, c10::Device device,
                                uint64_t seed, Gradients gradients, InitialWeights initial, SectionAlignment alignment) {
   const ParameterPlaces places = place_parameters(specs, alignment);
+  if (device.is_meta()) initial = InitialWeights::kZero;
   num_split_experts_ = places.num_split_experts;
   num_decayed_ = places.num_decayed;
   const int64_t total = places.num_elements;

@@ -25,7 +25,8 @@ struct Parameter {
 uint64_t initial_seed(const ParameterSpec& spec, uint64_t seed);
 
 enum class Gradients { kNone, kAllocated };
-enum class InitialWeights { kRandom, kZero };  // zero where a checkpoint is loaded over them
+// Zero where a checkpoint is loaded over them; of meta tensors nothing.
+enum class InitialWeights { kRandom, kZero };
 
 class ParameterStore {
  public:

@@ -13,6 +13,7 @@
 
 #include "train/ops/pair_order.h"
 #include "train/ops/saved_state.h"
+#include "train/ops/stand_in.h"
 
 namespace mmoe {
 namespace {
@@ -125,8 +126,14 @@ at::Tensor run_split_experts(const at::Tensor& residual_TD, const Routing& routi
     const at::Tensor receive_counts = at::empty_like(send_counts);
     const std::vector<int64_t> even(static_cast<size_t>(ranks), local_experts);
     group.all_to_all(receive_counts, send_counts, even, even).wait();
-    exchange->send_rows = sums_by_rank(send_counts.view({ranks, local_experts}));
-    exchange->receive_rows = sums_by_rank(receive_counts.view({ranks, local_experts}));
+    if (send_counts.is_meta()) {
+      StatedExchange stated = stated_exchange(routing.indices_TK.size(0), group.rank(), place.layer);
+      exchange->send_rows = std::move(stated.send_rows);
+      exchange->receive_rows = std::move(stated.receive_rows);
+    } else {
+      exchange->send_rows = sums_by_rank(send_counts.view({ranks, local_experts}));
+      exchange->receive_rows = sums_by_rank(receive_counts.view({ranks, local_experts}));
+    }
     // Rows come by rank, and within a rank by expert.
     expert_of_row = at::repeat_interleave(at::arange(local_experts, routing.indices_TK.options()).repeat({ranks}),
                                           receive_counts, 0, exchange->num_received())

@@ -72,14 +72,14 @@ void scatter_add(const at::Tensor& rows_RD, const at::Tensor& token_of_row, int6
   args.out = out_TD.data_ptr();
   args.num_rows = rows_RD.size(0);
   args.size = rows_RD.size(1);
-  kernels::scatter_add_rows_cpu(args);
+  if (!rows_RD.is_meta()) kernels::scatter_add_rows_cpu(args);
 }
 
 // Calls body(expert, first row, number of rows) over all rows in chunks that stay in the cache.
 template <class Body>
-void for_each_chunk(const at::Tensor& offsets_E1, const Body& body) {
-  const int64_t* offsets = offsets_E1.data_ptr<int64_t>();
-  for (int64_t expert = 0; expert + 1 < offsets_E1.numel(); ++expert) {
+void for_each_chunk(const PairOrder& order, const Body& body) {
+  const int64_t* offsets = order.host_offsets();
+  for (int64_t expert = 0; expert + 1 < order.offsets_E1.numel(); ++expert) {
     for (int64_t first = offsets[expert]; first < offsets[expert + 1]; first += kExpertChunkRows) {
       body(expert, first, std::min(kExpertChunkRows, offsets[expert + 1] - first));
     }
@@ -106,7 +106,7 @@ struct ChunkBuffers {
 at::Tensor forward_cpu(State& state, const at::Tensor& residual_TD) {
   const at::Tensor &gate_up_weight = state.weights.gate_up->value, &down_weight = state.weights.down->value;
   const int64_t hidden = state.x_TD.size(1), width = down_weight.size(2);
-  const int64_t rows = state.order.offsets_E1.data_ptr<int64_t>()[state.order.offsets_E1.numel() - 1];
+  const int64_t rows = state.order.host_offsets()[state.order.offsets_E1.numel() - 1];
   const auto options = state.x_TD.options();
   if (state.saving != ExpertSaving::kRecompute) state.gate_up_R2F = at::empty({rows, 2 * width}, options);
   if (state.saving == ExpertSaving::kAll) {
@@ -117,7 +117,7 @@ at::Tensor forward_cpu(State& state, const at::Tensor& residual_TD) {
   // Sums of several experts are formed in the accumulate type and rounded once.
   const at::Tensor out_TD =
       residual_TD.to(accumulate_type(residual_TD.scalar_type()), /*non_blocking=*/false, /*copy=*/true);
-  for_each_chunk(state.order.offsets_E1, [&](int64_t expert, int64_t first, int64_t count) {
+  for_each_chunk(state.order, [&](int64_t expert, int64_t first, int64_t count) {
     const at::Tensor x_RD = chunk_of(state.rows_RD, buffers.RD, first, count);
     const at::Tensor gate_up = chunk_of(state.gate_up_R2F, buffers.R2F, first, count);
     const at::Tensor a_RF = chunk_of(state.a_RF, buffers.RF, first, count);
@@ -138,7 +138,7 @@ variable_list backward_cpu(const State& state, const at::Tensor& d_out_TD) {
   const ChunkBuffers buffers(state, /*activations=*/true);
   const at::Tensor dx_TD =
       at::zeros(state.x_TD.sizes(), options.dtype(accumulate_type(options.dtype().toScalarType())));
-  for_each_chunk(state.order.offsets_E1, [&](int64_t expert, int64_t first, int64_t count) {
+  for_each_chunk(state.order, [&](int64_t expert, int64_t first, int64_t count) {
     at::Tensor rows_RD = buffers.RD.narrow(0, 0, count), da_RF = buffers.RF.narrow(0, 0, count);
     const at::Tensor gate_up = chunk_of(state.gate_up_R2F, buffers.R2F, first, count);
     if (state.saving == ExpertSaving::kRecompute) {
@@ -220,9 +220,9 @@ struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
     state.weights = weights;
     state.saving = saving;
     state.place = place;
-    state.order =
-        order_pairs(indices_TK, weights.gate_up->value.size(0), segment_alignment(x_TD.scalar_type(), x_TD.is_cuda()));
-    const at::Tensor out_TD = x_TD.is_cuda() ? forward_cuda(state, residual_TD) : forward_cpu(state, residual_TD);
+    state.order = order_pairs(indices_TK, weights.gate_up->value.size(0),
+                              segment_alignment(x_TD.scalar_type(), runs_on_gpu(x_TD)));
+    const at::Tensor out_TD = runs_on_gpu(x_TD) ? forward_cuda(state, residual_TD) : forward_cpu(state, residual_TD);
     keep_state(context, std::move(state));
     return out_TD;
   }
@@ -230,7 +230,7 @@ struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const State state = take_state<State>(context);
     const OperationScope scope("experts", OperationPhase::kBackward, state.place);
-    const variable_list d = grads[0].is_cuda() ? backward_cuda(state, grads[0]) : backward_cpu(state, grads[0]);
+    const variable_list d = runs_on_gpu(grads[0]) ? backward_cuda(state, grads[0]) : backward_cpu(state, grads[0]);
     return {grads[0], d[0], d[1], {}, {}, {}, {}};
   }
 };

@@ -22,8 +22,12 @@ PairOrder order_pairs(const at::Tensor& indices_TK, int64_t num_experts, int64_t
   args.row_capacity = kernels::dispatch_max_rows(tokens, top_k, num_experts, alignment);
   const auto ints = indices_TK.options();
   const at::Tensor counts_E = at::empty({num_experts}, ints.dtype(at::kLong));
-  const PairOrder order{at::empty({num_experts + 1}, ints.dtype(at::kLong)), at::empty({args.row_capacity}, ints),
-                        at::empty({args.row_capacity}, ints), at::empty({tokens, top_k}, ints)};
+  PairOrder order{at::empty({num_experts + 1}, ints.dtype(at::kLong)),
+                  at::empty({args.row_capacity}, ints),
+                  at::empty({args.row_capacity}, ints),
+                  at::empty({tokens, top_k}, ints),
+                  {}};
+  if (indices_TK.is_meta()) order.stated_offsets = stated_offsets(tokens * top_k, num_experts, alignment);
   args.indices = indices_TK.data_ptr<int32_t>();
   args.counts = counts_E.data_ptr<int64_t>();
   args.expert_offsets = order.offsets_E1.data_ptr<int64_t>();

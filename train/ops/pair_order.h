@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace mmoe {
 
@@ -11,6 +12,12 @@ struct PairOrder {
   at::Tensor offsets_E1;                 // int64 [E + 1]: expert e has rows [offsets[e], offsets[e + 1])
   at::Tensor token_of_row, pair_of_row;  // int32 [R], -1 for padding
   at::Tensor row_of_pair_TK;             // int32, -1 for unused slots
+  std::vector<int64_t> stated_offsets;   // of meta tensors, offsets_E1 with rows shared evenly
+
+  // offsets_E1 where the host can read it: on the CPU, and of meta tensors.
+  const int64_t* host_offsets() const {
+    return offsets_E1.is_meta() ? stated_offsets.data() : offsets_E1.data_ptr<int64_t>();
+  }
 };
 
 // indices_TK int32, -1 for unused slots. Segments start at multiples of `alignment`. R is what the worst load needs, as

@@ -54,8 +54,8 @@ std::shared_ptr<gloo::transport::Device> gloo_device() {
                          : c10d::ProcessGroupGloo::createDeviceForHostname(address);
 }
 
-c10::intrusive_ptr<c10d::Backend> make_backend(c10::Device device, const c10::intrusive_ptr<c10d::Store>& store,
-                                               int rank, int size, std::chrono::seconds timeout) {
+c10::intrusive_ptr<c10d::Backend> connect_backend(c10::Device device, const c10::intrusive_ptr<c10d::Store>& store,
+                                                  int rank, int size, std::chrono::seconds timeout) {
 #ifdef MMOE_WITH_CUDA
   if (device.is_cuda()) {
     const auto options = c10d::ProcessGroupNCCL::Options::create();
@@ -110,8 +110,7 @@ c10::intrusive_ptr<c10d::Store> connect_store(const LaunchEnvironment& launch, s
   }
 }
 
-ProcessGroups connect_groups(const Job& job, int64_t rank, c10::Device device,
-                             const c10::intrusive_ptr<c10d::Store>& store, std::chrono::seconds timeout) {
+ProcessGroups make_groups(const Job& job, int64_t rank, const MakeBackend& make_backend) {
   ProcessGroups groups;
   groups.rank = rank;
   groups.world_size = job.hardware.num_devices;
@@ -119,17 +118,8 @@ ProcessGroups connect_groups(const Job& job, int64_t rank, c10::Device device,
   const auto connect = [&](const char* name, const RankGroup& group) {
     if (group.size == 1) return Communicator();
     const int64_t position = position_in(group, rank);
-    const std::string prefix = std::string(name) + "/" + std::to_string(rank - position * group.stride);
-    try {
-      return Communicator(name, make_backend(device, c10::make_intrusive<c10d::PrefixStore>(prefix, store),
-                                             static_cast<int>(position), static_cast<int>(group.size), timeout));
-    } catch (const std::exception&) {
-      throw ConfigError(std::string("the ") + name + " group of " + std::to_string(group.size) +
-                        " ranks did not come together within " + std::to_string(timeout.count()) +
-                        " s; check that all " + std::to_string(groups.world_size) +
-                        " ranks run the same job and that hosts reach each other; GLOO_SOCKET_IFNAME or "
-                        "NCCL_SOCKET_IFNAME names the network interface");
-    }
+    return Communicator(name, make_backend(name, rank - position * group.stride, static_cast<int>(position),
+                                           static_cast<int>(group.size)));
   };
   groups.world = connect("world", {groups.world_size, 1});
   groups.data = connect("data", groups.layout.data_context);
@@ -142,6 +132,22 @@ ProcessGroups connect_groups(const Job& job, int64_t rank, c10::Device device,
     groups.backward_around = connect("backward_around", groups.layout.pipeline);
   }
   return groups;
+}
+
+ProcessGroups connect_groups(const Job& job, int64_t rank, c10::Device device,
+                             const c10::intrusive_ptr<c10d::Store>& store, std::chrono::seconds timeout) {
+  return make_groups(job, rank, [&](const char* name, int64_t first_rank, int position, int size) {
+    const std::string prefix = std::string(name) + "/" + std::to_string(first_rank);
+    try {
+      return connect_backend(device, c10::make_intrusive<c10d::PrefixStore>(prefix, store), position, size, timeout);
+    } catch (const std::exception&) {
+      throw ConfigError(std::string("the ") + name + " group of " + std::to_string(size) +
+                        " ranks did not come together within " + std::to_string(timeout.count()) +
+                        " s; check that all " + std::to_string(job.hardware.num_devices) +
+                        " ranks run the same job and that hosts reach each other; GLOO_SOCKET_IFNAME or "
+                        "NCCL_SOCKET_IFNAME names the network interface");
+    }
+  });
 }
 
 }  // namespace mmoe

@@ -2,6 +2,7 @@
 // The groups of ranks that one rank of a job belongs to, connected.
 
 #include <chrono>
+#include <functional>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 #include <vector>
 
@@ -40,9 +41,17 @@ Job on_one_device(Job job);
 // within `timeout`.
 c10::intrusive_ptr<c10d::Store> connect_store(const LaunchEnvironment& launch, std::chrono::seconds timeout);
 
+// Makes the backend of one group of more than one rank, of which this one has `position`; `first_rank` is the rank at
+// position 0.
+using MakeBackend =
+    std::function<c10::intrusive_ptr<c10d::Backend>(const char* name, int64_t first_rank, int position, int size)>;
+
+// All groups of `rank` in job.hardware.num_devices ranks.
+ProcessGroups make_groups(const Job& job, int64_t rank, const MakeBackend& make_backend);
+
 // Connects all groups of `rank` in job.hardware.num_devices ranks; every rank calls it, at about the same time. On CPUs
-// over the network interface that leads to MASTER_ADDR, or that GLOO_SOCKET_IFNAME names. A collective that takes longer
-// than `timeout` fails. Throws ConfigError where ranks do not come.
+// over the network interface that leads to MASTER_ADDR, or that GLOO_SOCKET_IFNAME names. A collective that takes
+// longer than `timeout` fails. Throws ConfigError where ranks do not come.
 ProcessGroups connect_groups(const Job& job, int64_t rank, c10::Device device,
                              const c10::intrusive_ptr<c10d::Store>& store, std::chrono::seconds timeout);
 

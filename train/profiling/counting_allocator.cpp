@@ -7,11 +7,12 @@
 #include <atomic>
 #include <cstring>
 
+#include "train/profiling/byte_counter.h"
+
 namespace mmoe {
 namespace {
 
-std::atomic<int64_t> live_bytes{0};
-std::atomic<int64_t> peak_bytes{0};
+ByteCounter counter;
 
 std::atomic<ReservedReplay*> replay{nullptr};
 ReservedReplay* current_replay() { return replay.load(std::memory_order_acquire); }
@@ -24,19 +25,12 @@ struct Header {
 constexpr size_t kHeader = 64;
 static_assert(sizeof(Header) <= kHeader);
 
-void count_allocation(int64_t bytes) {
-  const int64_t now = live_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
-  int64_t peak = peak_bytes.load(std::memory_order_relaxed);
-  while (now > peak && !peak_bytes.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
-  }
-}
-
 void free_counted(void* data) {
   if (data == nullptr) return;
   char* const block = static_cast<char*>(data) - kHeader;
   Header header;
   std::memcpy(&header, block, sizeof header);
-  live_bytes.fetch_sub(header.bytes, std::memory_order_relaxed);
+  counter.remove(header.bytes);
   if (ReservedReplay* const model = current_replay()) model->free(header.replayed);
   c10::free_cpu(block);
 }
@@ -51,7 +45,7 @@ class CountingAllocator final : public c10::Allocator {
       header.replayed = model->allocate(header.bytes);
     }
     std::memcpy(block, &header, sizeof header);
-    count_allocation(header.bytes);
+    counter.add(header.bytes);
     void* const data = block + kHeader;
     return {data, data, &free_counted, c10::Device(c10::DeviceType::CPU)};
   }
@@ -71,10 +65,10 @@ void install_counting_allocator() {
   c10::SetCPUAllocator(&allocator, /*priority=*/255);
 }
 
-int64_t counted_bytes() { return live_bytes.load(); }
-int64_t counted_peak_bytes() { return peak_bytes.load(); }
+int64_t counted_bytes() { return counter.live(); }
+int64_t counted_peak_bytes() { return counter.peak(); }
 void reset_counted_peak() {
-  peak_bytes.store(live_bytes.load());
+  counter.reset_peak();
   if (ReservedReplay* const model = current_replay()) model->reset_peaks();
 }
 

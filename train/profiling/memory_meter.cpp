@@ -7,6 +7,7 @@
 
 #include "sim/units/errors.h"
 #include "train/profiling/counting_allocator.h"
+#include "train/profiling/meta_allocator.h"
 
 namespace mmoe {
 namespace {
@@ -31,21 +32,25 @@ int64_t status_bytes(const std::string& name) {
 
 int64_t allocated_bytes(c10::Device device) {
   if (device.is_cpu()) return counted_bytes();
+  if (device.is_meta()) return meta_bytes();
   return device_allocator(device).getDeviceStats(device.index()).allocated_bytes[kAggregate].current;
 }
 
 int64_t peak_allocated_bytes(c10::Device device) {
   if (device.is_cpu()) return counted_peak_bytes();
+  if (device.is_meta()) return meta_peak_bytes();
   return device_allocator(device).getDeviceStats(device.index()).allocated_bytes[kAggregate].peak;
 }
 
 int64_t peak_reserved_bytes(c10::Device device) {
   if (device.is_cpu()) return counted_peak_bytes();
+  if (device.is_meta()) return meta_peak_bytes();
   return device_allocator(device).getDeviceStats(device.index()).reserved_bytes[kAggregate].peak;
 }
 
 void reset_peak_bytes(c10::Device device) {
   if (device.is_cpu()) return reset_counted_peak();
+  if (device.is_meta()) return reset_meta_peak();
   device_allocator(device).resetPeakStats(device.index());
 }
 

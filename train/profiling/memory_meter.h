@@ -1,5 +1,6 @@
 #pragma once
-// Allocated bytes of the training device: the counting allocator on the CPU, the caching allocator on CUDA.
+// Allocated bytes of the training device: the counting allocator on the CPU, the caching allocator on CUDA, and of meta
+// tensors what they would take.
 
 #include <c10/core/Device.h>
 
@@ -8,7 +9,7 @@
 namespace mmoe {
 
 int64_t allocated_bytes(c10::Device device);
-// Peaks since the last reset_peak_bytes(). Reserved equals allocated on the CPU.
+// Peaks since the last reset_peak_bytes(). Reserved equals allocated on the CPU and meta.
 int64_t peak_allocated_bytes(c10::Device device);
 int64_t peak_reserved_bytes(c10::Device device);
 void reset_peak_bytes(c10::Device device);
