@@ -8,6 +8,7 @@
 #include "sim/memory/layer_memory.h"
 #include "sim/network/rank_groups.h"
 #include "sim/plan/trainer_layout.h"
+#include "sim/plan/trainer_traffic.h"
 #include "sim/schedule/passes.h"
 #include "sim/units/errors.h"
 
@@ -67,10 +68,11 @@ class RankPlayer {
     const TrainingConfig& training = job_.training;
     const auto tokens = static_cast<double>(training.global_batch_size / job_.data_parallel_size() * training.seq_len);
     const double rope = static_cast<double>(training.seq_len * job_.model.head_dim) * a;
+    const double host_tokens = job_.hardware.spec.is_cpu ? 2 * 4 * tokens : 0;  // not on the device of a GPU's trainer
     return {.weights = Bytes{elements * (a == b ? a : a + b)},
             .gradients = Bytes{elements * a},
             .optimizer = Bytes{2 * (owned - frozen_owned()) * a},
-            .buffers = Bytes{rope + 2 * 4 * tokens},
+            .buffers = Bytes{rope + host_tokens + static_cast<double>(8 * step_report_size(job_))},
             .total = {},
             .moment = {}};
   }

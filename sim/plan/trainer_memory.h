@@ -10,7 +10,7 @@
 namespace mmoe {
 
 struct TrainerRankPeak {
-  // There in every step from the second on; buffers: tables and the step's tokens.
+  // There in every step from the second on; buffers: tables, the step's report, and on the CPU its tokens.
   Bytes weights, gradients, optimizer, buffers;
   Bytes total;
   std::string moment;  // "layer 3 backward", "loss head", "gathering weights", ...

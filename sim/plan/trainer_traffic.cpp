@@ -47,12 +47,9 @@ class Counter {
     traffic.bytes += bytes;
   }
 
-  // The gradient's norm, and the report of the step: by global micro-batch its loss and of each MoE layer two losses
-  // and a count, then the norm, the stop flag and every rank's peak. Each of `ranks` ranks hands over the same.
+  // The gradient's norm, and the report of the step. Each of `ranks` ranks hands over the same.
   void count_world(int64_t ranks) {
-    const int64_t micro_batches = job_.num_micro_batches() * job_.data_parallel_size();
-    const int64_t report = micro_batches * (1 + 3 * job_.model.num_moe_layers()) + 2 + job_.hardware.num_devices;
-    add("world", "all_reduce", 2 * ranks, ranks * (report * 8 + accumulate_bytes_));
+    add("world", "all_reduce", 2 * ranks, ranks * (step_report_size(job_) * 8 + accumulate_bytes_));
     const bool counts_targets = job_.training.packing != Packing::kConcatenate || job_.training.reset_attention_mask;
     if (counts_targets && groups_.data_context.size > 1) add("data", "all_reduce", ranks, ranks * 8);
   }
@@ -166,6 +163,11 @@ class Counter {
 };
 
 }  // namespace
+
+int64_t step_report_size(const Job& job) {
+  const int64_t micro_batches = job.num_micro_batches() * job.data_parallel_size();
+  return micro_batches * (1 + 3 * job.model.num_moe_layers()) + 2 + job.hardware.num_devices;
+}
 
 TrafficByGroup trainer_traffic(const Job& job, const std::vector<std::vector<int>>& k) {
   MMOE_CHECK(static_cast<int64_t>(k.size()) == job.num_micro_batches() * job.data_parallel_size()) << k.size();

@@ -20,6 +20,10 @@ struct CollectiveTraffic {
 // collective ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send", "receive").
 using TrafficByGroup = std::map<std::string, std::map<std::string, CollectiveTraffic>>;
 
+// Numbers (fp64) of the report that all ranks add up at a step's end: by global micro-batch its loss and of each MoE
+// layer two losses and a count, then the gradient's norm, the stop flag and every rank's peak.
+int64_t step_report_size(const Job& job);
+
 // Sums over all ranks of the job; `k` of [global micro-batch][MoE layer]. Exact whatever the routing: where tokens go
 // decides which rank sends how many rows back, but not how many all ranks send. The job must be one that our trainer
 // runs.

@@ -98,6 +98,7 @@ DryRun dry_run(const Job& job, int64_t rank, const std::vector<std::vector<int>>
   counted.gradients = bytes_of(parameters.grad());
   counted.optimizer = bytes_of(trainer.optimizer().first_moment()) + bytes_of(trainer.optimizer().second_moment());
   counted.buffers = static_cast<double>(meta_bytes() - base) - counted.weights - counted.gradients - counted.optimizer;
+  counted.buffers += static_cast<double>(8 * step_report_size(job));  // which the step itself makes
 
   const StepResult step = trainer.run_step(1, 1, tokens, targets, k);
   counted.activations = static_cast<double>(step.peak_allocated_bytes - base) - counted.peak();

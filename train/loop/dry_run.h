@@ -16,7 +16,7 @@ inline constexpr double kDryRunPeakBound = 0.02;  // relative, of the peak; mess
 // Bytes of one rank; the parts but the last are there in every step, and all add up to the peak.
 struct RankMemory {
   double weights = 0, gradients = 0, optimizer = 0;
-  double buffers = 0;      // tables, the step's tokens
+  double buffers = 0;      // tables, the step's report, on the CPU its tokens
   double activations = 0;  // at the peak, with work memory and what is in transfer
   double peak() const { return weights + gradients + optimizer + buffers + activations; }
 };
