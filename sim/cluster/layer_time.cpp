@@ -340,7 +340,7 @@ LayerSeconds LayerTimes::head() const {
   Work work;
   // A vocabulary split over tensor-parallel ranks is padded: Shoeybi et al. 2019 (arXiv:1909.08053), section 5.1.
   const bool odd = tensor_.size <= 1 && std::fmod(shapes_.vocabulary, 2) != 0;
-  const Product logits{shapes_.tokens, shapes_.vocabulary, shapes_.hidden_size, 1};
+  const Product logits{shapes_.head_tokens, shapes_.vocabulary, shapes_.hidden_size, 1};
   const double efficiency = odd ? time_.odd_vocabulary_efficiency : 1;
   const double slow = efficiency * time_.gemm_backward_efficiency;
   part(work.forward, TimeCause::kProducts) = product_seconds(logits, Precision::kBf16, false) / efficiency;
@@ -348,7 +348,7 @@ LayerSeconds LayerTimes::head() const {
   part(work.backward, TimeCause::kProducts) =
       product_seconds({logits.rows, logits.inner, logits.columns, 1}, Precision::kBf16, false) / slow + weight;
   work.weight_gradients = weight;
-  const double loss = time_.logit_bytes * shapes_.tokens * shapes_.vocabulary / bandwidth_;
+  const double loss = time_.logit_bytes * shapes_.head_tokens * shapes_.vocabulary / bandwidth_;
   part(work.forward, TimeCause::kElementwise) = loss / 2;
   part(work.backward, TimeCause::kElementwise) = loss / 2;
   add_tensor_block(work);

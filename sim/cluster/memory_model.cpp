@@ -172,7 +172,7 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   if (training.has_option("local_layers")) shared_buffer_ = std::max(shared_buffer_, scores_);
   shared_buffer_ *= memory_.global_buffer;
 
-  const double logits = s_.tokens * s_.vocabulary;
+  const double logits = s_.head_tokens * s_.vocabulary;
   const bool fused = training.has_option("fused_cross_entropy");
   loss_ = 2 * hidden_ + logits * (fused ? memory_.fused_logit_bytes : memory_.logit_bytes) + (fused ? 2 * hidden_ : 0);
   if (model.num_mtp_layers > 0) {

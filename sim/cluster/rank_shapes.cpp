@@ -31,7 +31,9 @@ RankShapes rank_shapes(const Job& job, const Framework& framework) {
   // tensor-parallel ranks hold the same tokens, and each takes its share into the experts.
   s.rows_per_k = s.tokens / tensor * expert_tensor;
   const double multiple = framework.vocabulary_multiple;
-  s.vocabulary = std::ceil(static_cast<double>(model.vocab_size) / tensor / multiple) * multiple;
+  const double parts = framework.splits_vocabulary ? tensor : 1;
+  s.vocabulary = std::ceil(static_cast<double>(model.vocab_size) / parts / multiple) * multiple;
+  s.head_tokens = framework.splits_vocabulary ? s.tokens : s.split_tokens;
   return s;
 }
 

@@ -20,8 +20,9 @@ struct RankShapes {
   double query_size = 0, kv_size = 0, attention_output_size = 0;  // widths on this rank
   double dense_hidden_size = 0, shared_expert_hidden_size = 0;
   double expert_hidden_size = 0, local_experts = 0;
-  double rows_per_k = 0;  // rows that reach this rank's experts for each active expert, balanced load
-  double vocabulary = 0;  // of this rank, padded
+  double rows_per_k = 0;   // rows that reach this rank's experts for each active expert, balanced load
+  double vocabulary = 0;   // of this rank, padded
+  double head_tokens = 0;  // whose logits over it this rank makes
 };
 
 RankShapes rank_shapes(const Job& job, const Framework& framework);

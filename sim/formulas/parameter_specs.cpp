@@ -20,26 +20,35 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
   const auto matrix = [&](const std::string& name, std::vector<int64_t> shape, double spread) {
     specs.push_back({name, std::move(shape), WeightDecay::kOn, spread, 0, layer});
   };
+  const auto split = [&](int64_t dim, std::vector<int64_t> blocks) { specs.back().tensor_split = {dim, blocks}; };
   matrix("embedding", {model.vocab_size, D}, std);
   for (int64_t l = 0; l < model.num_layers; ++l) {
     layer = l;
     norm(layer_tensor("attention_norm", l), D);
     matrix(layer_tensor("attention.qkv", l), {M + 2 * N, D}, std);
-    if (model.qkv_bias)
+    split(0, {M, N, N});
+    if (model.qkv_bias) {
       specs.push_back({layer_tensor("attention.qkv_bias", l), {M + 2 * N}, WeightDecay::kOff, 0, 0, l});
+      split(0, {M, N, N});
+    }
     if (model.qk_norm != QkNorm::kNone) {
       const bool per_head = model.qk_norm == QkNorm::kPerHead;
       norm(layer_tensor("attention.query_norm", l), per_head ? model.head_dim : M);
+      if (!per_head) split(0, {M});
       norm(layer_tensor("attention.key_norm", l), per_head ? model.head_dim : N);
+      if (!per_head) split(0, {N});
     }
     matrix(layer_tensor("attention.output", l), {D, M}, output_std);
+    split(1, {M});
     norm(layer_tensor("feed_forward_norm", l), D);
     const bool moe = model.is_moe_layer(l);
     const int64_t dense = moe ? model.shared_expert_hidden_size : model.dense_hidden_size;
     if (dense > 0) {
       const std::string part = moe ? "shared_expert" : "mlp";
       matrix(layer_tensor((part + ".gate_up"), l), {2 * dense, D}, std);
+      split(0, {dense, dense});
       matrix(layer_tensor((part + ".down"), l), {D, dense}, output_std);
+      split(1, {dense});
       if (moe && model.shared_expert_gate) matrix(layer_tensor("shared_expert.gate", l), {1, D}, std);
     }
     if (moe) {

@@ -12,19 +12,34 @@ namespace mmoe {
 
 enum class WeightDecay { kOn, kOff };
 
-// The part of a tensor that one rank holds: of each dimension these indices. Empty: the whole tensor.
 struct IndexRange {
   int64_t begin = 0, count = 0;
   bool operator==(const IndexRange&) const = default;
 };
+
+// A box of a tensor: of each dimension these indices.
+using TensorBox = std::vector<IndexRange>;
+
+// The part of a tensor that one rank holds: boxes, one behind the other along the first dimension. Empty: the whole
+// tensor.
 struct TensorPart {
   std::vector<int64_t> full_shape;
-  std::vector<IndexRange> ranges;  // by dimension
-  bool is_whole() const { return ranges.empty(); }
+  std::vector<TensorBox> boxes;
+  bool is_whole() const { return boxes.empty(); }
 };
 
-// Which weights share a flat section: experts that are split over ranks are summed over other ranks than the rest.
-enum class ParameterGroup { kShared, kSplitExperts };
+// Which weights share a flat section, by the ranks that hold the same ones, over which their gradients are summed:
+// kShared all of a pipeline stage, kSplitExperts those of one share of the experts, kSplitTensors those of one tensor
+// parallel rank.
+enum class ParameterGroup { kShared, kSplitExperts, kSplitTensors };
+inline constexpr int kNumParameterGroups = 3;
+
+// How tensor parallelism cuts a tensor: of each of these blocks of dimension `dim` every rank holds an equal part
+// (Shoeybi et al. 2019, arXiv:1909.08053, section 3). No blocks: every rank holds all of it.
+struct TensorSplit {
+  int64_t dim = 0;
+  std::vector<int64_t> blocks;  // sizes, which add up to the dimension's
+};
 
 // What a tensor of the model is, before there is memory for it.
 struct ParameterSpec {
@@ -36,6 +51,7 @@ struct ParameterSpec {
   int64_t layer = 0;         // -1: before the first layer; num_layers: behind the last
   TensorPart part = {};      // `shape` is that of the part
   ParameterGroup group = ParameterGroup::kShared;
+  TensorSplit tensor_split = {};
 };
 
 // "layers.0.experts.gate_up" for ("experts.gate_up", 0).

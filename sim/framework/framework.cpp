@@ -111,6 +111,7 @@ void read_framework(const std::string& framework, const DeviceSpec& device, cons
   if (cut != "even" && cut != "cost") reader.fail("stage_cut", "must be \"even\" or \"cost\"");
   result.stage_cut = cut == "cost" ? StageCut::kCost : StageCut::kEven;
   reader.read("vocabulary_multiple", result.vocabulary_multiple, 1, 1 << 20);
+  reader.read("splits_vocabulary", result.splits_vocabulary);
   reader.read("options", result.options);
   read_layouts(reader, result);
   read_sections(reader, result);

@@ -38,6 +38,7 @@ struct Framework {
   std::string name, meaning;
   StageCut stage_cut = StageCut::kEven;
   double vocabulary_multiple = 1;    // a rank's share of the vocabulary is rounded up to it
+  bool splits_vocabulary = true;     // over tensor parallel ranks; else each holds all of it, and runs its own tokens
   std::vector<std::string> options;  // words that training.options may hold
   // What it can run; a search offers no other. A job may name another, to see what it would bring.
   std::vector<PipelineSchedule> schedules = {PipelineSchedule::kOneForwardOneBackward, PipelineSchedule::kInterleaved};

@@ -13,12 +13,14 @@ constexpr double kIndexBytes = 4, kCountBytes = 8;
 
 // Sizes of one layer. Dims as in train/ops: T tokens, D hidden, H and G heads, h head size, A = H h, C = (H + 2G) h,
 // M = (H + G) h, E experts, F expert width, W width of a dense or shared feed-forward, K slots, R rows; b and a bytes
-// of an element in the compute and the accumulate type.
+// of an element in the compute and the accumulate type. All are of one rank: with tensor parallelism it holds T tokens,
+// and parts of the heads and of W, which see the N tokens of all ranks.
 struct Sizes {
-  double T, D, H, G, h, A, C, M, E, F, W, K, b, a;
+  double T, N, D, H, G, h, A, C, M, E, F, W, K, b, a;
   double rows, row_capacity;
   bool gated;          // shared expert with a gate
   bool split;          // experts lie on several ranks
+  bool split_tokens;   // over tensor parallel ranks
   double R;            // pairs that this rank's experts work on: T K where it holds all
   double own_experts;  // of E
   bool mixed;          // bf16 with fp32 sums
@@ -30,6 +32,7 @@ struct Sizes {
 
   double stream() const { return T * D * b; }
   double wide_stream() const { return T * D * a; }
+  double gathered() const { return N * D * b; }
   double sent() const { return T * K; }
   double sent_rows() const { return sent() * D * b; }
   double received_rows() const { return R * D * b; }
@@ -40,17 +43,20 @@ Sizes sizes(const Job& job, int64_t layer, int k, double received) {
   const ModelConfig& model = job.model;
   const bool moe = model.is_moe_layer(layer);
   Sizes s{};
-  s.T = static_cast<double>(job.training.micro_batch_tokens());
+  const auto tensor = static_cast<double>(job.parallelism.tensor);
+  s.N = static_cast<double>(job.training.micro_batch_tokens());
+  s.T = s.N / tensor;
+  s.split_tokens = job.parallelism.tensor > 1;
   s.D = static_cast<double>(model.hidden_size);
-  s.H = static_cast<double>(model.num_heads);
-  s.G = static_cast<double>(model.num_kv_heads);
+  s.H = static_cast<double>(model.num_heads) / tensor;
+  s.G = static_cast<double>(model.num_kv_heads) / tensor;
   s.h = static_cast<double>(model.head_dim);
   s.A = s.H * s.h;
   s.C = (s.H + 2 * s.G) * s.h;
   s.M = (s.H + s.G) * s.h;
   s.E = static_cast<double>(model.num_experts);
   s.F = static_cast<double>(model.expert_hidden_size);
-  s.W = static_cast<double>(moe ? model.shared_expert_hidden_size : model.dense_hidden_size);
+  s.W = static_cast<double>(moe ? model.shared_expert_hidden_size : model.dense_hidden_size) / tensor;
   s.gated = moe && model.shared_expert_gate;
   s.K = moe ? k : 0;
   s.b = compute_bytes(job.training.precision);
@@ -73,8 +79,8 @@ Sizes sizes(const Job& job, int64_t layer, int k, double received) {
 }
 
 Sizes sizes(const Job& job, int64_t layer, int k) {
-  return sizes(job, layer, k,
-               job.model.is_moe_layer(layer) ? static_cast<double>(job.training.micro_batch_tokens() * k) : 0);
+  const int64_t own_tokens = job.training.micro_batch_tokens() / job.parallelism.tensor;
+  return sizes(job, layer, k, job.model.is_moe_layer(layer) ? static_cast<double>(own_tokens * k) : 0);
 }
 
 double rstd_bytes(const Sizes& s) { return s.T * s.a; }
@@ -82,10 +88,36 @@ double rstd_bytes(const Sizes& s) { return s.T * s.a; }
 // Queries and keys before their norm, and the norms' deviations.
 double unnormed_bytes(const Sizes& s) {
   if (s.qk_norm == QkNorm::kNone) return 0;
-  return s.T * s.M * s.b + (s.qk_norm == QkNorm::kPerHead ? s.T * (s.H + s.G) * s.a : 2 * s.T * s.a);
+  return s.N * s.M * s.b + (s.qk_norm == QkNorm::kPerHead ? s.N * (s.H + s.G) * s.a : 2 * s.N * s.a);
 }
 
-double log_sum_exp_bytes(const Sizes& s) { return s.T * s.H * s.a; }
+// Where a norm spans ranks, its tensors in the accumulate type: `count` of the queries' size, and sums over ranks.
+double spanning_norm_temporaries(const Sizes& s, double count) {
+  if (!s.split_tokens || s.qk_norm != QkNorm::kFull) return 0;
+  return count * s.N * s.A * s.a + 2 * s.N * s.a;
+}
+
+double log_sum_exp_bytes(const Sizes& s) { return s.N * s.H * s.a; }
+
+// As gather_tokens of train/ops/split_tokens.cpp: leaves the tokens of all ranks. Gloo gathers into a tensor of its
+// own.
+void gather_tokens(const Sizes& s, AllocationMeter& meter) {
+  if (!s.split_tokens) return;
+  meter.allocate(s.gathered());
+  if (s.cpu) meter.touch(s.gathered());
+}
+
+void free_gathered(const Sizes& s, AllocationMeter& meter) {
+  if (s.split_tokens) meter.free(s.gathered());
+}
+
+// A product over a split dimension: leaves this rank's tokens of the sum over ranks. Gloo sums in a copy.
+void sum_product(const Sizes& s, AllocationMeter& meter) {
+  if (s.split_tokens) meter.allocate(s.gathered());
+  meter.allocate(s.stream());
+  if (s.split_tokens && s.cpu) meter.touch(s.gathered());
+  free_gathered(s, meter);
+}
 
 double num_threads() { return std::max(1u, std::thread::hardware_concurrency()); }
 
@@ -98,13 +130,13 @@ double attention_workspace(const Sizes& s) {
 }
 
 // With documents kept apart, LibTorch keeps the result of each, and it is copied together.
-double document_results(const Sizes& s) { return s.documents_apart ? s.T * s.A * s.b : 0; }
+double document_results(const Sizes& s) { return s.documents_apart ? s.N * s.A * s.b : 0; }
 
 // What cuDNN's flash attention sums in fp32 in the backward pass: gradients of queries, and a number for each row of
 // scores (as in a memory snapshot of an H200). On the CPU as forward.
 double attention_backward_workspace(const Sizes& s) {
   if (s.cpu) return attention_workspace(s);
-  return s.mixed ? s.T * (s.A + s.H) * s.a : 0;
+  return s.mixed ? s.N * (s.A + s.H) * s.a : 0;
 }
 
 // A weight's gradient, the sum over `rows` rows, before it is added in the wider type; and on the CPU oneDNN's scratch,
@@ -116,12 +148,12 @@ double weight_gradient_temporary(const Sizes& s, double outputs, double inputs, 
 }
 
 double attention_kept(const Sizes& s) {
-  return 2 * s.stream() + rstd_bytes(s) + s.T * s.C * s.b + unnormed_bytes(s) + s.T * s.A * s.b + log_sum_exp_bytes(s) +
+  return 2 * s.stream() + rstd_bytes(s) + s.N * s.C * s.b + unnormed_bytes(s) + s.N * s.A * s.b + log_sum_exp_bytes(s) +
          document_results(s);
 }
 
 // What a dense or shared feed-forward keeps: gate and up, and each token's scale and row where it is gated.
-double mlp_kept(const Sizes& s) { return s.T * (2 * s.W * s.b + (s.gated ? s.a + kIndexBytes : 0)); }
+double mlp_kept(const Sizes& s) { return s.N * (2 * s.W * s.b + (s.gated ? s.a + kIndexBytes : 0)); }
 
 // Probabilities, log-sum-exp, counts and reported losses; weights and indices of the selected experts.
 double router_fixed(const Sizes& s) { return s.T * s.E * s.a + s.T * s.a + s.E * kCountBytes + 2 * s.a; }
@@ -259,24 +291,29 @@ void split_experts_backward(const Sizes& s, AllocationMeter& meter) {
 // From the block's input on; leaves the block's output live, and what the backward pass needs.
 void attention_forward(const Sizes& s, Keep keep, AllocationMeter& meter) {
   meter.allocate(s.stream() + rstd_bytes(s));
-  meter.allocate(s.T * s.C * s.b);
+  gather_tokens(s, meter);
+  meter.allocate(s.N * s.C * s.b);
+  free_gathered(s, meter);
   meter.allocate(unnormed_bytes(s));
+  meter.touch(spanning_norm_temporaries(s, s.mixed ? 2 : 1));
   if (keep == Keep::kNothing) meter.free(rstd_bytes(s) + unnormed_bytes(s));
-  meter.allocate(s.T * s.A * s.b + log_sum_exp_bytes(s) + document_results(s));
+  meter.allocate(s.N * s.A * s.b + log_sum_exp_bytes(s) + document_results(s));
   meter.touch(attention_workspace(s));
   if (keep == Keep::kNothing) meter.free(log_sum_exp_bytes(s) + document_results(s));
-  meter.allocate(s.stream());
-  if (keep == Keep::kNothing) meter.free(s.stream() + s.T * (s.C + s.A) * s.b);
+  sum_product(s, meter);
+  if (keep == Keep::kNothing) meter.free(s.stream() + s.N * (s.C + s.A) * s.b);
 }
 
 void feed_forward_forward(const Sizes& s, bool moe, Keep keep, AllocationMeter& meter) {
   meter.allocate(s.stream() + rstd_bytes(s));
   if (keep == Keep::kNothing) meter.free(rstd_bytes(s));
   if (s.W > 0) {
+    gather_tokens(s, meter);
     meter.allocate(mlp_kept(s));
-    meter.allocate(s.T * s.W * s.b);
-    meter.allocate(s.stream());
-    meter.free(s.T * s.W * s.b);
+    free_gathered(s, meter);
+    meter.allocate(s.N * s.W * s.b);
+    sum_product(s, meter);
+    meter.free(s.N * s.W * s.b);
     if (keep == Keep::kNothing) meter.free(mlp_kept(s));
     if (!moe) {
       if (keep == Keep::kNothing) meter.free(s.stream());
@@ -306,10 +343,16 @@ void feed_forward_backward(const Sizes& s, bool moe, AllocationMeter& meter) {
     meter.free(router_fixed(s) + router_selected(s) + s.T * s.K * s.a);
   }
   if (s.W > 0) {
-    const double own = s.T * (s.W * s.b + (s.gated ? s.a : 0));  // gradients of the activation and of the scale
+    const double own = s.N * (s.W * s.b + (s.gated ? s.a : 0));  // gradients of the activation and of the scale
+    gather_tokens(s, meter);
     meter.allocate(own);
-    meter.touch(weight_gradient_temporary(s, 2 * s.W, s.D, s.T));
-    if (!moe) meter.allocate(s.stream());
+    meter.touch(weight_gradient_temporary(s, s.D, s.W, s.N));
+    free_gathered(s, meter);
+    gather_tokens(s, meter);
+    meter.touch(weight_gradient_temporary(s, 2 * s.W, s.D, s.N));
+    free_gathered(s, meter);
+    if (!moe || s.split_tokens) sum_product(s, meter);
+    if (moe && s.split_tokens) meter.free(s.stream());  // added to the gradient that the router left
     meter.free(own + mlp_kept(s));
   }
   meter.free(2 * s.stream() + rstd_bytes(s));  // normed input, its gradient
@@ -317,24 +360,29 @@ void feed_forward_backward(const Sizes& s, bool moe, AllocationMeter& meter) {
 
 void attention_backward(const Sizes& s, AllocationMeter& meter) {
   meter.free(s.stream());  // the block's output, kept by the next norm until now
-  meter.touch(weight_gradient_temporary(s, s.D, s.A, s.T));
-  meter.allocate(s.T * s.A * s.b);
+  gather_tokens(s, meter);
+  meter.touch(weight_gradient_temporary(s, s.D, s.A, s.N));
+  meter.allocate(s.N * s.A * s.b);
+  free_gathered(s, meter);
   if (s.documents_apart) {
-    meter.allocate(s.T * s.C * s.b);  // fused
+    meter.allocate(s.N * s.C * s.b);  // fused
     // Gradients of queries, keys and values of one document, which is at most a sequence long.
     meter.touch(s.seq_len * s.C * s.b + attention_backward_workspace(s));
-    meter.free(document_results(s) + s.T * s.A * s.b + log_sum_exp_bytes(s));
-    meter.free(s.T * s.C * s.b + s.T * s.A * s.b);
+    meter.free(document_results(s) + s.N * s.A * s.b + log_sum_exp_bytes(s));
+    meter.free(s.N * s.C * s.b + s.N * s.A * s.b);
   } else {
-    meter.allocate(s.T * s.C * s.b);  // gradients of queries, keys and values
+    meter.allocate(s.N * s.C * s.b);  // gradients of queries, keys and values
     meter.touch(attention_backward_workspace(s));
-    meter.free(s.T * s.A * s.b + log_sum_exp_bytes(s));
-    meter.allocate(s.T * s.C * s.b);  // fused
-    meter.free(s.T * 2 * s.C * s.b + s.T * s.A * s.b);
+    meter.free(s.N * s.A * s.b + log_sum_exp_bytes(s));
+    meter.allocate(s.N * s.C * s.b);  // fused
+    meter.free(s.N * 2 * s.C * s.b + s.N * s.A * s.b);
   }
-  meter.touch(weight_gradient_temporary(s, s.C, s.D, s.T));
-  meter.allocate(s.stream());
-  meter.free(s.T * s.C * s.b + s.stream() + unnormed_bytes(s));
+  meter.touch(spanning_norm_temporaries(s, 2));
+  gather_tokens(s, meter);
+  meter.touch(weight_gradient_temporary(s, s.C, s.D, s.N));
+  free_gathered(s, meter);
+  sum_product(s, meter);
+  meter.free(s.N * s.C * s.b + s.stream() + unnormed_bytes(s));
   meter.free(s.stream() + rstd_bytes(s));
 }
 
@@ -411,7 +459,7 @@ LayerMemory layer_memory(const Job& job, int64_t layer, int k, double received_p
 BytesByCause loss_head_peak(const Job& job) {
   const Sizes s = sizes(job, 0, 0);
   const auto vocab = static_cast<double>(job.model.vocab_size);
-  const auto chunk = static_cast<double>(loss_chunk_rows(job.training.micro_batch_tokens(), job.model.vocab_size));
+  const auto chunk = static_cast<double>(loss_chunk_rows(static_cast<int64_t>(s.T), job.model.vocab_size));
   BytesByCause bytes{};
   bytes[static_cast<int>(MemoryCause::kActivations)] = 2 * s.stream() + 2 * rstd_bytes(s);
   bytes[static_cast<int>(MemoryCause::kLogits)] = chunk * vocab * s.b;

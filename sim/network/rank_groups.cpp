@@ -14,6 +14,7 @@ RankGroups rank_groups(const ParallelismConfig& p, int64_t num_devices) {
           .data = {data_context / p.context, p.tensor * p.context},
           .pipeline = {p.pipeline, stage},
           .data_context = {data_context, p.tensor},
+          .stage = {stage, 1},
           .expert_tensor = {p.expert_tensor, 1},
           .expert = {p.expert, p.expert_tensor},
           .expert_data = {stage / folded, folded}};

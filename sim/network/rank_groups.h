@@ -23,6 +23,7 @@ inline int64_t position_in(const RankGroup& group, int64_t rank) { return rank /
 struct RankGroups {
   RankGroup tensor, context, data, pipeline;
   RankGroup data_context;  // data x context: the ranks that hold the same weights outside the experts
+  RankGroup stage;         // all ranks of a pipeline stage: they hold the same weights that nothing splits
   RankGroup expert_tensor, expert, expert_data;
 };
 

@@ -49,12 +49,15 @@ std::optional<std::string> why_layout_is_not_trained(const Job& job) {
   const auto refuse = [](const std::string& key, const std::string& value, const char* advice) {
     return key + " = " + value + " can be simulated but not trained yet; " + advice;
   };
-  for (const auto& [key, degree] :
-       {std::pair{"tensor", layout.tensor}, {"context", layout.context}, {"expert_tensor", layout.expert_tensor}}) {
+  for (const auto& [key, degree] : {std::pair{"context", layout.context}, {"expert_tensor", layout.expert_tensor}}) {
     if (degree > 1) return refuse(std::string("parallelism.") + key, std::to_string(degree), "set it to 1");
   }
   if (job.hardware.num_devices > 1 && job.training.operations == OperationSet::kAten) {
     return std::string("training.operations = aten runs on one device; set it to kernels");
+  }
+  if (layout.tensor > 1 && !layout.sequence) {
+    return refuse("parallelism.sequence", "false with parallelism.tensor = " + std::to_string(layout.tensor),
+                  "set it to true");
   }
   if (layout.zero_stage > 1) {
     return refuse("parallelism.zero_stage", std::to_string(layout.zero_stage), "set it to 0 or 1");

@@ -3,9 +3,40 @@
 #include <algorithm>
 
 #include "sim/config/pipeline_layout.h"
-#include "sim/network/rank_groups.h"
 
 namespace mmoe {
+namespace {
+
+TensorBox whole_box(const std::vector<int64_t>& shape) {
+  TensorBox box;
+  for (const int64_t size : shape) box.push_back({0, size});
+  return box;
+}
+
+// Part `index` of `parts`.
+void split_experts(ParameterSpec& spec, int64_t parts, int64_t index) {
+  TensorBox box = whole_box(spec.shape);
+  spec.part.full_shape = spec.shape;
+  spec.shape[0] /= parts;
+  box[0] = {index * spec.shape[0], spec.shape[0]};
+  spec.part.boxes = {box};
+  spec.group = ParameterGroup::kSplitExperts;
+}
+
+void split_tensor(ParameterSpec& spec, int64_t parts, int64_t index) {
+  spec.part.full_shape = spec.shape;
+  int64_t block_begin = 0;
+  for (const int64_t block : spec.tensor_split.blocks) {
+    TensorBox box = whole_box(spec.shape);
+    box[spec.tensor_split.dim] = {block_begin + index * (block / parts), block / parts};
+    spec.part.boxes.push_back(box);
+    block_begin += block;
+  }
+  spec.shape[spec.tensor_split.dim] /= parts;
+  spec.group = ParameterGroup::kSplitTensors;
+}
+
+}  // namespace
 
 std::vector<LayerChunk> layer_chunks(const Job& job, int64_t pipeline_rank) {
   const std::vector<int64_t> lengths = layers_of_chunks(job.model, job.parallelism);
@@ -31,23 +62,29 @@ std::vector<ParameterSpec> local_specs(const Job& job, int64_t rank) {
     });
   };
   std::erase_if(specs, [&](const ParameterSpec& spec) { return !is_here(spec); });
-  const int64_t ranks = groups.expert.size, index = position_in(groups.expert, rank);
-  if (ranks == 1) return specs;
   for (ParameterSpec& spec : specs) {
-    if (spec.name.find(".experts.") == std::string::npos) continue;
-    spec.part.full_shape = spec.shape;
-    for (const int64_t size : spec.shape) spec.part.ranges.push_back({0, size});
-    spec.shape[0] /= ranks;
-    spec.part.ranges[0] = {index * spec.shape[0], spec.shape[0]};
-    spec.group = ParameterGroup::kSplitExperts;
+    if (groups.expert.size > 1 && spec.name.find(".experts.") != std::string::npos) {
+      split_experts(spec, groups.expert.size, position_in(groups.expert, rank));
+    } else if (groups.tensor.size > 1 && !spec.tensor_split.blocks.empty()) {
+      split_tensor(spec, groups.tensor.size, position_in(groups.tensor, rank));
+    }
   }
   return specs;
+}
+
+Holders holders_of(ParameterGroup group, const RankGroups& groups) {
+  if (group == ParameterGroup::kSplitExperts) return {"expert_data", groups.expert_data};
+  if (group == ParameterGroup::kSplitTensors || groups.tensor.size == 1) return {"data", groups.data_context};
+  return {"stage", groups.stage};
 }
 
 SectionAlignment section_alignment(const Job& job) {
   if (job.parallelism.zero_stage == 0) return {};
   const RankGroups groups = rank_groups(job.parallelism, job.hardware.num_devices);
-  return {16 * groups.data_context.size, 16 * groups.expert_data.size};
+  const auto multiple = [&](ParameterGroup group) { return 16 * holders_of(group, groups).ranks.size; };
+  return {.shared = multiple(ParameterGroup::kShared),
+          .split_experts = multiple(ParameterGroup::kSplitExperts),
+          .split_tensors = multiple(ParameterGroup::kSplitTensors)};
 }
 
 ParameterPlaces place_parameters(const std::vector<ParameterSpec>& specs, SectionAlignment alignment) {
@@ -61,12 +98,14 @@ ParameterPlaces place_parameters(const std::vector<ParameterSpec>& specs, Sectio
       total += padded_elements(specs[i].shape);
     }
     total = begin + (total - begin + multiple - 1) / multiple * multiple;
+    places.sections.push_back({{begin, total}, group});
   };
   add_section(ParameterGroup::kSplitExperts, WeightDecay::kOn, alignment.split_experts);
-  places.num_split_experts = total;
+  add_section(ParameterGroup::kSplitTensors, WeightDecay::kOn, alignment.split_tensors);
   add_section(ParameterGroup::kShared, WeightDecay::kOn, alignment.shared);
   places.num_decayed = total;
   add_section(ParameterGroup::kShared, WeightDecay::kOff, alignment.shared);
+  add_section(ParameterGroup::kSplitTensors, WeightDecay::kOff, alignment.split_tensors);
   return places;
 }
 

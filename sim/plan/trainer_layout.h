@@ -7,6 +7,7 @@
 
 #include "sim/config/job.h"
 #include "sim/formulas/parameter_specs.h"
+#include "sim/network/rank_groups.h"
 
 namespace mmoe {
 
@@ -19,8 +20,9 @@ struct LayerChunk {
 // The chunks of one pipeline rank in the order of the model; one for the whole model without a pipeline.
 std::vector<LayerChunk> layer_chunks(const Job& job, int64_t pipeline_rank);
 
-// Of the model's tensors what one rank holds: its pipeline stage's layers, its share of the experts. With tied
-// embeddings the first and the last stage both hold the embedding.
+// Of the model's tensors what one rank holds: its pipeline stage's layers, its share of the experts, its tensor
+// parallel part of attention and dense feed-forwards. Every tensor parallel rank holds the whole vocabulary and runs it
+// on its own tokens. With tied embeddings the first and the last stage both hold the embedding.
 std::vector<ParameterSpec> local_specs(const Job& job, int64_t rank);
 
 // Elements [begin, end) of the flat buffers.
@@ -30,21 +32,36 @@ struct FlatRange {
   bool operator==(const FlatRange&) const = default;
 };
 
+// The ranks that hold the same weights of a group, and what their collectives are counted under: "data", "stage",
+// "expert_data". Without tensor parallelism those of a stage are the data parallel ones.
+struct Holders {
+  const char* name;
+  RankGroup ranks;
+};
+Holders holders_of(ParameterGroup group, const RankGroups& groups);
+
 // Numbers of elements of which the sizes of the flat buffers' sections are multiples, so that ranks can share them
 // evenly.
 struct SectionAlignment {
-  int64_t shared = 16, split_experts = 16;
+  int64_t shared = 16, split_experts = 16, split_tensors = 16;
 };
 
 // Multiples that let ZeRO share each section of the flat buffers evenly; 16 without ZeRO.
 SectionAlignment section_alignment(const Job& job);
 
-// Where each tensor begins in the flat buffers. Sections in order: split experts, shared weights with decay, those
-// without; so the optimiser sees two contiguous ranges. Every tensor starts at a multiple of 16 elements.
+// A part of the flat buffers whose gradients are summed over the same ranks.
+struct Section {
+  FlatRange range;
+  ParameterGroup group;
+};
+
+// Where each tensor begins in the flat buffers. Sections in order: split experts, split tensors with decay, shared
+// weights with decay, those without, split tensors without; so the optimiser sees two contiguous ranges. Every tensor
+// starts at a multiple of 16 elements.
 struct ParameterPlaces {
   std::vector<std::pair<size_t, int64_t>> tensors;  // index of the spec, first element
-  int64_t num_split_experts = 0;                    // elements of the first section
-  int64_t num_decayed = 0;                          // of the first two
+  std::vector<Section> sections;                    // some may be empty
+  int64_t num_decayed = 0;                          // elements of the first three
   int64_t num_elements = 0;                         // of all
 };
 ParameterPlaces place_parameters(const std::vector<ParameterSpec>& specs, SectionAlignment alignment);

@@ -57,14 +57,15 @@ class RankPlayer {
   };
 
   bool zero() const { return job_.parallelism.zero_stage > 0; }
+  int64_t holders(const Section& section) const { return holders_of(section.group, groups_).ranks.size; }
 
   TrainerRankPeak persistent() const {
     const double elements = static_cast<double>(places_.num_elements), a = accumulate_bytes_,
                  b = compute_bytes(job_.training.precision);
-    const auto split = static_cast<double>(places_.num_split_experts);
-    const double owned = !zero() ? elements
-                                 : split / static_cast<double>(groups_.expert_data.size) +
-                                       (elements - split) / static_cast<double>(groups_.data_context.size);
+    double owned = 0;
+    for (const Section& section : places_.sections) {
+      owned += static_cast<double>(section.range.size()) / (zero() ? static_cast<double>(holders(section)) : 1);
+    }
     const TrainingConfig& training = job_.training;
     const auto tokens = static_cast<double>(training.global_batch_size / job_.data_parallel_size() * training.seq_len);
     const double rope = static_cast<double>(training.seq_len * job_.model.head_dim) * a;
@@ -82,29 +83,25 @@ class RankPlayer {
     const std::vector<FlatRange> frozen = frozen_ranges(specs_, places_, job_.training);
     if (frozen.empty()) return 0;
     if (!zero()) return static_cast<double>(common_elements(frozen, {{0, places_.num_elements}}));
-    const auto shares_of = [&](FlatRange section, const RankGroup& group) {
-      std::vector<FlatRange> shares;
+    std::vector<FlatRange> shares;
+    for (const Section& section : places_.sections) {
+      const RankGroup group = holders_of(section.group, groups_).ranks;
       const int64_t place = position_in(group, rank_);
-      for (const FlatRange& bucket : bucket_ranges(section, group.size)) {
+      for (const FlatRange& bucket : bucket_ranges(section.range, group.size)) {
         const int64_t share = bucket.size() / group.size;
         shares.push_back({bucket.begin + place * share, bucket.begin + (place + 1) * share});
       }
-      return common_elements(frozen, shares);
-    };
-    return static_cast<double>(shares_of({0, places_.num_split_experts}, groups_.expert_data) +
-                               shares_of({places_.num_split_experts, places_.num_decayed}, groups_.data_context) +
-                               shares_of({places_.num_decayed, places_.num_elements}, groups_.data_context));
+    }
+    return static_cast<double>(common_elements(frozen, shares));
   }
 
   // Without ZeRO gradients are summed in place.
   void add_buckets() {
     if (!zero()) return;
-    const int64_t shared = groups_.data_context.size;
-    for (const auto& [section, ranks] : {std::pair(FlatRange{0, places_.num_split_experts}, groups_.expert_data.size),
-                                         std::pair(FlatRange{places_.num_split_experts, places_.num_decayed}, shared),
-                                         std::pair(FlatRange{places_.num_decayed, places_.num_elements}, shared)}) {
+    for (const Section& section : places_.sections) {
+      const int64_t ranks = holders(section);
       if (ranks == 1) continue;
-      for (const FlatRange& range : bucket_ranges(section, ranks)) {
+      for (const FlatRange& range : bucket_ranges(section.range, ranks)) {
         int64_t first_layer = job_.model.num_layers;
         for (const auto& [index, begin] : places_.tensors) {
           if (begin >= range.end || begin + padded_elements(specs_[index].shape) <= range.begin) continue;
@@ -124,15 +121,18 @@ class RankPlayer {
 
   LayerMemory memory(const Pass& pass, int64_t layer) const {
     if (!job_.model.is_moe_layer(layer)) return layer_memory(job_, layer, 0);
-    // Expert ranks run the like-numbered micro-batches of their replicas together.
-    const auto k_of = [&](int64_t replica) {
+    const auto k_of = [&](int64_t rank) {
+      const int64_t replica = position_in(groups_.data, rank);
       return k_[replica * job_.num_micro_batches() + pass.micro_batch][layer - job_.model.num_dense_layers];
     };
-    const int64_t replica = position_in(groups_.data, rank_), ranks = groups_.expert.size;
-    double pairs = 0;
-    for (int64_t i = 0; i < ranks; ++i) pairs += k_of(replica / ranks * ranks + i);
-    return layer_memory(job_, layer, k_of(replica),
-                        pairs * load_factor_ * static_cast<double>(job_.training.micro_batch_tokens() / ranks));
+    // Expert ranks run the like-numbered micro-batches of their replicas together, tensor ranks each its tokens of one.
+    const RankGroup& experts = groups_.expert;
+    const int64_t first = rank_ - position_in(experts, rank_) * experts.stride;
+    double k_sum = 0;
+    for (int64_t i = 0; i < experts.size; ++i) k_sum += k_of(first + i * experts.stride);
+    const auto own_tokens = static_cast<double>(job_.training.micro_batch_tokens() / job_.parallelism.tensor);
+    return layer_memory(job_, layer, k_of(rank_),
+                        k_sum * load_factor_ * own_tokens / static_cast<double>(experts.size));
   }
 
   void forward(const Pass& pass) {

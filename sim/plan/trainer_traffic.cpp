@@ -25,6 +25,7 @@ class Counter {
     if (job_.hardware.num_devices == 1) return {};
     count_world(job_.hardware.num_devices);
     for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) count_gradients(rank);
+    for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) count_tensors(rank);
     count_experts(k);
     count_pipeline();
     return std::move(traffic_);
@@ -34,6 +35,7 @@ class Counter {
     if (job_.hardware.num_devices == 1) return {};
     count_world(1);
     count_gradients(rank);
+    count_tensors(rank);
     count_experts_of(rank, k);
     count_pipeline_of(position_in(groups_.pipeline, rank));
     return std::move(traffic_);
@@ -56,9 +58,10 @@ class Counter {
 
   void count_gradients(int64_t rank) {
     const ParameterPlaces places = place_parameters(local_specs(job_, rank), section_alignment(job_));
-    count_section("expert_data", {0, places.num_split_experts}, groups_.expert_data.size);
-    count_section("data", {places.num_split_experts, places.num_decayed}, groups_.data_context.size);
-    count_section("data", {places.num_decayed, places.num_elements}, groups_.data_context.size);
+    for (const Section& section : places.sections) {
+      const Holders holders = holders_of(section.group, groups_);
+      count_section(holders.name, section.range, holders.ranks.size);
+    }
   }
 
   void count_section(const char* group, FlatRange section, int64_t ranks) {
@@ -74,33 +77,64 @@ class Counter {
     }
   }
 
-  // Forward, and again where the layer is recomputed: numbers of rows (64 bits an expert), rows and routing weights to
-  // the experts, rows back; backward their gradients the other way.
-  void count_experts(const std::vector<std::vector<int>>& k) {
-    if (groups_.expert.size == 1) return;
-    const int64_t forwards = expert_forwards(), row = job_.model.hidden_size * compute_bytes_;
-    for (const std::vector<int>& layers : k) {
-      for (const int active : layers) {
-        const int64_t pairs = job_.training.micro_batch_tokens() * active;
-        const int64_t once = pairs * (2 * row + accumulate_bytes_);
-        add("expert", "all_to_all", 4 * forwards + 3, forwards * (job_.model.num_experts * 8 + once) + once);
+  // Forward passes of a part of a layer, the one for recomputing it included.
+  int64_t num_forwards(const char* module) const {
+    return job_.training.recompute.full || job_.training.recompute.has(module) ? 2 : 1;
+  }
+
+  // Attention, and a dense feed-forward or shared expert: each forward pass gathers its tokens and scatters the sum of
+  // its results; the backward pass gathers the result's gradient and the input again, and scatters the input's
+  // gradient. A router sums its experts' counts and probabilities and the z loss, a norm of all heads the squares of
+  // queries and of keys, and in the backward pass their products with the gradient.
+  void count_tensors(int64_t rank) {
+    const ModelConfig& model = job_.model;
+    const int64_t ranks = job_.parallelism.tensor, tokens = job_.training.micro_batch_tokens();
+    if (ranks == 1) return;
+    const int64_t times = job_.num_micro_batches();
+    const auto count_calls = [&](const char* collective, int64_t calls, int64_t bytes) {
+      add("tensor", collective, times * calls, times * calls * bytes);
+    };
+    const auto count_block = [&](const char* module) {
+      const int64_t forwards = num_forwards(module), bytes = tokens * model.hidden_size * compute_bytes_;
+      count_calls("all_gather", forwards + 2, bytes / ranks);
+      count_calls("reduce_scatter", forwards + 1, bytes);
+    };
+    for (const LayerChunk& chunk : layer_chunks(job_, position_in(groups_.pipeline, rank))) {
+      for (int64_t layer = chunk.begin; layer < chunk.end; ++layer) {
+        count_block("attention");
+        if (model.qk_norm == QkNorm::kFull) {
+          count_calls("all_reduce", num_forwards("attention") + 1, 2 * tokens * accumulate_bytes_);
+        }
+        const bool moe = model.is_moe_layer(layer);
+        if (!moe || model.shared_expert_hidden_size > 0) count_block("moe");
+        if (moe) count_calls("all_reduce", num_forwards("moe"), (2 * model.num_experts + 1) * 8);
       }
     }
   }
 
-  int64_t expert_forwards() const {
-    int64_t forwards = 1;
-    if (job_.training.recompute.full) ++forwards;
-    for (const std::string& module : job_.training.recompute.modules) forwards += module == "moe" ? 1 : 0;
-    return forwards;
+  // Forward, and again where the layer is recomputed: numbers of rows (64 bits an expert), rows and routing weights to
+  // the experts, rows back; backward their gradients the other way.
+  void count_experts(const std::vector<std::vector<int>>& k) {
+    if (groups_.expert.size == 1) return;
+    const int64_t forwards = num_forwards("moe"), ranks = job_.parallelism.tensor;  // that share a micro-batch
+    const int64_t row = job_.model.hidden_size * compute_bytes_;
+    for (const std::vector<int>& layers : k) {
+      for (const int active : layers) {
+        const int64_t pairs = job_.training.micro_batch_tokens() * active;
+        const int64_t once = pairs * (2 * row + accumulate_bytes_);
+        add("expert", "all_to_all", ranks * (4 * forwards + 3),
+            forwards * (ranks * job_.model.num_experts * 8 + once) + once);
+      }
+    }
   }
 
   // Rows that the rank sends off go with their weights forward and alone backward, rows that came to it the other way
   // round.
   void count_experts_of(int64_t rank, const std::vector<std::vector<int>>& k) {
     if (groups_.expert.size == 1) return;
-    const int64_t forwards = expert_forwards(), row = job_.model.hidden_size * compute_bytes_;
-    const int64_t in_replica = job_.num_micro_batches(), tokens = job_.training.micro_batch_tokens();
+    const int64_t forwards = num_forwards("moe"), row = job_.model.hidden_size * compute_bytes_;
+    const int64_t in_replica = job_.num_micro_batches();
+    const int64_t tokens = job_.training.micro_batch_tokens() / job_.parallelism.tensor;
     const int64_t first = rank - position_in(groups_.expert, rank) * groups_.expert.stride;
     const double share = stated_share(job_, rank);
     for (const LayerChunk& chunk : layer_chunks(job_, position_in(groups_.pipeline, rank))) {
@@ -127,7 +161,8 @@ class Counter {
     if (job_.parallelism.pipeline == 1) return;
     const int64_t replicas = job_.data_parallel_size() * job_.parallelism.context * job_.parallelism.tensor;
     const int64_t messages = replicas * shape_.num_micro_batches;
-    const int64_t bytes = messages * job_.training.micro_batch_tokens() * job_.model.hidden_size * compute_bytes_;
+    const int64_t tokens = job_.training.micro_batch_tokens() / job_.parallelism.tensor;
+    const int64_t bytes = messages * tokens * job_.model.hidden_size * compute_bytes_;
     const int64_t stages = job_.parallelism.pipeline * job_.parallelism.virtual_pipeline;
     for (int64_t stage = 0; stage + 1 < stages; ++stage) {
       const bool around = shape_.rank_of(stage) + 1 == shape_.pipeline;
@@ -140,7 +175,8 @@ class Counter {
   void count_pipeline_of(int64_t pipeline_rank) {
     const int64_t stages = job_.parallelism.pipeline * job_.parallelism.virtual_pipeline;
     const int64_t messages = shape_.num_micro_batches;
-    const int64_t bytes = messages * job_.training.micro_batch_tokens() * job_.model.hidden_size * compute_bytes_;
+    const int64_t tokens = job_.training.micro_batch_tokens() / job_.parallelism.tensor;
+    const int64_t bytes = messages * tokens * job_.model.hidden_size * compute_bytes_;
     for (int64_t stage = 0; stage + 1 < stages && shape_.pipeline > 1; ++stage) {
       const int64_t from = shape_.rank_of(stage), to = shape_.rank_of(stage + 1);
       const std::string around = from + 1 == shape_.pipeline ? "_around" : "";

@@ -16,8 +16,8 @@ struct CollectiveTraffic {
   bool operator==(const CollectiveTraffic&) const = default;
 };
 
-// By group ("world", "data", "expert", "expert_data", "forward", "forward_around", "backward", "backward_around") and
-// collective ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send", "receive").
+// By group ("world", "tensor", "data", "stage", "expert", "expert_data", "forward", "forward_around", "backward",
+// "backward_around") and collective ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send", "receive").
 using TrafficByGroup = std::map<std::string, std::map<std::string, CollectiveTraffic>>;
 
 // Numbers (fp64) of the report that all ranks add up at a step's end: by global micro-batch its loss and of each MoE

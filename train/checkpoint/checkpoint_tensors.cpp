@@ -58,7 +58,9 @@ StoredPiece stored_piece(const std::string& name, const TensorPiece& piece) {
   json["ranges"] = nlohmann::ordered_json::array();
   for (const IndexRange& range : piece.ranges) json["ranges"].push_back({range.begin, range.count});
   json["elements"] = {piece.elements.begin, piece.elements.size()};
-  return {name + "@" + std::to_string(piece.elements.begin), {piece.elements.size()}, json.dump()};
+  // Pieces of one tensor differ in their first element.
+  const int64_t first = runs_of(piece).front().whole;
+  return {name + "@" + std::to_string(first), {piece.elements.size()}, json.dump()};
 }
 
 CheckpointTensors::CheckpointTensors(const std::filesystem::path& folder, std::string_view kind) {
@@ -76,7 +78,7 @@ CheckpointTensors::CheckpointTensors(const std::filesystem::path& folder, std::s
       const SafetensorsView& view = file.at(name);
       const auto metadata = file.metadata().find(name);
       if (metadata == file.metadata().end()) {
-        tensors_[name].push_back({&file, &view, piece_of(view.shape, {})});
+        tensors_[name].push_back({&file, &view, whole_tensor(view.shape)});
         continue;
       }
       try {

@@ -37,12 +37,16 @@ using PieceVisitor = std::function<void(const Parameter&, const TensorPiece&, in
 // What `range` of the flat buffers holds of the tensors.
 void visit_weights(const ParameterStore& parameters, const FlatRange& range, const PieceVisitor& visit) {
   for (const Parameter& parameter : parameters.all()) {
-    const int64_t first = parameter.master.storage_offset(), end = first + parameter.master.numel();
-    const FlatRange held{std::max(first, range.begin), std::min(end, range.end)};
-    if (held.size() <= 0) continue;
-    TensorPiece piece = piece_of(parameter.master.sizes().vec(), parameter.part);
-    piece.elements = {held.begin - first, held.end - first};
-    visit(parameter, piece, held.begin);
+    int64_t first = parameter.master.storage_offset();
+    for (TensorPiece& piece : pieces_of(parameter.master.sizes().vec(), parameter.part)) {
+      const int64_t end = first + piece.elements.size();
+      const FlatRange held{std::max(first, range.begin), std::min(end, range.end)};
+      if (held.size() > 0) {
+        piece.elements = {held.begin - first, held.end - first};
+        visit(parameter, piece, held.begin);
+      }
+      first = end;
+    }
   }
 }
 

@@ -8,7 +8,7 @@
 namespace mmoe {
 namespace {
 
-int64_t num_elements(const std::vector<IndexRange>& ranges) {
+int64_t num_elements(const TensorBox& ranges) {
   int64_t count = 1;
   for (const IndexRange& range : ranges) count *= range.count;
   return count;
@@ -25,15 +25,18 @@ bool TensorPiece::is_whole() const {
   return is_whole_box();
 }
 
-TensorPiece piece_of(const std::vector<int64_t>& shape, const TensorPart& part) {
-  TensorPiece piece;
-  piece.full_shape = part.is_whole() ? shape : part.full_shape;
-  piece.ranges = part.ranges;
-  if (part.is_whole()) {
-    for (const int64_t size : shape) piece.ranges.push_back({0, size});
-  }
+TensorPiece whole_tensor(const std::vector<int64_t>& shape) {
+  TensorPiece piece{shape, {}, {}};
+  for (const int64_t size : shape) piece.ranges.push_back({0, size});
   piece.elements = {0, num_elements(piece.ranges)};
   return piece;
+}
+
+std::vector<TensorPiece> pieces_of(const std::vector<int64_t>& shape, const TensorPart& part) {
+  if (part.is_whole()) return {whole_tensor(shape)};
+  std::vector<TensorPiece> pieces;
+  for (const TensorBox& box : part.boxes) pieces.push_back({part.full_shape, box, {0, num_elements(box)}});
+  return pieces;
 }
 
 std::vector<PieceRun> runs_of(const TensorPiece& piece) {

@@ -13,15 +13,17 @@ namespace mmoe {
 // row-major order those in `elements`.
 struct TensorPiece {
   std::vector<int64_t> full_shape;
-  std::vector<IndexRange> ranges;
+  TensorBox ranges;
   FlatRange elements;
 
   bool is_whole_box() const;
   bool is_whole() const;  // the whole tensor
 };
 
-// The whole of a part of a tensor; `shape` is that of the part.
-TensorPiece piece_of(const std::vector<int64_t>& shape, const TensorPart& part);
+TensorPiece whole_tensor(const std::vector<int64_t>& shape);
+
+// The boxes of a part of a tensor, each whole; `shape` is that of the part, whose elements are theirs in this order.
+std::vector<TensorPiece> pieces_of(const std::vector<int64_t>& shape, const TensorPart& part);
 
 // Elements that lie together both in the tensor and in a piece of it: `length` of them from index `whole` of the
 // tensor, flattened, and from index `piece` of the piece.

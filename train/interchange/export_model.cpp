@@ -31,7 +31,7 @@ std::vector<ProducedTensor> foreign_pieces(const CheckpointTensors& weights, con
   for (const ParameterSpec& spec : parameter_specs(foreign.model)) {
     const bool zero = foreign.zero_shared_expert && spec.name.find(".shared_expert.") != std::string::npos;
     const at::ScalarType stored_type = zero ? type : weights.type_of(spec.name);
-    TensorPiece piece = piece_of(spec.shape, {});
+    TensorPiece piece = whole_tensor(spec.shape);
     int64_t first = 0;
     for (const ForeignTensor& tensor : foreign_tensors(foreign.model, foreign.naming, spec)) {
       const int64_t count = c10::multiply_integers(tensor.shape);

@@ -69,7 +69,11 @@ DryRun dry_run(const Job& job, int64_t rank, const std::vector<std::vector<int>>
   const auto messages = std::make_shared<CountedMessages>();
   const ProcessGroups groups =
       make_groups(job, rank, [&](const char* name, int64_t /*first_rank*/, int position, int size) {
-        return counting_backend(name, position, size, is_gpu ? SumsIn::kPlace : SumsIn::kCopies, messages);
+        // Layers wait for what tensor parallel ranks exchange.
+        const SumsIn sums = is_gpu                          ? SumsIn::kPlace
+                            : std::string(name) == "tensor" ? SumsIn::kOneCopy
+                                                            : SumsIn::kCopies;
+        return counting_backend(name, position, size, sums, messages);
       });
   ExpertPeers peers(job, groups, k);
   const StandInScope scope({.is_gpu = is_gpu,

@@ -24,23 +24,24 @@ double bits_per_byte(double nats, double bytes) {
 int64_t evaluation_batch(int64_t seq_len) { return std::max<int64_t>(1, 4096 / seq_len); }
 
 Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, const std::vector<int>& k_per_layer,
-                    int64_t max_windows, int64_t batch, const Communicator& group) {
+                    int64_t max_windows, int64_t batch, const Communicator& group, int64_t tensor) {
   const c10::NoGradGuard no_grad;
   const int64_t seq_len = windows.seq_len();
   const int64_t count = max_windows > 0 ? std::min(max_windows, windows.count()) : windows.count();
   const int64_t batches = (count + batch - 1) / batch;
   const at::Tensor losses_W = at::zeros({count}, at::TensorOptions().dtype(at::kDouble).device(transformer.device()));
   const at::Tensor tokens_W = at::zeros({count}, at::kDouble);  // targets of each window, on the host
-  for (int64_t turn = 0; turn < batches; turn += group.size()) {
+  const bool reports = group.rank() % tensor == 0;
+  for (int64_t turn = 0; turn < batches; turn += group.size() / tensor) {
     // Every rank runs equally often, as it computes for the others too where experts are shared out: one without a
     // batch runs the last, for nothing.
-    const int64_t own = turn + group.rank(), first = std::min(own, batches - 1) * batch;
+    const int64_t own = turn + group.rank() / tensor, first = std::min(own, batches - 1) * batch;
     const int64_t rows = std::min(batch, count - first);
     const at::Tensor tokens = at::empty({rows, seq_len}, at::kInt), targets = at::empty({rows, seq_len}, at::kInt);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t counted = windows.window(first + r, tokens.data_ptr<int32_t>() + r * seq_len,
                                              targets.data_ptr<int32_t>() + r * seq_len);
-      if (own < batches) tokens_W.data_ptr<double>()[first + r] = static_cast<double>(counted);
+      if (own < batches && reports) tokens_W.data_ptr<double>()[first + r] = static_cast<double>(counted);
     }
     std::vector<int64_t> documents;
     if (windows.documents() == Documents::kApart) {
@@ -52,7 +53,7 @@ Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, 
                                   .view({rows, seq_len})
                                   .to(at::kDouble)
                                   .sum(1);
-    if (own < batches) losses_W.narrow(0, first, rows).copy_(losses);
+    if (own < batches && reports) losses_W.narrow(0, first, rows).copy_(losses);
   }
   const at::Tensor sums_2W = at::stack({losses_W, tokens_W.to(transformer.device())});
   group.all_reduce(sums_2W).wait();  // each is of one rank, the others add zero: exact

@@ -21,18 +21,16 @@ namespace {
 // Joins neighbours and cuts at the borders of the sections.
 std::vector<FlatRange> by_section(const ParameterStore& parameters, const std::vector<FlatRange>& ranges) {
   std::vector<FlatRange> result;
-  for (FlatRange range : ranges) {
-    for (const int64_t border : {parameters.num_split_experts(), parameters.num_decayed(), range.end}) {
-      const int64_t end = std::min(border, range.end);
-      if (end <= range.begin) continue;
-      const bool joins = !result.empty() && result.back().end == range.begin &&
-                         range.begin != parameters.num_split_experts() && range.begin != parameters.num_decayed();
-      if (joins) {
-        result.back().end = end;
+  for (const Section& section : parameters.sections()) {
+    const size_t first = result.size();
+    for (const FlatRange& range : ranges) {
+      const FlatRange common{std::max(range.begin, section.range.begin), std::min(range.end, section.range.end)};
+      if (common.size() <= 0) continue;
+      if (result.size() > first && result.back().end == common.begin) {
+        result.back().end = common.end;
       } else {
-        result.push_back({range.begin, end});
+        result.push_back(common);
       }
-      range.begin = end;
     }
   }
   return result;
@@ -57,6 +55,12 @@ std::vector<FlatRange> trained(const ParameterStore& parameters, const TrainingC
   return result;
 }
 
+ParameterGroup group_of(const ParameterStore& parameters, const FlatRange& range) {
+  const auto section = std::find_if(parameters.sections().begin(), parameters.sections().end(),
+                                    [&](const Section& s) { return range.begin < s.range.end; });
+  return section->group;
+}
+
 int64_t num_elements(const std::vector<FlatRange>& ranges) {
   int64_t count = 0;
   for (const FlatRange& range : ranges) count += range.size();
@@ -78,16 +82,16 @@ AdamW::AdamW(ParameterStore& parameters, const TrainingConfig& training)
 
 at::Tensor AdamW::squared_gradient_norms() const {
   const OperationScope scope("gradient_norm", OperationPhase::kUpdate, {});
-  const at::Tensor squares = at::zeros({2}, parameters_.grad().options());
+  const at::Tensor squares = at::zeros({kNumParameterGroups}, parameters_.grad().options());
   for (size_t i = 0; i < owned_.size();) {
     FlatRange joined = owned_[i];
-    const bool experts = joined.begin < parameters_.num_split_experts();
+    const ParameterGroup group = group_of(parameters_, joined);
     for (++i; i < owned_.size() && owned_[i].begin == joined.end; ++i) {
-      if (experts != (owned_[i].begin < parameters_.num_split_experts())) break;
+      if (group_of(parameters_, owned_[i]) != group) break;
       joined.end = owned_[i].end;
     }
     const at::Tensor norm = at::linalg_vector_norm(parameters_.grad().narrow(0, joined.begin, joined.size()));
-    squares[experts ? 1 : 0].add_(norm.square());
+    squares[static_cast<int64_t>(group)].add_(norm.square());
   }
   return squares;
 }

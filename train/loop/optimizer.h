@@ -18,7 +18,7 @@ class AdamW {
   // For all elements that are not frozen.
   AdamW(ParameterStore& parameters, const TrainingConfig& training);
 
-  // Sums of squares of the owned gradients: of shared weights and of split experts, [2] on the device.
+  // Sums of squares of the owned gradients by ParameterGroup, [kNumParameterGroups] on the device.
   at::Tensor squared_gradient_norms() const;
 
   // One update with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) of LibTorch's fused kernel,

@@ -78,7 +78,8 @@ Trainer::ReportLayout Trainer::report_layout(int64_t micro_batches) const {
 // The report holds, for each global micro-batch, its loss and by MoE layer the two auxiliary losses and the mean number
 // of active experts; where routing is measured, by MoE layer the selections of each expert in the whole step and the
 // sum over micro-batches of the router's entropy; then the gradient's norm, the number of ranks that were asked to
-// stop, and every rank's peak. Each number comes from one rank, or is a sum of whole numbers but the entropy.
+// stop, and every rank's peak. Each number comes from one rank, or is a sum of whole numbers, but for the entropy, and
+// with tensor parallelism the losses, which are sums over the ranks' tokens.
 StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor& tokens, const at::Tensor& targets,
                              const std::vector<std::vector<int>>& k_per_layer) {
   const auto start = std::chrono::steady_clock::now();
@@ -138,8 +139,8 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
   const int64_t rows = training.micro_batch_size, first_micro_batch = groups_.data_index() * shape.num_micro_batches;
   const double global_targets = num_global_targets(targets);
   const auto& embedding_like = transformer_.parameters().all().front().value;
-  PipelineTransfers transfers(shape, groups_, {rows * training.seq_len, job_.model.hidden_size},
-                              embedding_like.options());
+  const int64_t own_tokens = training.micro_batch_tokens() / groups_.tensor.size();
+  PipelineTransfers transfers(shape, groups_, {own_tokens, job_.model.hidden_size}, embedding_like.options());
   std::map<std::pair<int64_t, int64_t>, Flight> flights;
   const ReportLayout layout = report_layout(static_cast<int64_t>(k_per_layer.size()));
   const at::Tensor by_micro_batch =
@@ -153,7 +154,12 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
     if (before_pass_) before_pass_(global);
     MicroBatch batch;
     batch.measure_entropy = measure_routing_;
-    const auto part = [&](const at::Tensor& all) { return all.narrow(0, i * rows, rows).reshape({-1}).to(device_); };
+    const auto part = [&](const at::Tensor& all) {
+      return all.narrow(0, i * rows, rows)
+          .reshape({-1})
+          .narrow(0, groups_.tensor.rank() * own_tokens, own_tokens)
+          .to(device_);
+    };
     if (chunk.has_embedding) batch.tokens_T = part(tokens);
     if (chunk.has_head) batch.targets_T = part(targets);
     if (training.reset_attention_mask) {
@@ -179,7 +185,8 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
       transfers.send_output(chunk_index, i, flight.output.detach());
     }
     const int64_t first_moe = std::max<int64_t>(0, chunk.begin - job_.model.num_dense_layers);
-    for (size_t l = 0; l < forward.routing.size(); ++l) {
+    const bool reports = groups_.tensor.rank() == 0;  // for all tensor parallel ranks
+    for (size_t l = 0; reports && l < forward.routing.size(); ++l) {
       const LayerRouting& routing = forward.routing[l];
       const int64_t moe_layer = first_moe + static_cast<int64_t>(l), place = 1 + 3 * moe_layer;
       entries[place].copy_(routing.load_balance_loss.squeeze());

@@ -19,16 +19,28 @@ void initialise(const ParameterSpec& spec, at::Tensor destination, uint64_t seed
     return;
   }
   const at::Generator generator = at::detail::createCPUGenerator(initial_seed(spec, seed));
-  at::Tensor values = at::empty(spec.part.is_whole() ? spec.shape : spec.part.full_shape,
-                                at::TensorOptions().dtype(destination.scalar_type()));
-  values.normal_(0, spec.initial_std, generator);
-  for (size_t dim = 0; dim < spec.part.ranges.size(); ++dim) {
-    values = values.narrow(static_cast<int64_t>(dim), spec.part.ranges[dim].begin, spec.part.ranges[dim].count);
+  const at::Tensor values = at::empty(spec.part.is_whole() ? spec.shape : spec.part.full_shape,
+                                      at::TensorOptions().dtype(destination.scalar_type()));
+  at::Tensor(values).normal_(0, spec.initial_std, generator);
+  if (spec.part.is_whole()) {
+    destination.copy_(values);
+    return;
   }
-  destination.copy_(values);
+  int64_t first = 0;
+  for (const TensorBox& box : spec.part.boxes) {
+    destination.narrow(0, first, box[0].count).copy_(values_in(values, box));
+    first += box[0].count;
+  }
 }
 
 }  // namespace
+
+at::Tensor values_in(at::Tensor whole, const TensorBox& box) {
+  for (size_t dim = 0; dim < box.size(); ++dim) {
+    whole = whole.narrow(static_cast<int64_t>(dim), box[dim].begin, box[dim].count);
+  }
+  return whole;
+}
 
 uint64_t initial_seed(const ParameterSpec& spec, uint64_t seed) {
   uint64_t hash = 14695981039346656037ULL;  // FNV-1a of the name
@@ -40,7 +52,7 @@ ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::Scal
                                uint64_t seed, Gradients gradients, InitialWeights initial, SectionAlignment alignment) {
   const ParameterPlaces places = place_parameters(specs, alignment);
   if (device.is_meta()) initial = InitialWeights::kZero;
-  num_split_experts_ = places.num_split_experts;
+  sections_ = places.sections;
   num_decayed_ = places.num_decayed;
   const int64_t total = places.num_elements;
   const at::ScalarType master_type = accumulate_type(compute_type);

@@ -24,6 +24,9 @@ struct Parameter {
 // Seed of a tensor's initial values: a function of (seed, name) alone.
 uint64_t initial_seed(const ParameterSpec& spec, uint64_t seed);
 
+// A view of a box of a whole tensor.
+at::Tensor values_in(at::Tensor whole, const TensorBox& box);
+
 enum class Gradients { kNone, kAllocated };
 // Zero where a checkpoint is loaded over them; of meta tensors nothing.
 enum class InitialWeights { kRandom, kZero };
@@ -39,10 +42,10 @@ class ParameterStore {
   const Parameter& at(const std::string& name) const;
   const std::vector<Parameter>& all() const { return parameters_; }
 
-  const at::Tensor& master() const { return master_; }              // [N] accumulate type
-  const at::Tensor& grad() const { return grad_; }                  // [N] accumulate type; undefined without gradients
-  int64_t num_decayed() const { return num_decayed_; }              // elements of the first two sections
-  int64_t num_split_experts() const { return num_split_experts_; }  // elements of the first section
+  const at::Tensor& master() const { return master_; }  // [N] accumulate type
+  const at::Tensor& grad() const { return grad_; }      // [N] accumulate type; undefined without gradients
+  const std::vector<Section>& sections() const { return sections_; }
+  int64_t num_decayed() const { return num_decayed_; }  // elements of the sections with weight decay, which come first
 
   // Copies the master weights into the compute-type ones, where they are apart.
   void refresh_compute_weights();
@@ -50,7 +53,8 @@ class ParameterStore {
 
  private:
   at::Tensor master_, compute_, grad_;
-  int64_t num_decayed_ = 0, num_split_experts_ = 0;
+  int64_t num_decayed_ = 0;
+  std::vector<Section> sections_;
   std::vector<Parameter> parameters_;
 };
 

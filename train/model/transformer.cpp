@@ -16,6 +16,7 @@
 #include "train/ops/mlp.h"
 #include "train/ops/norm.h"
 #include "train/ops/recompute.h"
+#include "train/ops/split_tokens.h"
 #include "train/profiling/trace_range.h"
 
 namespace mmoe {
@@ -59,10 +60,15 @@ Transformer::Transformer(const Job& job, const ProcessGroups& groups, c10::Devic
       device_(device),
       chunks_(layer_chunks(job, groups.stage())),
       expert_group_(groups.expert.size() > 1 ? &groups.expert : nullptr),
+      tensor_group_(groups.tensor.size() > 1 ? &groups.tensor : nullptr),
       parameters_(local_specs(job, groups.rank), compute_type(job.training.precision), device, job.training.seed,
                   gradients, initial, section_alignment(job)),
-      attention_{job.training.seq_len, model_.num_heads, model_.num_kv_heads,
-                 model_.head_dim,      model_.qk_norm,   model_.rms_norm_eps},
+      attention_{job.training.seq_len,
+                 model_.num_heads / groups.tensor.size(),
+                 model_.num_kv_heads / groups.tensor.size(),
+                 model_.head_dim,
+                 model_.qk_norm,
+                 model_.rms_norm_eps},
       rope_(make_rope_table(model_.rope_theta, job.training.seq_len, model_.head_dim,
                             compute_type(job.training.precision), device)),
       layers_(static_cast<size_t>(model_.num_layers)) {
@@ -83,6 +89,7 @@ Transformer::Layer Transformer::find_layer(int64_t l) const {
   layer.output = find("attention.output");
   layer.moe_norm = find("feed_forward_norm");
   layer.qkv.projection_CD = find("attention.qkv");
+  layer.qkv.tensor = tensor_group_;
   if (model_.qkv_bias) layer.qkv.bias_C = find("attention.qkv_bias");
   if (model_.qk_norm != QkNorm::kNone) {
     layer.qkv.query_norm = find("attention.query_norm");
@@ -96,6 +103,7 @@ Transformer::Layer Transformer::find_layer(int64_t l) const {
   if (!moe || model_.shared_expert_hidden_size > 0) {
     layer.mlp.gate_up = find(moe ? "shared_expert.gate_up" : "mlp.gate_up");
     layer.mlp.down = find(moe ? "shared_expert.down" : "mlp.down");
+    layer.mlp.tensor = tensor_group_;
     if (moe && model_.shared_expert_gate) layer.mlp.gate = find("shared_expert.gate");
   }
   return layer;
@@ -108,7 +116,7 @@ at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_
   const at::Tensor attended_TA = document_lengths.empty()
                                      ? attend(qkv_TC, attention_, place)
                                      : attend_documents(qkv_TC, document_lengths, attention_, place);
-  return project_output(normed.residual_TD, attended_TA, *layer.output, place);
+  return project_output(normed.residual_TD, attended_TA, *layer.output, place, tensor_group_);
 }
 
 at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
@@ -128,6 +136,7 @@ at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor&
   settings.load_balance_coefficient = training_.load_balance_coefficient * auxiliary_scale;
   settings.z_loss_coefficient = training_.z_loss_coefficient * auxiliary_scale;
   settings.measure_entropy = measure_entropy && report != nullptr;
+  settings.tensor = tensor_group_;
   const Routing routing = operations_.route(normed.normed_TD, *layer.router, settings, place);
   if (report != nullptr) {
     *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss, routing.entropy};
@@ -177,6 +186,12 @@ at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, con
     }
   }
   return x_TD;
+}
+
+at::Tensor Transformer::own_part(const at::Tensor& all_T) const {
+  if (tensor_group_ == nullptr) return all_T;
+  const int64_t tokens = all_T.size(0) / tensor_group_->size();
+  return all_T.narrow(0, tensor_group_->rank() * tokens, tokens);
 }
 
 at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
@@ -248,7 +263,9 @@ at::Tensor Transformer::logits(const at::Tensor& tokens_T, const std::vector<int
 
 at::Tensor Transformer::evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T,
                                  const std::vector<int>& k_per_layer, const std::vector<int64_t>& document_lengths) {
-  return operations_.token_losses(hidden_states(tokens_T, k_per_layer, document_lengths), *output_, targets_T);
+  const at::Tensor losses_T = operations_.token_losses(hidden_states(own_part(tokens_T), k_per_layer, document_lengths),
+                                                       *output_, own_part(targets_T));
+  return gather_tokens(losses_T.view({-1, 1}), tensor_group_).view({-1});
 }
 
 }  // namespace mmoe

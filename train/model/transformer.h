@@ -63,7 +63,9 @@ class Transformer {
   // Weights are initialised from job.training.seed; a checkpoint may then be copied over parameters().master().
   Transformer(const Job& job, c10::Device device, Gradients gradients,
               InitialWeights initial = InitialWeights::kRandom);
-  // The part of it that one rank holds; `groups` must outlive it. Only training passes run then.
+  // The part of it that one rank holds; `groups` must outlive it. Only training passes and evaluate run then. With
+  // tensor parallelism tokens, targets and what chunks hand on are this rank's of the micro-batch: of equal parts in
+  // the order of the ranks.
   Transformer(const Job& job, const ProcessGroups& groups, c10::Device device, Gradients gradients,
               InitialWeights initial = InitialWeights::kRandom);
 
@@ -75,7 +77,8 @@ class Transformer {
   // One of this rank's chunks; x_TD from the chunk before, ignored by the first, which embeds the tokens.
   TrainingForward training_forward(const LayerChunk& chunk, const at::Tensor& x_TD, const MicroBatch& batch);
 
-  // Losses per token (nats), nothing kept. Call under NoGradGuard. document_lengths, here and below, as in MicroBatch.
+  // Losses per token (nats) of tokens of all tensor parallel ranks, nothing kept. Call under NoGradGuard.
+  // document_lengths, here and below, as in MicroBatch.
   at::Tensor evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T, const std::vector<int>& k_per_layer,
                       const std::vector<int64_t>& document_lengths = {});
 
@@ -107,6 +110,8 @@ class Transformer {
   Layer find_layer(int64_t l) const;
   at::Tensor run_layers(const LayerChunk& chunk, at::Tensor x_TD, const MicroBatch& batch,
                         std::vector<LayerRouting>* routing);
+  // This rank's of tokens of all tensor parallel ranks.
+  at::Tensor own_part(const at::Tensor& all_T) const;
   at::Tensor hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
                            const std::vector<int64_t>& document_lengths);
   at::Tensor attention_block(const Layer& layer, const at::Tensor& x_TD, const std::vector<int64_t>& document_lengths,
@@ -121,6 +126,7 @@ class Transformer {
   c10::Device device_;
   std::vector<LayerChunk> chunks_;
   const Communicator* expert_group_ = nullptr;  // null: all experts are here
+  const Communicator* tensor_group_ = nullptr;  // null: all heads are here
   ParameterStore parameters_;
   AttentionShape attention_;
   RopeTable rope_;

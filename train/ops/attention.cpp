@@ -1,10 +1,13 @@
 #include "train/ops/attention.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
 
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
@@ -16,6 +19,7 @@
 #include "train/ops/launch.h"
 #include "train/ops/parallel.h"
 #include "train/ops/saved_state.h"
+#include "train/ops/split_tokens.h"
 
 namespace mmoe {
 namespace {
@@ -62,21 +66,77 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
             {shape.num_heads * shape.head_dim, shape.num_kv_heads, state.weights.key_norm, state.key_rstd}};
   }
 
+  // Whether a norm runs over heads of which other ranks hold some.
+  static bool norms_span_ranks(const State& state) {
+    return state.weights.tensor != nullptr && state.shape.qk_norm == QkNorm::kFull;
+  }
+
+  // [T, 2], for queries and for keys: the sum over all ranks of what each gives.
+  static at::Tensor sum_over_ranks(const State& state, const std::function<at::Tensor(const Part&)>& of_part) {
+    const at::Tensor sums_T2 = at::empty({state.query_rstd.size(0), 2}, state.query_rstd.options());
+    const std::vector<Part> both = parts(state);
+    for (int64_t i = 0; i < 2; ++i) sums_T2.select(1, i).copy_(of_part(both[static_cast<size_t>(i)]));
+    state.weights.tensor->all_reduce(sums_T2).wait();
+    return sums_T2;
+  }
+
+  // The norm of rms_norm.h over the vectors of all ranks together.
+  static void norm_over_ranks(const State& state, const at::Tensor& qkv_TC) {
+    const auto unnormed = [&](const Part& part) {
+      return state.unnormed_TM.narrow(1, part.first, part.heads * state.shape.head_dim).to(part.rstd.scalar_type());
+    };
+    const at::Tensor squares_T2 =
+        sum_over_ranks(state, [&](const Part& part) { return unnormed(part).square().sum(1); });
+    const std::vector<Part> both = parts(state);
+    for (int64_t i = 0; i < 2; ++i) {
+      const Part& part = both[static_cast<size_t>(i)];
+      const auto size = static_cast<double>(part.heads * state.shape.head_dim * state.weights.tensor->size());
+      part.rstd.copy_((squares_T2.narrow(1, i, 1) / size + state.shape.rms_norm_eps).rsqrt());
+      at::Tensor y = unnormed(part) * part.rstd;
+      y.mul_(part.weight->value);
+      qkv_TC.narrow(1, part.first, y.size(1)).copy_(y);
+    }
+  }
+
+  static void norm_over_ranks_backward(const State& state, const at::Tensor& d_qkv_TC) {
+    const int64_t head_dim = state.shape.head_dim;
+    const auto normed = [&](const Part& part) {  // x rstd
+      return state.unnormed_TM.narrow(1, part.first, part.heads * head_dim) * part.rstd;
+    };
+    const auto gradient = [&](const Part& part) { return d_qkv_TC.narrow(1, part.first, part.heads * head_dim); };
+    const at::Tensor dots_T2 = sum_over_ranks(state, [&](const Part& part) {
+      at::Tensor product = normed(part);
+      return product.mul_(gradient(part)).mul_(part.weight->value).sum(1);
+    });
+    const std::vector<Part> both = parts(state);
+    for (int64_t i = 0; i < 2; ++i) {
+      const Part& part = both[static_cast<size_t>(i)];
+      const auto size = static_cast<double>(part.heads * head_dim * state.weights.tensor->size());
+      at::Tensor h = normed(part);
+      at::Tensor dy = gradient(part);
+      at::Tensor(part.weight->grad).add_((h * dy).sum(0));
+      const at::Tensor scaled = h.mul_(dots_T2.narrow(1, i, 1) / size);
+      dy.copy_((dy * part.weight->value.to(part.rstd.scalar_type())).sub_(scaled).mul_(part.rstd));
+    }
+  }
+
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_TD, const QkvWeights& weights,
                             const RopeTable& rope, const AttentionShape& shape, Place place) {
     const OperationScope scope("qkv", OperationPhase::kForward, place);
     const at::Tensor weight_DC = weights.projection_CD->value.t();
-    const at::Tensor qkv_TC =
-        weights.bias_C == nullptr ? at::mm(x_TD, weight_DC) : at::addmm(weights.bias_C->value, x_TD, weight_DC);
+    const at::Tensor qkv_TC = weights.bias_C == nullptr
+                                  ? at::mm(gather_tokens(x_TD, weights.tensor), weight_DC)
+                                  : at::addmm(weights.bias_C->value, gather_tokens(x_TD, weights.tensor), weight_DC);
     State state{x_TD.detach(), {}, {}, {}, weights, rope, shape, place};
     if (shape.qk_norm != QkNorm::kNone) {
       const bool per_head = shape.qk_norm == QkNorm::kPerHead;
-      const int64_t tokens = x_TD.size(0);
+      const int64_t tokens = qkv_TC.size(0);
       const auto options = x_TD.options().dtype(accumulate_type(x_TD.scalar_type()));
       state.unnormed_TM = qkv_TC.narrow(1, 0, (shape.num_heads + shape.num_kv_heads) * shape.head_dim).contiguous();
       state.query_rstd = at::empty({tokens, per_head ? shape.num_heads : 1}, options);
       state.key_rstd = at::empty({tokens, per_head ? shape.num_kv_heads : 1}, options);
-      for (const Part& part : parts(state)) {
+      if (norms_span_ranks(state)) norm_over_ranks(state, qkv_TC);
+      for (const Part& part : norms_span_ranks(state) ? std::vector<Part>() : parts(state)) {
         kernels::RmsNormForward args;
         args.scalar = kernel_scalar(x_TD);
         args.x = state.unnormed_TM.narrow(1, part.first, 1).data_ptr();
@@ -103,7 +163,8 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
     const at::Tensor& d_qkv_TC = grads[0];
     rotate(d_qkv_TC, state.rope, state.shape, kernels::RopeDirection::kInverse);
     if (state.unnormed_TM.defined()) {
-      for (const Part& part : parts(state)) {
+      if (norms_span_ranks(state)) norm_over_ranks_backward(state, d_qkv_TC);
+      for (const Part& part : norms_span_ranks(state) ? std::vector<Part>() : parts(state)) {
         kernels::RmsNormBackward args;
         args.scalar = kernel_scalar(d_qkv_TC);
         args.dy = args.dx = d_qkv_TC.narrow(1, part.first, 1).data_ptr();
@@ -124,8 +185,8 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
     if (state.weights.bias_C != nullptr) {
       at::Tensor(state.weights.bias_C->grad).add_(d_qkv_TC.sum(0, false, state.weights.bias_C->grad.scalar_type()));
     }
-    add_weight_gradient(state.weights.projection_CD->grad, d_qkv_TC, state.x_TD);
-    return {at::mm(d_qkv_TC, state.weights.projection_CD->value), {}, {}, {}, {}};
+    add_weight_gradient(state.weights.projection_CD->grad, d_qkv_TC, gather_tokens(state.x_TD, state.weights.tensor));
+    return {scatter_sum(at::mm(d_qkv_TC, state.weights.projection_CD->value), state.weights.tensor), {}, {}, {}, {}};
   }
 };
 
@@ -245,21 +306,23 @@ struct ProjectOutputFunction : torch::autograd::Function<ProjectOutputFunction> 
   struct State {
     at::Tensor attended_TA;
     const Parameter* weight;
+    const Communicator* tensor;
     Place place;
   };
 
   static at::Tensor forward(AutogradContext* context, const at::Tensor& residual_TD, const at::Tensor& attended_TA,
-                            const Parameter* weight, Place place) {
+                            const Parameter* weight, const Communicator* tensor, Place place) {
     const OperationScope scope("attention_output", OperationPhase::kForward, place);
-    keep_state(context, State{attended_TA.detach(), weight, place});
-    return at::addmm(residual_TD, attended_TA, weight->value.t());
+    keep_state(context, State{attended_TA.detach(), weight, tensor, place});
+    return add_product(residual_TD, attended_TA, weight->value, tensor);
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const State state = take_state<State>(context);
     const OperationScope scope("attention_output", OperationPhase::kBackward, state.place);
-    add_weight_gradient(state.weight->grad, grads[0], state.attended_TA);
-    return {grads[0], at::mm(grads[0], state.weight->value), {}, {}};
+    const at::Tensor d_out_TD = gather_tokens(grads[0], state.tensor);
+    add_weight_gradient(state.weight->grad, d_out_TD, state.attended_TA);
+    return {grads[0], at::mm(d_out_TD, state.weight->value), {}, {}, {}};
   }
 };
 
@@ -302,8 +365,8 @@ at::Tensor attend_cached(const at::Tensor& qkv_TC, const AttentionShape& shape, 
 }
 
 at::Tensor project_output(const at::Tensor& residual_TD, const at::Tensor& attended_TA, const Parameter& weight_DA,
-                          Place place) {
-  return ProjectOutputFunction::apply(residual_TD, attended_TA, &weight_DA, place);
+                          Place place, const Communicator* tensor) {
+  return ProjectOutputFunction::apply(residual_TD, attended_TA, &weight_DA, tensor, place);
 }
 
 }  // namespace mmoe

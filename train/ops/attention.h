@@ -1,7 +1,7 @@
 #pragma once
 // Causal self-attention in three operations: projection with RoPE, scaled dot products, output projection.
-// Dims: T = B * S tokens (B sequences of length S), D hidden size, H query and G key-value heads of size h, C = (H +
-// 2G) h.
+// Dims: T = B * S tokens (B sequences of length S), D hidden size, H query and G key-value heads of size h, A = H h,
+// C = (H + 2G) h. Tensor parallel ranks hold equal parts of the heads and, outside of attention, of the tokens.
 
 #include <ATen/core/Tensor.h>
 
@@ -10,10 +10,12 @@
 
 #include "sim/config/model_config.h"
 #include "train/model/parameters.h"
+#include "train/parallel/communicator.h"
 #include "train/profiling/operation_scope.h"
 
 namespace mmoe {
 
+// Heads are those of this rank.
 struct AttentionShape {
   int64_t seq_len = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
   QkNorm qk_norm = QkNorm::kNone;
@@ -32,10 +34,11 @@ struct QkvWeights {
   const Parameter* bias_C = nullptr;      // null without one
   const Parameter* query_norm = nullptr;  // [h] per head, [H h] full
   const Parameter* key_norm = nullptr;    // [h] per head, [G h] full
+  const Communicator* tensor = nullptr;   // the ranks that hold the other heads; null: none
 };
 
-// Normalised and rotated queries and keys, and values, fused: [T, C]. Keeps its input and, with qk_norm, the queries
-// and keys before it. The backward pass overwrites the incoming gradient.
+// Normalised and rotated queries and keys, and values, fused: [T, C] of this rank's tokens [T / ranks, D]. Keeps its
+// input and, with qk_norm, the queries and keys before it. The backward pass overwrites the incoming gradient.
 at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const RopeTable& rope,
                        const AttentionShape& shape, Place place);
 
@@ -58,8 +61,9 @@ struct KeysAndValues {
 at::Tensor attend_cached(const at::Tensor& qkv_TC, const AttentionShape& shape, const KeysAndValues& past,
                          int64_t length);
 
-// residual_TD + attended_TA weight_DA^T. Keeps attended.
+// residual_TD + attended_TA weight_DA^T, summed over the heads of all `tensor` ranks, of which each gets its tokens:
+// then residual and result are [T / ranks, D]. Keeps attended.
 at::Tensor project_output(const at::Tensor& residual_TD, const at::Tensor& attended_TA, const Parameter& weight_DA,
-                          Place place);
+                          Place place, const Communicator* tensor = nullptr);
 
 }  // namespace mmoe

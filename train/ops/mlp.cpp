@@ -15,6 +15,7 @@
 #include "train/ops/launch.h"
 #include "train/ops/parallel.h"
 #include "train/ops/saved_state.h"
+#include "train/ops/split_tokens.h"
 
 namespace mmoe {
 namespace {
@@ -34,13 +35,15 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& residual_TD, const at::Tensor& x_TD,
                                const MlpWeights& weights, const char* operation, Place place) {
     const OperationScope scope(operation, OperationPhase::kForward, place);
-    State state{x_TD.detach(), at::mm(x_TD, weights.gate_up->value.t()), {}, {}, weights, operation, place};
+    at::Tensor all_TD = gather_tokens(x_TD, weights.tensor);
+    State state{x_TD.detach(), at::mm(all_TD, weights.gate_up->value.t()), {}, {}, weights, operation, place};
     if (weights.gate != nullptr) {
       const at::ScalarType type = accumulate_type(x_TD.scalar_type());
-      state.scale_T = at::mm(x_TD, weights.gate->value.t()).view({-1}).to(type).sigmoid();
-      state.row_T = at::arange(x_TD.size(0), x_TD.options().dtype(at::kInt));
+      state.scale_T = at::mm(all_TD, weights.gate->value.t()).view({-1}).to(type).sigmoid();
+      state.row_T = at::arange(all_TD.size(0), x_TD.options().dtype(at::kInt));
     }
-    const at::Tensor a_TF = at::empty({x_TD.size(0), weights.down->value.size(1)}, x_TD.options());
+    all_TD.reset();
+    const at::Tensor a_TF = at::empty({state.gate_up_T2F.size(0), weights.down->value.size(1)}, x_TD.options());
     kernels::SwigluForward args;
     args.scalar = kernel_scalar(x_TD);
     args.gate_up = state.gate_up_T2F.data_ptr();
@@ -51,14 +54,15 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
     args.expert_hidden_size = a_TF.size(1);
     MMOE_LAUNCH(x_TD, swiglu_forward, args);
     keep_state(context, std::move(state));
-    return {at::addmm(residual_TD, a_TF, weights.down->value.t()), x_TD.detach()};
+    return {add_product(residual_TD, a_TF, weights.down->value, weights.tensor), x_TD.detach()};
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const State state = take_state<State>(context);
     const OperationScope scope(state.operation, OperationPhase::kBackward, state.place);
-    const at::Tensor &d_out_TD = grads[0], &d_passed_TD = grads[1];
+    const at::Tensor& d_passed_TD = grads[1];
     const MlpWeights& weights = state.weights;
+    at::Tensor d_out_TD = gather_tokens(grads[0], weights.tensor);
     const at::Tensor da_TF = at::mm(d_out_TD, weights.down->value);
     const at::Tensor d_scale_T = weights.gate == nullptr ? at::Tensor() : at::empty_like(state.scale_T);
     kernels::SwigluBackward args;  // gate_up becomes its gradient, da the activation
@@ -72,16 +76,25 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
     args.expert_hidden_size = da_TF.size(1);
     MMOE_LAUNCH(da_TF, swiglu_backward, args);
     add_weight_gradient(weights.down->grad, d_out_TD, da_TF);
-    add_weight_gradient(weights.gate_up->grad, state.gate_up_T2F, state.x_TD);
-    at::Tensor dx_TD = d_passed_TD.defined() ? at::Tensor(d_passed_TD).addmm_(state.gate_up_T2F, weights.gate_up->value)
-                                             : at::mm(state.gate_up_T2F, weights.gate_up->value);
+    d_out_TD.reset();
+    at::Tensor d_logit_T1;
     if (weights.gate != nullptr) {
-      const at::Tensor d_logit_T1 =
-          (d_scale_T * state.scale_T * (1 - state.scale_T)).to(dx_TD.scalar_type()).view({-1, 1});
-      add_weight_gradient(weights.gate->grad, d_logit_T1, state.x_TD);
-      dx_TD.addmm_(d_logit_T1, weights.gate->value);
+      d_logit_T1 = (d_scale_T * state.scale_T * (1 - state.scale_T)).to(da_TF.scalar_type()).view({-1, 1});
     }
-    return {d_out_TD, dx_TD, {}, {}, {}};
+    {
+      const at::Tensor x_TD = gather_tokens(state.x_TD, weights.tensor);
+      add_weight_gradient(weights.gate_up->grad, state.gate_up_T2F, x_TD);
+      if (weights.gate != nullptr) add_weight_gradient(weights.gate->grad, d_logit_T1, x_TD);
+    }
+    const bool in_place = d_passed_TD.defined() && weights.tensor == nullptr;
+    at::Tensor dx_TD = in_place ? at::Tensor(d_passed_TD).addmm_(state.gate_up_T2F, weights.gate_up->value)
+                                : at::mm(state.gate_up_T2F, weights.gate_up->value);
+    if (weights.gate != nullptr) dx_TD.addmm_(d_logit_T1, weights.gate->value);
+    if (weights.tensor != nullptr) {
+      dx_TD = scatter_sum(dx_TD, weights.tensor);
+      if (d_passed_TD.defined()) dx_TD = at::Tensor(d_passed_TD).add_(dx_TD);
+    }
+    return {grads[0], dx_TD, {}, {}, {}};
   }
 };
 

@@ -1,5 +1,7 @@
 #include "train/ops/router.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/special_entr.h>
@@ -17,6 +19,24 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
+
+// From what each rank found for its tokens to what holds for those of all: counts are summed, P_e, the z loss and the
+// entropy are means over ranks with equally many tokens.
+void reduce_over_ranks(const Communicator& group, const at::Tensor& mean_probability_E, Routing& routing) {
+  const int64_t experts = routing.counts_E.numel();
+  std::vector<at::Tensor> parts{routing.counts_E, mean_probability_E, routing.z_loss};
+  if (routing.entropy.defined()) parts.push_back(routing.entropy.view({1}));
+  for (at::Tensor& part : parts) part = part.to(at::kDouble);
+  const at::Tensor sums = at::cat(parts);
+  group.all_reduce(sums).wait();
+  const at::Tensor counts_E = sums.narrow(0, 0, experts);
+  const at::Tensor means = sums.narrow(0, experts, sums.numel() - experts).div_(static_cast<double>(group.size()));
+  routing.counts_E.copy_(counts_E);
+  routing.load_balance_loss.copy_((counts_E * means.narrow(0, 0, experts)).sum() / counts_E.sum() *
+                                  static_cast<double>(experts));
+  routing.z_loss.copy_(means.narrow(0, experts, 1));
+  if (routing.entropy.defined()) routing.entropy.copy_(means[experts + 1]);
+}
 
 struct RouterFunction : torch::autograd::Function<RouterFunction> {
   struct State {
@@ -60,6 +80,7 @@ struct RouterFunction : torch::autograd::Function<RouterFunction> {
     args.workspace = address(workspace);
     MMOE_LAUNCH(x_TD, router_forward, args);
     if (settings.measure_entropy) routing->entropy = at::special_entr(probabilities_TE).sum(1).mean();
+    if (settings.tensor != nullptr) reduce_over_ranks(*settings.tensor, mean_probability_E, *routing);
     keep_state(context, State{x_TD.detach(), probabilities_TE, weights_TK, routing->indices_TK, log_sum_exp_T,
                               routing->counts_E, weight, settings, place});
     return {x_TD.detach(), weights_TK.detach()};
@@ -79,6 +100,7 @@ struct RouterFunction : torch::autograd::Function<RouterFunction> {
     args.d_weights = grads[1].data_ptr();
     args.d_logits = d_logits_TE.data_ptr();
     args.num_tokens = d_logits_TE.size(0);
+    args.num_tokens_in_mean = args.num_tokens * (state.settings.tensor == nullptr ? 1 : state.settings.tensor->size());
     args.num_experts = d_logits_TE.size(1);
     args.top_k = state.settings.top_k;
     args.normalization = state.settings.normalization;

@@ -6,6 +6,7 @@
 
 #include "kernels/router/router.h"
 #include "train/model/parameters.h"
+#include "train/parallel/communicator.h"
 #include "train/profiling/operation_scope.h"
 
 namespace mmoe {
@@ -18,6 +19,9 @@ struct RouterSettings {
   // Of the auxiliary losses in this micro-batch's gradient, so already divided by the number of micro-batches.
   double load_balance_coefficient = 0, z_loss_coefficient = 0;
   bool measure_entropy = false;
+  // The ranks that route equal parts of the micro-batch's tokens; null: none. Counts, losses and the entropy are those
+  // of all of them.
+  const Communicator* tensor = nullptr;
 };
 
 struct Routing {

@@ -26,14 +26,14 @@ class CountingBackend final : public c10d::Backend {
   }
   c10::intrusive_ptr<c10d::Work> _reduce_scatter_base(at::Tensor& /*out*/, at::Tensor& input,
                                                       const c10d::ReduceScatterOptions&) override {
-    if (sums_ == SumsIn::kCopies) {
-      const auto bytes = static_cast<int64_t>(input.nbytes());
-      at::empty({bytes + std::exchange(messages_->copied_bytes, bytes)}, input.options().dtype(at::kByte));
-    }
+    const auto bytes = static_cast<int64_t>(input.nbytes());
+    const int64_t before = std::exchange(copied_bytes_, bytes);
+    if (sums_ != SumsIn::kPlace) copy(bytes + (sums_ == SumsIn::kCopies ? before : 0), input);
     return count(CollectiveCall::kReduceScatter, input);
   }
-  c10::intrusive_ptr<c10d::Work> _allgather_base(at::Tensor& /*out*/, at::Tensor& input,
+  c10::intrusive_ptr<c10d::Work> _allgather_base(at::Tensor& out, at::Tensor& input,
                                                  const c10d::AllgatherOptions&) override {
+    if (sums_ == SumsIn::kOneCopy) copy(static_cast<int64_t>(out.nbytes()), input);
     return count(CollectiveCall::kAllGather, input);
   }
   c10::intrusive_ptr<c10d::Work> alltoall_base(at::Tensor& /*out*/, at::Tensor& input, std::vector<int64_t>&,
@@ -48,6 +48,8 @@ class CountingBackend final : public c10d::Backend {
   }
 
  private:
+  static void copy(int64_t bytes, const at::Tensor& like) { at::empty({bytes}, like.options().dtype(at::kByte)); }
+
   c10::intrusive_ptr<c10d::Work> count(CollectiveCall collective, const at::Tensor& payload) {
     Traffic& traffic = messages_->by_group[name_][static_cast<size_t>(collective)];
     ++traffic.calls;
@@ -57,6 +59,7 @@ class CountingBackend final : public c10d::Backend {
 
   std::string name_;
   SumsIn sums_;
+  int64_t copied_bytes_ = 0;  // of the reduce-scatter before
   std::shared_ptr<CountedMessages> messages_;
 };
 

@@ -12,12 +12,11 @@ namespace mmoe {
 // What one rank hands to the backends of its groups.
 struct CountedMessages {
   std::map<std::string, TrafficByCollective> by_group;  // calls and bytes, as Traffic says
-  int64_t copied_bytes = 0;                             // of the reduce-scatter before
 };
 
 // Where a reduce-scatter sums. Gloo does so in a copy of its whole input, two of them at once (c10d's default number of
-// threads); NCCL needs none.
-enum class SumsIn { kPlace, kCopies };
+// threads), or one where a rank waits for each; it gathers into a tensor of its own too. NCCL needs none.
+enum class SumsIn { kPlace, kCopies, kOneCopy };
 
 // A backend of the group `name`, of which this rank has `position`. Transfers are over at once; outputs stay as they
 // are. `messages` is shared by all groups of the rank.

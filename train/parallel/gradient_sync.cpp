@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 
@@ -10,9 +11,9 @@ namespace mmoe {
 GradientSync::GradientSync(const Job& job, const ProcessGroups& groups, ParameterStore& parameters,
                            int64_t bucket_elements)
     : groups_(groups), parameters_(parameters), zero_(job.parallelism.zero_stage > 0), overlap_(job.training.overlap) {
-  const int64_t experts = parameters.num_split_experts(), decayed = parameters.num_decayed();
-  const auto add_section = [&](FlatRange section, const Communicator& group) {
-    for (const FlatRange& range : bucket_ranges(section, group.size(), bucket_elements)) {
+  for (const Section& section : parameters.sections()) {
+    const Communicator& group = groups.holders(section.group);
+    for (const FlatRange& range : bucket_ranges(section.range, group.size(), bucket_elements)) {
       Bucket bucket{range, &group, job.model.num_layers, false, {}, {}};
       for (const Parameter& parameter : parameters.all()) {
         const int64_t first = parameter.master.storage_offset();
@@ -22,10 +23,7 @@ GradientSync::GradientSync(const Job& job, const ProcessGroups& groups, Paramete
       owned_.push_back(share_of(bucket));
       if (group.size() > 1) buckets_.push_back(std::move(bucket));
     }
-  };
-  add_section({0, experts}, groups.expert_data);
-  add_section({experts, decayed}, groups.data);
-  add_section({decayed, parameters.master().numel()}, groups.data);
+  }
 }
 
 FlatRange GradientSync::share_of(const Bucket& bucket) const {
@@ -37,10 +35,10 @@ FlatRange GradientSync::share_of(const Bucket& bucket) const {
 
 std::vector<FlatRange> GradientSync::written() const {
   if (zero_) return owned_;
-  const int64_t experts = parameters_.num_split_experts();
   std::vector<FlatRange> ranges;
-  if (groups_.expert_data.rank() == 0) ranges.push_back({0, experts});
-  if (groups_.data.rank() == 0) ranges.push_back({experts, parameters_.master().numel()});
+  for (const Section& section : parameters_.sections()) {
+    if (groups_.holders(section.group).rank() == 0) ranges.push_back(section.range);
+  }
   return ranges;
 }
 
@@ -80,9 +78,11 @@ void GradientSync::finish() {
 at::Tensor GradientSync::sum_over_model(const at::Tensor& quantities) const {
   if (groups_.is_alone()) return quantities.sum();
   // Replicas hold the same numbers without ZeRO: each gives its part of them.
-  const double replicas = zero_ ? 1 : static_cast<double>(groups_.data.size());
-  const double expert_replicas = zero_ ? 1 : static_cast<double>(groups_.expert_data.size());
-  const at::Tensor sum = (quantities[0] / replicas + quantities[1] / expert_replicas).view({1});
+  const at::Tensor sum = at::zeros({1}, quantities.options());
+  for (int64_t group = 0; group < kNumParameterGroups; ++group) {
+    const int64_t replicas = zero_ ? 1 : groups_.holders(static_cast<ParameterGroup>(group)).size();
+    at::Tensor(sum).add_(quantities[group] / static_cast<double>(replicas));
+  }
   groups_.world.all_reduce(sum).wait();
   return sum.squeeze();
 }

@@ -30,9 +30,8 @@ class GradientSync {
   // Sets off the rest and waits for all: the gradients of the owned elements are then sums over the global batch.
   void finish();
 
-  // Sum over the whole model of a quantity of this rank's owned elements, given for shared weights and for split
-  // experts
-  // ([2], on the device): one element.
+  // Sum over the whole model of a quantity of this rank's owned elements, given by ParameterGroup
+  // ([kNumParameterGroups], on the device): one element.
   at::Tensor sum_over_model(const at::Tensor& quantities) const;
 
   // After the update: the others' shares of the weights (accumulate type).

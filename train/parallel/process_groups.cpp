@@ -76,11 +76,16 @@ c10::intrusive_ptr<c10d::Backend> connect_backend(c10::Device device, const c10:
 
 std::vector<const Communicator*> ProcessGroups::connected() const {
   std::vector<const Communicator*> found;
-  for (const Communicator* group :
-       {&world, &data, &expert, &expert_data, &forward, &forward_around, &backward, &backward_around}) {
+  for (const Communicator* group : {&world, &tensor, &data, &whole_stage, &expert, &expert_data, &forward,
+                                    &forward_around, &backward, &backward_around}) {
     if (group->size() > 1) found.push_back(group);
   }
   return found;
+}
+
+const Communicator& ProcessGroups::holders(ParameterGroup group) const {
+  if (group == ParameterGroup::kSplitExperts) return expert_data;
+  return group == ParameterGroup::kSplitTensors || tensor.size() == 1 ? data : whole_stage;
 }
 
 const ProcessGroups& no_groups() {
@@ -122,7 +127,9 @@ ProcessGroups make_groups(const Job& job, int64_t rank, const MakeBackend& make_
                                            static_cast<int>(group.size)));
   };
   groups.world = connect("world", {groups.world_size, 1});
+  groups.tensor = connect("tensor", groups.layout.tensor);
   groups.data = connect("data", groups.layout.data_context);
+  if (job.parallelism.tensor > 1) groups.whole_stage = connect("stage", groups.layout.stage);
   groups.expert = connect("expert", groups.layout.expert);
   groups.expert_data = connect("expert_data", groups.layout.expert_data);
   groups.forward = connect("forward", groups.layout.pipeline);

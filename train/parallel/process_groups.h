@@ -8,6 +8,7 @@
 
 #include "sim/config/job.h"
 #include "sim/network/rank_groups.h"
+#include "sim/plan/trainer_layout.h"
 #include "train/parallel/communicator.h"
 #include "train/parallel/launch_environment.h"
 
@@ -16,13 +17,17 @@ namespace mmoe {
 struct ProcessGroups {
   int64_t rank = 0, world_size = 1;
   RankGroups layout;  // sim's numbering, so plans and runs mean the same ranks
-  Communicator world, data, expert, expert_data;
+  Communicator world, tensor, data, expert, expert_data;
+  Communicator whole_stage;  // with tensor parallelism; else `data` has the same ranks
   // Neighbours of the pipeline, a group for each direction, and apart for the way from the last rank to the first: two
   // ranks never send to each other in one group, where NCCL would wait for both.
   Communicator forward, forward_around, backward, backward_around;
 
   // Those of more than one rank.
   std::vector<const Communicator*> connected() const;
+
+  // The ranks that hold the same weights of this group: holders_of, connected.
+  const Communicator& holders(ParameterGroup group) const;
 
   bool is_alone() const { return world_size == 1; }
   int64_t data_index() const { return position_in(layout.data, rank); }

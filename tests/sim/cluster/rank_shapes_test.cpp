@@ -20,6 +20,16 @@ TEST(RankShapes, TensorParallelismSplitsHeadsWidthsAndVocabulary) {
   EXPECT_EQ(s.rows_per_k, 1024);  // each of two tensor ranks sends its half of the tokens
 }
 
+TEST(RankShapes, AVocabularyThatIsNotSplitSeesTheRanksOwnTokens) {
+  const Job job = example_cluster_job();
+  Framework framework = framework_of(job);
+  EXPECT_EQ(rank_shapes(job, framework).head_tokens, 2048);
+  framework.splits_vocabulary = false;
+  const RankShapes s = rank_shapes(job, framework);
+  EXPECT_EQ(s.vocabulary, 32768);
+  EXPECT_EQ(s.head_tokens, 1024);
+}
+
 TEST(RankShapes, ExpertTensorRanksGatherTheRowsOfTheirGroup) {
   const Job job = example_cluster_job({{"parallelism.expert_tensor", "2"}});
   const RankShapes s = rank_shapes(job, framework_of(job));

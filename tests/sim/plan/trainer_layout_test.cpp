@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "sim/config/parameter_parts.h"
@@ -42,7 +43,7 @@ TEST(TrainerLayout, RanksTogetherHoldTheModel) {
   for (int64_t rank = 0; rank < 8; ++rank) {
     for (const ParameterSpec& spec : local_specs(job, rank)) {
       held[spec.name] += elements(spec.shape);
-      ++holders[spec.name][spec.part.is_whole() ? 0 : spec.part.ranges[0].begin];
+      ++holders[spec.name][spec.part.is_whole() ? 0 : spec.part.boxes[0][0].begin];
     }
   }
   for (const ParameterSpec& spec : parameter_specs(job.model)) {
@@ -52,8 +53,58 @@ TEST(TrainerLayout, RanksTogetherHoldTheModel) {
   }
 }
 
+// Experts lie on tensor parallel ranks too, and what neither splits on all ranks of the stage.
+TEST(TrainerLayout, TensorRanksTogetherHoldTheModel) {
+  const Job job = job_of(R"("tensor": 2, "sequence": true, "pipeline": 2, "expert": 4)", 8);
+  std::map<std::string, std::vector<int>> holders;  // by tensor, of each element
+  for (int64_t rank = 0; rank < 8; ++rank) {
+    for (const ParameterSpec& spec : local_specs(job, rank)) {
+      std::vector<int64_t> shape = spec.part.is_whole() ? spec.shape : spec.part.full_shape;
+      std::vector<TensorBox> boxes = spec.part.boxes;
+      if (boxes.empty()) {
+        boxes.emplace_back();
+        for (const int64_t size : shape) boxes[0].push_back({0, size});
+      }
+      shape.resize(3, 1);
+      std::vector<int>& count = holders[spec.name];
+      count.resize(static_cast<size_t>(elements(shape)));
+      int64_t held = 0;
+      for (TensorBox& box : boxes) {
+        box.resize(3, {0, 1});
+        for (int64_t i = box[0].begin; i < box[0].begin + box[0].count; ++i) {
+          for (int64_t j = box[1].begin; j < box[1].begin + box[1].count; ++j) {
+            for (int64_t l = box[2].begin; l < box[2].begin + box[2].count; ++l, ++held) {
+              ++count[static_cast<size_t>((i * shape[1] + j) * shape[2] + l)];
+            }
+          }
+        }
+      }
+      EXPECT_EQ(held, elements(spec.shape)) << spec.name;
+    }
+  }
+  for (const ParameterSpec& spec : parameter_specs(job.model)) {
+    const bool experts = spec.name.find(".experts.") != std::string::npos;
+    const int copies = experts ? 1 : spec.tensor_split.blocks.empty() ? 4 : 2;
+    EXPECT_EQ(holders[spec.name], std::vector(static_cast<size_t>(elements(spec.shape)), copies)) << spec.name;
+  }
+}
+
+// Rank 3, the second of two tensor parallel ranks: the second half of the queries, of the keys and of the values.
+TEST(TrainerLayout, TensorRanksHoldWholeHeads) {
+  const Job job = job_of(R"("tensor": 2, "sequence": true)", 4);
+  for (const ParameterSpec& spec : local_specs(job, 3)) {
+    if (spec.name == "layers.2.attention.qkv") {  // 4 heads and twice 2 of size 10
+      EXPECT_EQ(spec.shape, (std::vector<int64_t>{40, 40}));
+      EXPECT_EQ(spec.part.boxes,
+                (std::vector<TensorBox>{{{20, 20}, {0, 40}}, {{50, 10}, {0, 40}}, {{70, 10}, {0, 40}}}));
+    } else if (spec.name == "layers.0.mlp.down") {
+      EXPECT_EQ(spec.part.boxes, (std::vector<TensorBox>{{{0, 40}, {12, 12}}}));
+    }
+  }
+}
+
 TEST(TrainerLayout, TensorsLieInTheirSectionsApart) {
-  const Job job = job_of(R"("expert": 2, "zero_stage": 1)", 8);
+  const Job job = job_of(R"("tensor": 2, "sequence": true, "expert": 2, "zero_stage": 1)", 8);
   const std::vector<ParameterSpec> specs = local_specs(job, 3);
   const ParameterPlaces places = place_parameters(specs, section_alignment(job));
   EXPECT_EQ(places.tensors.size(), specs.size());
@@ -63,13 +114,17 @@ TEST(TrainerLayout, TensorsLieInTheirSectionsApart) {
     EXPECT_EQ(begin % 16, 0);
     EXPECT_GE(begin, end);
     end = begin + elements(spec.shape);
-    EXPECT_EQ(begin < places.num_split_experts, spec.group == ParameterGroup::kSplitExperts) << spec.name;
+    const auto section = std::find_if(places.sections.begin(), places.sections.end(),
+                                      [&](const Section& s) { return begin < s.range.end; });
+    ASSERT_NE(section, places.sections.end()) << spec.name;
+    EXPECT_EQ(section->group, spec.group) << spec.name;
     EXPECT_EQ(begin < places.num_decayed, spec.decay == WeightDecay::kOn) << spec.name;
   }
   EXPECT_LE(end, places.num_elements);
-  EXPECT_EQ(places.num_split_experts % (16 * 4), 0);
-  EXPECT_EQ((places.num_decayed - places.num_split_experts) % (16 * 8), 0);
-  EXPECT_EQ((places.num_elements - places.num_decayed) % (16 * 8), 0);
+  const RankGroups groups = rank_groups(job.parallelism, job.hardware.num_devices);
+  for (const Section& section : places.sections) {
+    EXPECT_EQ(section.range.size() % (16 * holders_of(section.group, groups).ranks.size), 0);
+  }
 }
 
 TEST(TrainerLayout, BucketsTileTheirSectionInEvenShares) {

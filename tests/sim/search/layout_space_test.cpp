@@ -66,12 +66,13 @@ TEST(LayoutSpace, OnlyWhatTheFrameworkRunsIsOfferedUnlessTheJobNamesIt) {
     const char* why = space.why_not(split);
     return std::string(why == nullptr ? "" : why);
   };
-  EXPECT_NE(reason(&ParallelismConfig::tensor).find("no tensor parallelism"), std::string::npos);
+  EXPECT_NE(reason(&ParallelismConfig::context).find("no context parallelism"), std::string::npos);
   EXPECT_NE(reason(&ParallelismConfig::expert_tensor).find("no expert-tensor"), std::string::npos);
   EXPECT_NE(reason(&ParallelismConfig::pipeline).find("tied embeddings"), std::string::npos);
   EXPECT_EQ(reason(&ParallelismConfig::expert), "");
+  EXPECT_EQ(reason(&ParallelismConfig::tensor), "");
 
-  json["parallelism"] = {{"tensor", 2}, {"pipeline", 2}, {"zero_stage", 3}};
+  json["parallelism"] = {{"context", 2}, {"pipeline", 2}, {"zero_stage", 3}};
   const Job pinned = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   const LayoutSpace asked(pinned, framework);
   EXPECT_EQ(asked.zero_stages, std::vector<int64_t>{3});

@@ -55,7 +55,11 @@ TEST(TensorPieces, RunsAreTheElementsInOrder) {
 }
 
 TEST(TensorPieces, RunsAreAsFewAsPossible) {
-  EXPECT_EQ(runs_of(piece_of({4, 6}, {})), (std::vector<PieceRun>{{0, 0, 24}}));
+  EXPECT_EQ(runs_of(whole_tensor({4, 6})), (std::vector<PieceRun>{{0, 0, 24}}));
+  const std::vector<TensorPiece> boxes = pieces_of({3, 6}, {{8, 6}, {{{1, 2}, {0, 6}}, {{5, 1}, {0, 6}}}});
+  ASSERT_EQ(boxes.size(), 2);
+  EXPECT_EQ(runs_of(boxes[0]), (std::vector<PieceRun>{{6, 0, 12}}));
+  EXPECT_EQ(runs_of(boxes[1]), (std::vector<PieceRun>{{30, 0, 6}}));
   // Rows 1 and 2 of four: experts of one rank.
   EXPECT_EQ(runs_of({{4, 6}, {{1, 2}, {0, 6}}, {0, 12}}), (std::vector<PieceRun>{{6, 0, 12}}));
   // Columns 2 to 4 of each row.

@@ -75,6 +75,14 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"fp64_pipeline_4", 4, R"("pipeline": 4)", R"(, "precision": "fp64")"},
                     Case{"interleaved_2", 2, R"("pipeline": 2, "virtual_pipeline": 2)", ""},
                     Case{"documents_apart", 2, "", R"(, "reset_attention_mask": true)"},
+                    Case{"tensor_2", 2, R"("tensor": 2, "sequence": true)", ""},
+                    Case{"tensor_2_data_2_zero_1_recomputed", 4, R"("tensor": 2, "sequence": true, "zero_stage": 1)",
+                         R"(, "recompute": "full")"},
+                    Case{"bf16_tensor_2_data_2_recomputed_attention", 4, R"("tensor": 2, "sequence": true)",
+                         R"(, "precision": "bf16", "recompute": ["attention"])"},
+                    Case{"tensor_2_expert_2_interleaved_2", 4,
+                         R"("tensor": 2, "sequence": true, "expert": 2, "pipeline": 2, "virtual_pipeline": 2)",
+                         R"(, "recompute": ["moe"])"},
                     Case{"data_2_expert_2_pipeline_2", 8, R"("pipeline": 2, "expert": 2, "zero_stage": 1)", ""}),
     [](const auto& test) { return std::string(test.param.name); });
 
