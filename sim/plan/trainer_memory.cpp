@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 
 #include "sim/cluster/expert_load.h"
 #include "sim/cluster/step_time.h"
@@ -53,6 +54,7 @@ class RankPlayer {
     int64_t first_layer;  // its sum sets off once the backward pass has done with this layer
     double bytes;
     double share_bytes;  // where the sum arrives
+    std::string group;
     bool started = false;
   };
 
@@ -108,7 +110,8 @@ class RankPlayer {
           first_layer = std::min(first_layer, specs_[index].layer);
         }
         const double bytes = static_cast<double>(range.size()) * accumulate_bytes_;
-        buckets_.push_back({first_layer, bytes, bytes / static_cast<double>(ranks)});
+        buckets_.push_back(
+            {first_layer, bytes, bytes / static_cast<double>(ranks), holders_of(section.group, groups_).name});
       }
     }
   }
@@ -166,17 +169,22 @@ class RankPlayer {
     }
   }
 
-  // Gloo sums in a copy of the whole bucket, two buckets at once (c10d's default number of threads).
+  // Gloo sums in a copy of the whole bucket, two buckets of each group at once (c10d's default number of threads).
   void start_buckets(int64_t layer) {
-    std::vector<double> copies(2, 0);
+    std::map<std::string, std::vector<double>> copies;
     for (Bucket& bucket : buckets_) {
       if (bucket.started || bucket.first_layer < layer) continue;
       bucket.started = true;
       kept_ += bucket.share_bytes;
-      copies.push_back(bucket.bytes);
+      copies[bucket.group].push_back(bucket.bytes);
     }
-    std::partial_sort(copies.begin(), copies.begin() + 2, copies.end(), std::greater<>());
-    if (job_.hardware.spec.is_cpu) offer(copies[0] + copies[1], "summing gradients");
+    double at_once = 0;
+    for (auto& [group, bytes] : copies) {
+      std::sort(bytes.begin(), bytes.end(), std::greater<>());
+      bytes.resize(2, 0);
+      at_once += bytes[0] + bytes[1];
+    }
+    if (job_.hardware.spec.is_cpu) offer(at_once, "summing gradients");
   }
 
   const Job& job_;
