@@ -170,16 +170,17 @@ class RankPlayer {
   }
 
   // Gloo sums in a copy of the whole bucket, two buckets of each group at once (c10d's default number of threads).
+  // Those of the last layer are still at work when the rest sets off behind it (layer -1).
   void start_buckets(int64_t layer) {
-    std::map<std::string, std::vector<double>> copies;
+    if (layer >= 0) copies_.clear();
     for (Bucket& bucket : buckets_) {
       if (bucket.started || bucket.first_layer < layer) continue;
       bucket.started = true;
       kept_ += bucket.share_bytes;
-      copies[bucket.group].push_back(bucket.bytes);
+      copies_[bucket.group].push_back(bucket.bytes);
     }
     double at_once = 0;
-    for (auto& [group, bytes] : copies) {
+    for (auto& [group, bytes] : copies_) {
       std::sort(bytes.begin(), bytes.end(), std::greater<>());
       bytes.resize(2, 0);
       at_once += bytes[0] + bytes[1];
@@ -196,6 +197,7 @@ class RankPlayer {
   ParameterPlaces places_;
   double accumulate_bytes_, stream_, load_factor_;
   std::vector<Bucket> buckets_;
+  std::map<std::string, std::vector<double>> copies_;  // bytes, by group
   bool sends_gradients_ = false;
   double kept_ = 0, highest_ = 0;
   std::string moment_ = "optimizer";

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include <functional>
 #include <utility>
 
 namespace mmoe {
@@ -9,9 +10,16 @@ namespace {
 
 class DoneWork final : public c10d::Work {
  public:
+  explicit DoneWork(std::function<void()> waited) : waited_(std::move(waited)) {}
   bool isCompleted() override { return true; }
   bool isSuccess() const override { return true; }
-  bool wait(std::chrono::milliseconds /*timeout*/) override { return true; }
+  bool wait(std::chrono::milliseconds /*timeout*/) override {
+    if (waited_) waited_();
+    return true;
+  }
+
+ private:
+  std::function<void()> waited_;
 };
 
 class CountingBackend final : public c10d::Backend {
@@ -27,9 +35,15 @@ class CountingBackend final : public c10d::Backend {
   c10::intrusive_ptr<c10d::Work> _reduce_scatter_base(at::Tensor& /*out*/, at::Tensor& input,
                                                       const c10d::ReduceScatterOptions&) override {
     const auto bytes = static_cast<int64_t>(input.nbytes());
-    const int64_t before = std::exchange(copied_bytes_, bytes);
-    if (sums_ != SumsIn::kPlace) copy(bytes + (sums_ == SumsIn::kCopies ? before : 0), input);
-    return count(CollectiveCall::kReduceScatter, input);
+    if (sums_ == SumsIn::kOneCopy) copy(bytes, input);
+    if (sums_ != SumsIn::kCopies) return count(CollectiveCall::kReduceScatter, input);
+    std::array<int64_t, 2>& own = messages_->copies_by_group[name_];
+    own = {bytes, own[0]};
+    int64_t at_once = 0;
+    for (const auto& [group, copies] : messages_->copies_by_group) at_once += copies[0] + copies[1];
+    copy(at_once, input);
+    return count(CollectiveCall::kReduceScatter, input,
+                 [messages = messages_, name = name_] { messages->copies_by_group.erase(name); });
   }
   c10::intrusive_ptr<c10d::Work> _allgather_base(at::Tensor& out, at::Tensor& input,
                                                  const c10d::AllgatherOptions&) override {
@@ -50,16 +64,16 @@ class CountingBackend final : public c10d::Backend {
  private:
   static void copy(int64_t bytes, const at::Tensor& like) { at::empty({bytes}, like.options().dtype(at::kByte)); }
 
-  c10::intrusive_ptr<c10d::Work> count(CollectiveCall collective, const at::Tensor& payload) {
+  c10::intrusive_ptr<c10d::Work> count(CollectiveCall collective, const at::Tensor& payload,
+                                       std::function<void()> waited = {}) {
     Traffic& traffic = messages_->by_group[name_][static_cast<size_t>(collective)];
     ++traffic.calls;
     traffic.bytes += static_cast<int64_t>(payload.nbytes());
-    return c10::make_intrusive<DoneWork>();
+    return c10::make_intrusive<DoneWork>(std::move(waited));
   }
 
   std::string name_;
   SumsIn sums_;
-  int64_t copied_bytes_ = 0;  // of the reduce-scatter before
   std::shared_ptr<CountedMessages> messages_;
 };
 
