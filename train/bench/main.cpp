@@ -63,7 +63,7 @@ void run_kernels() {
     const std::string name = name_of(precision);
     const MachinePeaks peaks = measure_machine_peaks(layer_job({}, precision), c10::kCPU);
     const FlopsPerSecond matmul_rate = peaks.matmul_rate.at(name);
-    benchmark::AddCustomContext("stream_gb_per_s", std::to_string(peaks.stream_bandwidth.value / 1e9));
+    benchmark::AddCustomContext("stream_gb_per_s_" + name, std::to_string(peaks.stream_bandwidth.value / 1e9));
     benchmark::AddCustomContext("mm_gflop_per_s_" + name, std::to_string(matmul_rate.value / 1e9));
     for (const KernelBenchmark& kernel : kernel_benchmarks(compute_type(precision), {})) {
       for (const bool aten : {false, true}) {

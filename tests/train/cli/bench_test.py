@@ -32,7 +32,7 @@ def test_every_kernel_is_timed_beside_libtorch_and_the_peaks():
         assert entry["GB/s"] > 0 and entry["of_stream"] > 0, name
         assert ("of_mm" in entry) == ("gemm" in name or "gradient" in name), name
     context = report["context"]
-    assert float(context["stream_gb_per_s"]) > 0 and float(context["mm_gflop_per_s_bf16"]) > 0
+    assert float(context["stream_gb_per_s_fp32"]) > 0 and float(context["mm_gflop_per_s_bf16"]) > 0
 
 
 def test_a_layer_becomes_a_profile_that_calibrate_reads(tmp_path):
