@@ -193,6 +193,11 @@ ExitCode dry_run_command(const Flags& flags, const Job& job) {
                       ": elastic.sampling = top_p lets tokens decide how many experts are active, which "
                       "shapes do not say; use uniform with k_min and k_max for a dry run");
   }
+  if (job.training.operations == OperationSet::kAten) {
+    throw ConfigError(job.where +
+                      ": training.operations = aten takes the routed rows from values, which shapes do not have; set "
+                      "it to kernels for a dry run");
+  }
   const int64_t rank = rank_of(flags, job), step = flags.has("at-step") ? flags.get<int64_t>("at-step") : 1;
   if (step < 1) throw ConfigError("--at-step " + std::to_string(step) + " is no step; give 1 or more");
   const auto draws = k_varies(job) ? std::optional<StepDraws>(std::in_place, job) : std::nullopt;

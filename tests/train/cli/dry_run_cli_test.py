@@ -89,6 +89,7 @@ def test_a_rank_whose_tensors_do_not_fit_is_refused(tmp_path):
         (["--dry-run", "--resume"], "--resume goes on with a run"),
         (["--dry-run", "--at-step", 0], "--at-step 0 is no step"),
         (["--dry-run", "--elastic.sampling", "top_p", "--elastic.top_p", 0.5], "elastic.sampling = top_p"),
+        (["--dry-run", "--hardware.num_devices", 1, "--training.operations", "aten"], "training.operations = aten takes"),
         (["--dry-run", "--parallelism.context", 2], "parallelism.context = 2"),
         (["--out", "o"], "--data is missing"),
         (["--data", "d"], "--out is missing"),
