@@ -65,7 +65,8 @@ StageMemory trainer_stage_memory(const Job& job, double load_factor) {
   const auto terms_at = [&](double load) {
     const auto memory_of = [&](int64_t layer, int k) {
       if (!split || !job.model.is_moe_layer(layer)) return layer_memory(job, layer, k);
-      return layer_memory(job, layer, k, k * load * static_cast<double>(job.training.micro_batch_tokens()));
+      const int64_t tokens = job.training.micro_batch_tokens() / job.parallelism.tensor;
+      return layer_memory(job, layer, k, k * load * static_cast<double>(tokens));
     };
     const int64_t moe_layer = job.model.num_dense_layers;
     const double added = memory_of(moe_layer, k_max).kept - memory_of(moe_layer, k_min).kept;

@@ -126,7 +126,8 @@ double value_at(const StageMemory& memory, const std::vector<int>& k) {
 
 // At draws that all replicas share the terms are the busiest rank's passes. What is rounded: sums of some 1e6 bytes.
 TEST(TrainerStageMemory, IsTheBusiestRanksPeak) {
-  for (const char* parallelism : {R"({"expert": 4})", R"({"expert": 2})", R"({"expert": 1})"}) {
+  for (const char* parallelism : {R"({"expert": 4})", R"({"expert": 2})", R"({"expert": 1})",
+                                  R"({"expert": 2, "tensor": 2, "sequence": true})"}) {
     const Job job = skewed_job(parallelism, "[9, 1, 1, 1, 1, 1, 1, 1]");
     const StageMemory memory = trainer_stage_memory(job, expert_load_bound(job, 0.99));
     for (const std::vector<int>& k : {std::vector<int>{1, 1, 1, 1}, {4, 4, 4, 4}, {4, 1, 1, 2}, {1, 2, 1, 4}}) {
