@@ -30,9 +30,10 @@ struct TensorPart {
 
 // Which weights share a flat section, by the ranks that hold the same ones, over which their gradients are summed:
 // kShared all of a pipeline stage, kSplitExperts those of one share of the experts, kSplitTensors those of one tensor
-// parallel rank.
-enum class ParameterGroup { kShared, kSplitExperts, kSplitTensors };
-inline constexpr int kNumParameterGroups = 3;
+// parallel rank. Routers, which run in the accumulate type, are apart where the other weights are gathered in the
+// compute type.
+enum class ParameterGroup { kShared, kSplitExperts, kSplitTensors, kRouters };
+inline constexpr int kNumParameterGroups = 4;
 
 // How tensor parallelism cuts a tensor: of each of these blocks of dimension `dim` every rank holds an equal part
 // (Shoeybi et al. 2019, arXiv:1909.08053, section 3). No blocks: every rank holds all of it.

@@ -59,9 +59,6 @@ std::optional<std::string> why_layout_is_not_trained(const Job& job) {
     return refuse("parallelism.sequence", "false with parallelism.tensor = " + std::to_string(layout.tensor),
                   "set it to true");
   }
-  if (layout.zero_stage > 1) {
-    return refuse("parallelism.zero_stage", std::to_string(layout.zero_stage), "set it to 0 or 1");
-  }
   if (layout.zero_group > 0) return refuse("parallelism.zero_group", std::to_string(layout.zero_group), "leave it out");
   if (layout.schedule == PipelineSchedule::kZeroBubble) {
     return refuse("parallelism.schedule", name_of(layout.schedule), "set it to 1f1b or interleaved");

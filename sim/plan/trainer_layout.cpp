@@ -1,6 +1,7 @@
 #include "sim/plan/trainer_layout.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "sim/config/pipeline_layout.h"
 
@@ -62,6 +63,11 @@ std::vector<ParameterSpec> local_specs(const Job& job, int64_t rank) {
     });
   };
   std::erase_if(specs, [&](const ParameterSpec& spec) { return !is_here(spec); });
+  if (job.parallelism.zero_stage == 3 && job.training.precision == Precision::kBf16) {
+    for (ParameterSpec& spec : specs) {
+      if (spec.name.ends_with(".router")) spec.group = ParameterGroup::kRouters;
+    }
+  }
   for (ParameterSpec& spec : specs) {
     if (groups.expert.size > 1 && spec.name.find(".experts.") != std::string::npos) {
       split_experts(spec, groups.expert.size, position_in(groups.expert, rank));
@@ -70,6 +76,12 @@ std::vector<ParameterSpec> local_specs(const Job& job, int64_t rank) {
     }
   }
   return specs;
+}
+
+int64_t num_elements(const std::vector<FlatRange>& ranges) {
+  int64_t count = 0;
+  for (const FlatRange& range : ranges) count += range.size();
+  return count;
 }
 
 Holders holders_of(ParameterGroup group, const RankGroups& groups) {
@@ -84,7 +96,8 @@ SectionAlignment section_alignment(const Job& job) {
   const auto multiple = [&](ParameterGroup group) { return 16 * holders_of(group, groups).ranks.size; };
   return {.shared = multiple(ParameterGroup::kShared),
           .split_experts = multiple(ParameterGroup::kSplitExperts),
-          .split_tensors = multiple(ParameterGroup::kSplitTensors)};
+          .split_tensors = multiple(ParameterGroup::kSplitTensors),
+          .by_layer = job.parallelism.zero_stage >= 2};
 }
 
 ParameterPlaces place_parameters(const std::vector<ParameterSpec>& specs, SectionAlignment alignment) {
@@ -92,17 +105,21 @@ ParameterPlaces place_parameters(const std::vector<ParameterSpec>& specs, Sectio
   int64_t& total = places.num_elements;
   const auto add_section = [&](ParameterGroup group, WeightDecay decay, int64_t multiple) {
     const int64_t begin = total;
+    const auto pad = [&] { total = begin + (total - begin + multiple - 1) / multiple * multiple; };
+    int64_t layer = -1;
     for (size_t i = 0; i < specs.size(); ++i) {
       if (specs[i].group != group || specs[i].decay != decay) continue;
+      if (alignment.by_layer && std::exchange(layer, specs[i].layer) != specs[i].layer) pad();
       places.tensors.emplace_back(i, total);
       total += padded_elements(specs[i].shape);
     }
-    total = begin + (total - begin + multiple - 1) / multiple * multiple;
+    pad();
     places.sections.push_back({{begin, total}, group});
   };
   add_section(ParameterGroup::kSplitExperts, WeightDecay::kOn, alignment.split_experts);
   add_section(ParameterGroup::kSplitTensors, WeightDecay::kOn, alignment.split_tensors);
   add_section(ParameterGroup::kShared, WeightDecay::kOn, alignment.shared);
+  add_section(ParameterGroup::kRouters, WeightDecay::kOn, alignment.shared);
   places.num_decayed = total;
   add_section(ParameterGroup::kShared, WeightDecay::kOff, alignment.shared);
   add_section(ParameterGroup::kSplitTensors, WeightDecay::kOff, alignment.split_tensors);
@@ -136,6 +153,66 @@ std::vector<FlatRange> bucket_ranges(FlatRange section, int64_t group_size, int6
     buckets.push_back({begin, std::min(begin + size, section.end)});
   }
   return buckets;
+}
+
+namespace {
+
+// A section cut where a layer's tensors begin.
+std::vector<FlatRange> layer_ranges(FlatRange section, const std::vector<ParameterSpec>& specs,
+                                    const ParameterPlaces& places) {
+  std::vector<FlatRange> ranges;
+  int64_t layer = 0;
+  for (const auto& [index, begin] : places.tensors) {
+    if (begin < section.begin || begin >= section.end) continue;
+    if (ranges.empty() || specs[index].layer != layer) {
+      if (!ranges.empty()) ranges.back().end = begin;
+      ranges.push_back({begin, section.end});
+      layer = specs[index].layer;
+    }
+  }
+  return ranges;
+}
+
+}  // namespace
+
+std::vector<ParameterBucket> parameter_buckets(const Job& job, const std::vector<ParameterSpec>& specs,
+                                               const ParameterPlaces& places) {
+  const RankGroups groups = rank_groups(job.parallelism, job.hardware.num_devices);
+  std::vector<ParameterBucket> buckets;
+  for (const Section& section : places.sections) {
+    const int64_t ranks = holders_of(section.group, groups).ranks.size;
+    for (const FlatRange& range : job.parallelism.zero_stage >= 2 ? layer_ranges(section.range, specs, places)
+                                                                  : bucket_ranges(section.range, ranks)) {
+      ParameterBucket bucket{range, section.group, job.model.num_layers, 0};
+      for (const auto& [index, begin] : places.tensors) {
+        if (begin >= range.end || begin + padded_elements(specs[index].shape) <= range.begin) continue;
+        bucket.first_layer = std::min(bucket.first_layer, specs[index].layer);
+      }
+      const bool output = bucket.first_layer == job.model.num_layers && range.begin < places.num_decayed;
+      bucket.unit = bucket.first_layer + (output ? 1 : 0);
+      buckets.push_back(bucket);
+    }
+  }
+  return buckets;
+}
+
+FlatRange share_of(FlatRange range, int64_t position, int64_t group_size) {
+  const int64_t share = range.size() / group_size, begin = range.begin + position * share;
+  return {begin, begin + share};
+}
+
+KeptRanges kept_ranges(const Job& job, int64_t rank) {
+  if (job.parallelism.zero_stage < 2) return {};
+  const RankGroups groups = rank_groups(job.parallelism, job.hardware.num_devices);
+  const std::vector<ParameterSpec> specs = local_specs(job, rank);
+  const ParameterPlaces places = place_parameters(specs, section_alignment(job));
+  KeptRanges kept;
+  for (const ParameterBucket& bucket : parameter_buckets(job, specs, places)) {
+    const RankGroup ranks = holders_of(bucket.group, groups).ranks;
+    kept.gradients.push_back(share_of(bucket.range, position_in(ranks, rank), ranks.size));
+  }
+  if (job.parallelism.zero_stage == 3) kept.weights = kept.gradients;
+  return kept;
 }
 
 }  // namespace mmoe

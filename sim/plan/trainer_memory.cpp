@@ -1,8 +1,8 @@
 #include "sim/plan/trainer_memory.h"
 
 #include <algorithm>
-#include <functional>
-#include <map>
+#include <optional>
+#include <utility>
 
 #include "sim/cluster/expert_load.h"
 #include "sim/cluster/step_time.h"
@@ -40,9 +40,11 @@ class RankPlayer {
       pass.kind == PassKind::kForward ? forward(pass) : backward(pass);
     }
     start_buckets(-1);
+    finish_sums();
     double copies = 0;  // of the shares that go round when weights are gathered
-    for (const Bucket& bucket : buckets_) copies += bucket.share_bytes;
-    kept_ -= copies;  // the sums are where they belong
+    if (zero_stage() < 3) {
+      for (const Bucket& bucket : buckets_) copies += bucket.share_bytes;
+    }
     offer(copies, "gathering weights");
     peak.total = peak.persistent() + Bytes{highest_};
     peak.moment = moment_;
@@ -54,26 +56,29 @@ class RankPlayer {
     int64_t first_layer;  // its sum sets off once the backward pass has done with this layer
     double bytes;
     double share_bytes;  // where the sum arrives
-    std::string group;
-    bool started = false;
+    int64_t unit = 0;
+    double weights_bytes = 0;  // whole, in the type in which they are gathered
+    double cast_bytes = 0;     // this rank's share in that type, while they are gathered
+    bool started = false;      // of weights: whole or on their way
   };
 
-  bool zero() const { return job_.parallelism.zero_stage > 0; }
-  int64_t holders(const Section& section) const { return holders_of(section.group, groups_).ranks.size; }
+  int64_t zero_stage() const { return job_.parallelism.zero_stage; }
+  bool zero() const { return zero_stage() > 0; }
 
   TrainerRankPeak persistent() const {
     const double elements = static_cast<double>(places_.num_elements), a = accumulate_bytes_,
                  b = compute_bytes(job_.training.precision);
     double owned = 0;
     for (const Section& section : places_.sections) {
-      owned += static_cast<double>(section.range.size()) / (zero() ? static_cast<double>(holders(section)) : 1);
+      const int64_t ranks = holders_of(section.group, groups_).ranks.size;
+      owned += static_cast<double>(section.range.size()) / (zero() ? static_cast<double>(ranks) : 1);
     }
     const TrainingConfig& training = job_.training;
     const auto tokens = static_cast<double>(training.global_batch_size / job_.data_parallel_size() * training.seq_len);
     const double rope = static_cast<double>(training.seq_len * job_.model.head_dim) * a;
     const double host_tokens = job_.hardware.spec.is_cpu ? 2 * 4 * tokens : 0;  // not on the device of a GPU's trainer
-    return {.weights = Bytes{elements * (a == b ? a : a + b)},
-            .gradients = Bytes{elements * a},
+    return {.weights = Bytes{zero_stage() == 3 ? owned * a : elements * (a == b ? a : a + b)},
+            .gradients = Bytes{(zero_stage() >= 2 ? owned : elements) * a},
             .optimizer = Bytes{2 * (owned - frozen_owned()) * a},
             .buffers = Bytes{rope + host_tokens + static_cast<double>(8 * step_report_size(job_))},
             .total = {},
@@ -82,39 +87,87 @@ class RankPlayer {
 
   // Elements without optimiser states among those that this rank would update.
   double frozen_owned() const {
-    const std::vector<FlatRange> frozen = frozen_ranges(specs_, places_, job_.training);
-    if (frozen.empty()) return 0;
-    if (!zero()) return static_cast<double>(common_elements(frozen, {{0, places_.num_elements}}));
-    std::vector<FlatRange> shares;
-    for (const Section& section : places_.sections) {
-      const RankGroup group = holders_of(section.group, groups_).ranks;
-      const int64_t place = position_in(group, rank_);
-      for (const FlatRange& bucket : bucket_ranges(section.range, group.size)) {
-        const int64_t share = bucket.size() / group.size;
-        shares.push_back({bucket.begin + place * share, bucket.begin + (place + 1) * share});
-      }
+    std::vector<FlatRange> owned;
+    for (const ParameterBucket& bucket : parameter_buckets(job_, specs_, places_)) {
+      const RankGroup ranks = holders_of(bucket.group, groups_).ranks;
+      owned.push_back(zero() ? share_of(bucket.range, position_in(ranks, rank_), ranks.size) : bucket.range);
     }
-    return static_cast<double>(common_elements(frozen, shares));
+    return static_cast<double>(common_elements(frozen_ranges(specs_, places_, job_.training), owned));
   }
 
-  // Without ZeRO gradients are summed in place.
+  // Without ZeRO gradients are summed in place; those that no other rank shares are always where they belong.
   void add_buckets() {
     if (!zero()) return;
-    for (const Section& section : places_.sections) {
-      const int64_t ranks = holders(section);
-      if (ranks == 1) continue;
-      for (const FlatRange& range : bucket_ranges(section.range, ranks)) {
-        int64_t first_layer = job_.model.num_layers;
-        for (const auto& [index, begin] : places_.tensors) {
-          if (begin >= range.end || begin + padded_elements(specs_[index].shape) <= range.begin) continue;
-          first_layer = std::min(first_layer, specs_[index].layer);
-        }
-        const double bytes = static_cast<double>(range.size()) * accumulate_bytes_;
-        buckets_.push_back(
-            {first_layer, bytes, bytes / static_cast<double>(ranks), holders_of(section.group, groups_).name});
-      }
+    for (const ParameterBucket& from : parameter_buckets(job_, specs_, places_)) {
+      const auto ranks = static_cast<double>(holders_of(from.group, groups_).ranks.size);
+      const auto elements = static_cast<double>(from.range.size());
+      const double bytes = ranks > 1 ? elements * accumulate_bytes_ : 0;
+      Bucket bucket{.first_layer = from.first_layer, .bytes = bytes, .share_bytes = bytes / ranks, .unit = from.unit};
+      const double element =
+          from.group == ParameterGroup::kRouters ? accumulate_bytes_ : compute_bytes(job_.training.precision);
+      if (ranks > 1 || element < accumulate_bytes_) bucket.weights_bytes = elements * element;
+      if (ranks > 1 && element < accumulate_bytes_) bucket.cast_bytes = elements / ranks * element;
+      if (zero_stage() < 3) bucket.weights_bytes = bucket.cast_bytes = 0;
+      if (bytes > 0 || bucket.weights_bytes > 0) buckets_.push_back(bucket);
     }
   }
+
+  bool on_cpu() const { return job_.hardware.spec.is_cpu; }
+
+  // From here on as LayerShards. Gloo gathers into a copy of the whole, which is returned, and sums in one.
+  double start_gather(int64_t unit) {
+    double copies = 0;
+    for (Bucket& bucket : buckets_) {
+      if (bucket.unit != unit || std::exchange(bucket.started, true)) continue;
+      kept_ += bucket.weights_bytes + bucket.cast_bytes;
+      if (bucket.bytes > 0 && on_cpu()) copies += bucket.weights_bytes;
+    }
+    return copies;
+  }
+  void gather(int64_t unit, std::optional<int64_t> next = {}) {
+    if (zero_stage() < 3) return;
+    offer(start_gather(unit), "gathering weights");
+    for (const Bucket& bucket : buckets_) {
+      if (bucket.unit == unit) kept_ -= bucket.cast_bytes;
+    }
+    if (!next || !job_.training.overlap) return;
+    // The copies may be gone before the layer at work is done; they are there when its backward pass sets in, with the
+    // experts, where it peaks.
+    copying_ = start_gather(*next);
+    kept_ += copying_;
+  }
+  void release(int64_t unit) {
+    if (zero_stage() < 3) return;
+    kept_ -= std::exchange(copying_, 0);
+    for (Bucket& bucket : buckets_) {
+      if (bucket.unit == unit && std::exchange(bucket.started, false)) kept_ -= bucket.weights_bytes;
+    }
+  }
+  void begin_gradients(int64_t unit) {
+    for (const Bucket& bucket : buckets_) {
+      if (zero_stage() >= 2 && bucket.unit == unit) kept_ += bucket.bytes;
+    }
+  }
+  void end_gradients(int64_t unit) {
+    if (zero_stage() < 2) return;
+    finish_sums();
+    for (const Bucket& bucket : buckets_) {
+      if (bucket.unit != unit) continue;
+      summing_ += bucket.bytes;
+      start_sum(bucket);
+    }
+    offer(0, "summing gradients");
+    if (!job_.training.overlap) finish_sums();
+  }
+
+  void start_sum(const Bucket& bucket) {
+    const double bytes = bucket.share_bytes + (on_cpu() ? bucket.bytes : 0);
+    kept_ += bytes;
+    summing_ += bytes;
+  }
+  void finish_sums() { kept_ -= std::exchange(summing_, 0); }
+
+  int64_t head_unit() const { return job_.model.tie_embeddings ? -1 : job_.model.num_layers + 1; }
 
   void offer(double above, const std::string& moment) {
     if (kept_ + above <= highest_) return;
@@ -140,15 +193,26 @@ class RankPlayer {
 
   void forward(const Pass& pass) {
     const LayerChunk& chunk = chunks_[pass.chunk];
+    if (chunk.has_embedding) gather(-1, chunk.begin);
     kept_ += stream_;  // the embedded tokens, or what the stage before has sent
+    if (chunk.has_embedding) release(-1);
     for (int64_t layer = chunk.begin; layer < chunk.end; ++layer) {
+      const bool last = layer + 1 == chunk.end;
+      gather(layer, last && !chunk.has_head ? std::nullopt : std::optional(layer + 1));
       const LayerMemory bytes = memory(pass, layer);
       offer(sum_of(bytes.forward_peak), "layer " + std::to_string(layer) + " forward");
       kept_ += bytes.kept;
+      release(layer);
     }
     if (!chunk.has_head) return;
+    gather(job_.model.num_layers, head_unit());
+    release(job_.model.num_layers);
+    gather(head_unit());
+    begin_gradients(head_unit());
     offer(sum_of(loss_head_peak(job_)), "loss head");
+    release(head_unit());
     kept_ += stream_;  // the gradient of the head's input waits for the backward pass
+    end_gradients(head_unit());
   }
 
   void backward(const Pass& pass) {
@@ -156,11 +220,25 @@ class RankPlayer {
     // The layers count the gradient that comes in. That of the loss head goes when it has been used, one that was
     // received stays to the end.
     kept_ += chunk.has_head ? -stream_ : stream_;
+    if (chunk.has_head) {
+      gather(job_.model.num_layers, chunk.end - 1);
+      begin_gradients(job_.model.num_layers);
+      release(job_.model.num_layers);
+      end_gradients(job_.model.num_layers);
+    }
     for (int64_t layer = chunk.end; layer-- > chunk.begin;) {
+      gather(layer, layer > chunk.begin ? std::optional(layer - 1) : std::nullopt);
+      begin_gradients(layer);
       const LayerMemory bytes = memory(pass, layer);
       kept_ -= bytes.kept;
       offer(sum_of(bytes.backward_peak), "layer " + std::to_string(layer) + " backward");
+      release(layer);
+      end_gradients(layer);
       if (pass.micro_batch + 1 == job_.num_micro_batches() && job_.training.overlap) start_buckets(layer);
+    }
+    if (chunk.has_embedding) {
+      begin_gradients(-1);
+      end_gradients(-1);
     }
     kept_ -= chunk.has_head ? stream_ : 2 * stream_;
     if (!chunk.has_embedding && !sends_gradients_) {  // the last gradient sent stays until the next one is
@@ -169,23 +247,13 @@ class RankPlayer {
     }
   }
 
-  // Gloo sums in a copy of the whole bucket, two buckets of each group at once (c10d's default number of threads).
-  // Those of the last layer are still at work when the rest sets off behind it (layer -1).
+  // Of ZeRO 1.
   void start_buckets(int64_t layer) {
-    if (layer >= 0) copies_.clear();
+    if (zero_stage() != 1) return;
     for (Bucket& bucket : buckets_) {
-      if (bucket.started || bucket.first_layer < layer) continue;
-      bucket.started = true;
-      kept_ += bucket.share_bytes;
-      copies_[bucket.group].push_back(bucket.bytes);
+      if (bucket.first_layer >= layer && !std::exchange(bucket.started, true)) start_sum(bucket);
     }
-    double at_once = 0;
-    for (auto& [group, bytes] : copies_) {
-      std::sort(bytes.begin(), bytes.end(), std::greater<>());
-      bytes.resize(2, 0);
-      at_once += bytes[0] + bytes[1];
-    }
-    if (job_.hardware.spec.is_cpu) offer(at_once, "summing gradients");
+    offer(0, "summing gradients");
   }
 
   const Job& job_;
@@ -197,9 +265,9 @@ class RankPlayer {
   ParameterPlaces places_;
   double accumulate_bytes_, stream_, load_factor_;
   std::vector<Bucket> buckets_;
-  std::map<std::string, std::vector<double>> copies_;  // bytes, by group
   bool sends_gradients_ = false;
   double kept_ = 0, highest_ = 0;
+  double summing_ = 0, copying_ = 0;  // of kept_: what goes when the sums under way are there, and the gathers
   std::string moment_ = "optimizer";
 };
 

@@ -57,24 +57,43 @@ class Counter {
   }
 
   void count_gradients(int64_t rank) {
-    const ParameterPlaces places = place_parameters(local_specs(job_, rank), section_alignment(job_));
-    for (const Section& section : places.sections) {
-      const Holders holders = holders_of(section.group, groups_);
-      count_section(holders.name, section.range, holders.ranks.size);
+    const std::vector<ParameterSpec> specs = local_specs(job_, rank);
+    const ParameterPlaces places = place_parameters(specs, section_alignment(job_));
+    for (const ParameterBucket& bucket : parameter_buckets(job_, specs, places)) {
+      const auto [group, holders] = holders_of(bucket.group, groups_);
+      const int64_t bytes = bucket.range.size() * accumulate_bytes_, micro_batches = job_.num_micro_batches();
+      if (holders.size == 1) continue;
+      const BucketUses uses = uses_of(bucket.unit);
+      switch (job_.parallelism.zero_stage) {
+        case 0:
+          add(group, "all_reduce", 1, bytes);
+          break;
+        case 1:
+          add(group, "reduce_scatter", 1, bytes);
+          add(group, "all_gather", 1, bytes / holders.size);
+          break;
+        case 2:
+          add(group, "reduce_scatter", uses.sums * micro_batches, uses.sums * micro_batches * bytes);
+          add(group, "all_gather", 1, bytes / holders.size);
+          break;
+        default:
+          const int64_t gathers = uses.gathers * micro_batches;
+          const int64_t element = bucket.group == ParameterGroup::kRouters ? accumulate_bytes_ : compute_bytes_;
+          add(group, "reduce_scatter", uses.sums * micro_batches, uses.sums * micro_batches * bytes);
+          add(group, "all_gather", gathers, gathers * bucket.range.size() / holders.size * element);
+      }
     }
   }
 
-  void count_section(const char* group, FlatRange section, int64_t ranks) {
-    if (ranks == 1) return;
-    for (const FlatRange& bucket : bucket_ranges(section, ranks)) {
-      const int64_t bytes = bucket.size() * accumulate_bytes_;
-      if (job_.parallelism.zero_stage == 0) {
-        add(group, "all_reduce", 1, bytes);
-      } else {
-        add(group, "reduce_scatter", 1, bytes);
-        add(group, "all_gather", 1, bytes / ranks);
-      }
-    }
+  // Of ZeRO 2 and 3 in one micro-batch: a layer's weights are gathered for its forward and for its backward pass; the
+  // embedding's backward pass needs none, and the output matrix forms its gradients in the forward pass. Tied they are
+  // one tensor used in both places.
+  struct BucketUses {
+    int64_t gathers, sums;
+  };
+  BucketUses uses_of(int64_t unit) const {
+    if (unit < 0) return job_.model.tie_embeddings ? BucketUses{2, 2} : BucketUses{1, 1};
+    return unit > job_.model.num_layers ? BucketUses{1, 1} : BucketUses{2, 1};
   }
 
   // Forward passes of a part of a layer, the one for recomputing it included.

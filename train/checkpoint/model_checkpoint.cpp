@@ -36,16 +36,18 @@ using PieceVisitor = std::function<void(const Parameter&, const TensorPiece&, in
 
 // What `range` of the flat buffers holds of the tensors.
 void visit_weights(const ParameterStore& parameters, const FlatRange& range, const PieceVisitor& visit) {
-  for (const Parameter& parameter : parameters.all()) {
-    int64_t first = parameter.master.storage_offset();
-    for (TensorPiece& piece : pieces_of(parameter.master.sizes().vec(), parameter.part)) {
-      const int64_t end = first + piece.elements.size();
-      const FlatRange held{std::max(first, range.begin), std::min(end, range.end)};
-      if (held.size() > 0) {
-        piece.elements = {held.begin - first, held.end - first};
-        visit(parameter, piece, held.begin);
+  for (const HeldElements& held : parameters.held()) {
+    const int64_t shift = held.first - held.elements.begin;  // from elements of the rank's part to those of the buffer
+    int64_t box_begin = 0;
+    for (TensorPiece& piece : pieces_of(held.parameter->shape, held.parameter->part)) {
+      const int64_t box_end = box_begin + piece.elements.size();
+      const int64_t begin = std::max({box_begin, held.elements.begin, range.begin - shift});
+      const int64_t end = std::min({box_end, held.elements.end, range.end - shift});
+      if (begin < end) {
+        piece.elements = {begin - box_begin, end - box_begin};
+        visit(*held.parameter, piece, begin + shift);
       }
-      first = end;
+      box_begin = box_end;
     }
   }
 }

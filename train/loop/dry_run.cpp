@@ -96,7 +96,7 @@ DryRun dry_run(const Job& job, int64_t rank, const std::vector<std::vector<int>>
   RankMemory& counted = result.counted;
   counted.weights = bytes_of(parameters.master());
   const at::Tensor& compute = parameters.all().front().value;
-  if (compute.scalar_type() != parameters.master().scalar_type()) {
+  if (compute.defined() && compute.scalar_type() != parameters.master().scalar_type()) {
     counted.weights += static_cast<double>(compute.storage().nbytes());
   }
   counted.gradients = bytes_of(parameters.grad());

@@ -42,10 +42,9 @@ std::vector<FlatRange> trained(const ParameterStore& parameters, const TrainingC
   if (training.freeze.empty()) return ranges;
   std::vector<FlatRange> result;
   for (FlatRange range : ranges) {
-    for (const Parameter& parameter : parameters.all()) {  // in the order of the buffers
-      if (!training.freezes(parameter_part(parameter.name))) continue;
-      const int64_t begin = parameter.master.storage_offset();
-      const int64_t end = begin + padded_elements(parameter.master.sizes().vec());
+    for (const HeldElements& held : parameters.held()) {  // in the order of the buffers
+      if (!training.freezes(parameter_part(held.parameter->name))) continue;
+      const int64_t begin = held.first, end = begin + padded_elements({held.elements.size()});
       if (end <= range.begin || begin >= range.end) continue;
       if (begin > range.begin) result.push_back({range.begin, begin});
       range.begin = std::min(end, range.end);
@@ -59,12 +58,6 @@ ParameterGroup group_of(const ParameterStore& parameters, const FlatRange& range
   const auto section = std::find_if(parameters.sections().begin(), parameters.sections().end(),
                                     [&](const Section& s) { return range.begin < s.range.end; });
   return section->group;
-}
-
-int64_t num_elements(const std::vector<FlatRange>& ranges) {
-  int64_t count = 0;
-  for (const FlatRange& range : ranges) count += range.size();
-  return count;
 }
 
 }  // namespace
@@ -90,7 +83,7 @@ at::Tensor AdamW::squared_gradient_norms() const {
       if (group_of(parameters_, owned_[i]) != group) break;
       joined.end = owned_[i].end;
     }
-    const at::Tensor norm = at::linalg_vector_norm(parameters_.grad().narrow(0, joined.begin, joined.size()));
+    const at::Tensor norm = at::linalg_vector_norm(parameters_.grad(joined));
     squares[static_cast<int64_t>(group)].add_(norm.square());
   }
   return squares;
@@ -104,12 +97,11 @@ void AdamW::update(int64_t step, double rate, const at::Tensor& norm) {
   const at::Tensor not_finite = at::isfinite(norm).logical_not().to(at::kFloat).view({1});
   int64_t moment = 0;
   for (const FlatRange& range : owned_) {
-    const auto part = [&](const at::Tensor& flat) { return flat.narrow(0, range.begin, range.size()); };
     const auto moments = [&](const at::Tensor& flat) { return flat.narrow(0, moment, range.size()); };
     step_.fill_(static_cast<double>(step));
-    at::_fused_adamw_({part(parameters_.master())}, {part(parameters_.grad())}, {moments(first_moment_)},
-                      {moments(second_moment_)}, {}, {step_}, rate, training_.beta1, training_.beta2,
-                      range.begin < parameters_.num_decayed() ? training_.weight_decay : 0, kEpsilon,
+    at::_fused_adamw_({parameters_.master().narrow(0, range.begin, range.size())}, {parameters_.grad(range)},
+                      {moments(first_moment_)}, {moments(second_moment_)}, {}, {step_}, rate, training_.beta1,
+                      training_.beta2, range.begin < parameters_.num_decayed() ? training_.weight_decay : 0, kEpsilon,
                       /*amsgrad=*/false, /*maximize=*/false, divisor, not_finite);
     moment += range.size();
   }

@@ -91,6 +91,7 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   const ReportLayout layout = report_layout(static_cast<int64_t>(k_per_layer.size()));
   const at::Tensor report = at::zeros({layout.size()}, transformer_.parameters().grad().options().dtype(at::kDouble));
   run_passes(tokens, targets, k_per_layer, report);
+  transformer_.finish_gradients();
   sync_.finish();
   const at::Tensor norm = sync_.sum_over_model(optimizer_.squared_gradient_norms()).sqrt();
   result.learning_rate = learning_rate(job_.training, step, total_steps);
@@ -138,9 +139,9 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
   const PipelineShape& shape = passes_.shape;
   const int64_t rows = training.micro_batch_size, first_micro_batch = groups_.data_index() * shape.num_micro_batches;
   const double global_targets = num_global_targets(targets);
-  const auto& embedding_like = transformer_.parameters().all().front().value;
   const int64_t own_tokens = training.micro_batch_tokens() / groups_.tensor.size();
-  PipelineTransfers transfers(shape, groups_, {own_tokens, job_.model.hidden_size}, embedding_like.options());
+  PipelineTransfers transfers(shape, groups_, {own_tokens, job_.model.hidden_size},
+                              at::TensorOptions().dtype(compute_type(training.precision)).device(device_));
   std::map<std::pair<int64_t, int64_t>, Flight> flights;
   const ReportLayout layout = report_layout(static_cast<int64_t>(k_per_layer.size()));
   const at::Tensor by_micro_batch =

@@ -1,5 +1,7 @@
 #pragma once
-// The model's weights and gradients, each kind in one flat buffer, with a named view for every tensor.
+// The model's weights and gradients, each kind in one flat buffer, with a named view for every tensor. Of buffers that
+// ranks share out (ZeRO 2 and 3) this rank's shares alone are there, one behind the other; LayerShards then makes the
+// tensors of a layer whole while it is at work.
 
 #include <ATen/core/Tensor.h>
 
@@ -12,13 +14,22 @@
 namespace mmoe {
 
 // One weight: `value` in the compute type, `master` in the accumulate type (the same tensor where the types agree), and
-// the accumulate-type buffer into which backward passes add its gradient.
+// the accumulate-type buffer into which backward passes add its gradient. Undefined while shared out.
 struct Parameter {
   std::string name;
   at::Tensor value, master, grad;
   WeightDecay decay = WeightDecay::kOn;
   int64_t layer = 0;
   TensorPart part = {};
+  std::vector<int64_t> shape = {};
+  int64_t first = 0;  // element of the flat buffers
+};
+
+// What one of the weights' buffers holds of a tensor: `elements` of those of this rank's part, from element `first` on.
+struct HeldElements {
+  const Parameter* parameter;
+  FlatRange elements;
+  int64_t first;
 };
 
 // Seed of a tensor's initial values: a function of (seed, name) alone.
@@ -37,17 +48,25 @@ class ParameterStore {
   // the whole tensor) alone.
   ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type, c10::Device device,
                  uint64_t seed, Gradients gradients, InitialWeights initial = InitialWeights::kRandom,
-                 SectionAlignment alignment = {});
+                 SectionAlignment alignment = {}, KeptRanges kept = {});
+  ParameterStore(ParameterStore&&) = default;
 
   const Parameter& at(const std::string& name) const;
   const std::vector<Parameter>& all() const { return parameters_; }
+  std::vector<Parameter>& all() { return parameters_; }  // their addresses stay
 
-  const at::Tensor& master() const { return master_; }  // [N] accumulate type
-  const at::Tensor& grad() const { return grad_; }      // [N] accumulate type; undefined without gradients
+  // [N] accumulate type; of weights that are shared out N counts this rank's share, and so do the numbers below.
+  const at::Tensor& master() const { return master_; }
   const std::vector<Section>& sections() const { return sections_; }
   int64_t num_decayed() const { return num_decayed_; }  // elements of the sections with weight decay, which come first
+  const std::vector<HeldElements>& held() const { return held_; }  // what is in master()
 
-  // Copies the master weights into the compute-type ones, where they are apart.
+  // [N] accumulate type, this rank's share where gradients are shared out; undefined without gradients.
+  const at::Tensor& grad() const { return grad_; }
+  // The gradients of these elements of master(); where gradients are shared out, elements that this rank keeps.
+  at::Tensor grad(const FlatRange& range) const;
+
+  // Copies the master weights into the compute-type ones, where they are apart and kept.
   void refresh_compute_weights();
   void zero_gradients();
 
@@ -55,7 +74,9 @@ class ParameterStore {
   at::Tensor master_, compute_, grad_;
   int64_t num_decayed_ = 0;
   std::vector<Section> sections_;
+  std::vector<FlatRange> grad_ranges_;  // elements of master_ that grad_ holds; empty: all
   std::vector<Parameter> parameters_;
+  std::vector<HeldElements> held_;
 };
 
 }  // namespace mmoe

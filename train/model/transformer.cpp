@@ -62,7 +62,7 @@ Transformer::Transformer(const Job& job, const ProcessGroups& groups, c10::Devic
       expert_group_(groups.expert.size() > 1 ? &groups.expert : nullptr),
       tensor_group_(groups.tensor.size() > 1 ? &groups.tensor : nullptr),
       parameters_(local_specs(job, groups.rank), compute_type(job.training.precision), device, job.training.seed,
-                  gradients, initial, section_alignment(job)),
+                  gradients, initial, section_alignment(job), kept_ranges(job, groups.rank)),
       attention_{job.training.seq_len,
                  model_.num_heads / groups.tensor.size(),
                  model_.num_kv_heads / groups.tensor.size(),
@@ -72,6 +72,9 @@ Transformer::Transformer(const Job& job, const ProcessGroups& groups, c10::Devic
       rope_(make_rope_table(model_.rope_theta, job.training.seq_len, model_.head_dim,
                             compute_type(job.training.precision), device)),
       layers_(static_cast<size_t>(model_.num_layers)) {
+  if (job.parallelism.zero_stage >= 2) {
+    shards_ = std::make_unique<LayerShards>(job, groups, parameters_, compute_type(job.training.precision));
+  }
   if (chunks_.front().has_embedding) embedding_ = &parameters_.at("embedding");
   if (chunks_.back().has_head) {
     final_norm_ = &parameters_.at("final_norm");
@@ -147,6 +150,55 @@ at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor&
   return run_split_experts(normed.residual_TD, routing, layer.experts, *expert_group_, place, saving);
 }
 
+void Transformer::gather(int64_t unit, std::optional<int64_t> next) {
+  if (shards_) shards_->gather(unit, next);
+}
+
+void Transformer::release(int64_t unit) {
+  if (shards_) shards_->release(unit);
+}
+
+at::Tensor Transformer::before_backward(const at::Tensor& x, int64_t unit, std::optional<int64_t> next,
+                                        bool with_weights) {
+  if (!shards_ || !at::GradMode::is_enabled() || !x.requires_grad()) return x;
+  return on_backward(x, [shards = shards_.get(), unit, next, with_weights] {
+    if (with_weights) shards->gather(unit, next);
+    shards->begin_gradients(unit);
+  });
+}
+
+void Transformer::after_backward(int64_t unit) {
+  if (!shards_) return;
+  shards_->release(unit);
+  shards_->end_gradients(unit);
+}
+
+void Transformer::finish_gradients() {
+  if (shards_) shards_->finish();
+}
+
+at::Tensor Transformer::embed_tokens(const LayerChunk& chunk, const at::Tensor& tokens_T) {
+  const int64_t unit = embedding_->layer;
+  gather(unit, chunk.begin);
+  at::Tensor x_TD = shards_ ? embed(tokens_T, *embedding_, [this, unit] { after_backward(unit); })
+                            : operations_.embed(tokens_T, *embedding_);
+  release(unit);
+  return before_backward(x_TD, unit, {}, /*with_weights=*/false);
+}
+
+// Behind the chunk's last layer; the output matrix comes next.
+at::Tensor Transformer::normed_output(const LayerChunk& chunk, const at::Tensor& x_TD) {
+  const int64_t unit = final_norm_->layer;
+  gather(unit, head_unit());
+  at::Tensor x = x_TD;
+  if (shards_ && at::GradMode::is_enabled() && x.requires_grad()) {
+    x = on_backward(x, [this, unit] { after_backward(unit); });
+  }
+  const at::Tensor normed_TD = operations_.rms_norm(x, *final_norm_, model_.rms_norm_eps, {}).normed_TD;
+  release(unit);
+  return before_backward(normed_TD, unit, chunk.end - 1);
+}
+
 at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, const MicroBatch& batch,
                                    std::vector<LayerRouting>* routing) {
   MMOE_CHECK(static_cast<int64_t>(batch.k_per_layer.size()) == model_.num_moe_layers()) << "one k for every MoE layer";
@@ -167,7 +219,14 @@ at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, con
       ++moe_layer;
     }
     const TraceRange range([&] { return layer_label(place.layer, place.k); });
-    if (recording && batch.layer_done) x_TD = on_backward(x_TD, [done = batch.layer_done, l] { done(l); });
+    if (recording && (shards_ || batch.layer_done)) {
+      x_TD = on_backward(x_TD, [this, done = batch.layer_done, l] {
+        after_backward(l);
+        if (done) done(l);
+      });
+    }
+    const bool last = l + 1 == chunk.end;
+    gather(l, last ? (chunk.has_head ? std::optional(model_.num_layers) : std::nullopt) : std::optional(l + 1));
     // What runs again in the backward pass reports to nobody the second time: `report` may be gone by then.
     const auto reported = std::make_shared<bool>(false);
     const auto attention = [this, &layer, documents = batch.document_lengths, place](const at::Tensor& x) {
@@ -184,6 +243,8 @@ at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, con
       x_TD = recording && keep.has("attention") ? recompute(x_TD, attention) : attention(x_TD);
       x_TD = recording && keep.has("moe") ? recompute(x_TD, feed_forward) : feed_forward(x_TD);
     }
+    release(l);
+    x_TD = before_backward(x_TD, l, l > chunk.begin ? std::optional(l - 1) : std::nullopt);
   }
   return x_TD;
 }
@@ -199,8 +260,8 @@ at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vec
   MicroBatch batch;
   batch.k_per_layer = k_per_layer;
   batch.document_lengths = document_lengths;
-  const at::Tensor x_TD = run_layers(chunks_.front(), operations_.embed(tokens_T, *embedding_), batch, nullptr);
-  return operations_.rms_norm(x_TD, *final_norm_, model_.rms_norm_eps, {}).normed_TD;
+  const LayerChunk& chunk = chunks_.front();
+  return normed_output(chunk, run_layers(chunk, embed_tokens(chunk, tokens_T), batch, nullptr));
 }
 
 TrainingForward Transformer::training_forward(const MicroBatch& batch) {
@@ -210,14 +271,16 @@ TrainingForward Transformer::training_forward(const MicroBatch& batch) {
 TrainingForward Transformer::training_forward(const LayerChunk& chunk, const at::Tensor& x_TD,
                                               const MicroBatch& batch) {
   TrainingForward result;
-  result.output_TD = run_layers(chunk, chunk.has_embedding ? operations_.embed(batch.tokens_T, *embedding_) : x_TD,
-                                batch, &result.routing);
+  result.output_TD =
+      run_layers(chunk, chunk.has_embedding ? embed_tokens(chunk, batch.tokens_T) : x_TD, batch, &result.routing);
   if (!chunk.has_head) return result;
-  const at::Tensor normed_TD =
-      operations_.rms_norm(std::exchange(result.output_TD, {}), *final_norm_, model_.rms_norm_eps, {}).normed_TD;
+  const at::Tensor normed_TD = normed_output(chunk, std::exchange(result.output_TD, {}));
+  gather(head_unit());
+  if (shards_) shards_->begin_gradients(head_unit());  // formed in the forward pass
   const LossHeadResult head = operations_.loss_head(normed_TD, *output_, batch.targets_T, batch.loss_scale);
   result.loss = head.loss;
   result.losses_T = head.losses_T;
+  after_backward(head_unit());
   return result;
 }
 
@@ -263,8 +326,10 @@ at::Tensor Transformer::logits(const at::Tensor& tokens_T, const std::vector<int
 
 at::Tensor Transformer::evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T,
                                  const std::vector<int>& k_per_layer, const std::vector<int64_t>& document_lengths) {
-  const at::Tensor losses_T = operations_.token_losses(hidden_states(own_part(tokens_T), k_per_layer, document_lengths),
-                                                       *output_, own_part(targets_T));
+  const at::Tensor normed_TD = hidden_states(own_part(tokens_T), k_per_layer, document_lengths);
+  gather(head_unit());
+  const at::Tensor losses_T = operations_.token_losses(normed_TD, *output_, own_part(targets_T));
+  release(head_unit());
   return gather_tokens(losses_T.view({-1, 1}), tensor_group_).view({-1});
 }
 

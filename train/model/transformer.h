@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,7 @@
 #include "train/ops/mlp.h"
 #include "train/ops/operation_set.h"
 #include "train/ops/router.h"
+#include "train/parallel/layer_shards.h"
 #include "train/parallel/process_groups.h"
 
 namespace mmoe {
@@ -93,6 +96,9 @@ class Transformer {
   at::Tensor logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
                     const std::vector<int64_t>& document_lengths = {});
 
+  // Where layers are whole only while they are at work: ends what the step's passes have set off.
+  void finish_gradients();
+
   ParameterStore& parameters() { return parameters_; }
   const ParameterStore& parameters() const { return parameters_; }
   const ModelConfig& model() const { return model_; }
@@ -108,6 +114,15 @@ class Transformer {
   };
 
   Layer find_layer(int64_t l) const;
+  // Of ZeRO 2 and 3, else nothing: weights are whole between the two, those of `next` about to be.
+  void gather(int64_t unit, std::optional<int64_t> next = {});
+  void release(int64_t unit);
+  // x itself; when the backward pass comes to it, weights (with_weights) and gradients of `unit` are made whole.
+  at::Tensor before_backward(const at::Tensor& x, int64_t unit, std::optional<int64_t> next, bool with_weights = true);
+  void after_backward(int64_t unit);
+  at::Tensor embed_tokens(const LayerChunk& chunk, const at::Tensor& tokens_T);
+  at::Tensor normed_output(const LayerChunk& chunk, const at::Tensor& x_TD);
+  int64_t head_unit() const { return output_->layer < 0 ? output_->layer : model_.num_layers + 1; }
   at::Tensor run_layers(const LayerChunk& chunk, at::Tensor x_TD, const MicroBatch& batch,
                         std::vector<LayerRouting>* routing);
   // This rank's of tokens of all tensor parallel ranks.
@@ -128,6 +143,7 @@ class Transformer {
   const Communicator* expert_group_ = nullptr;  // null: all experts are here
   const Communicator* tensor_group_ = nullptr;  // null: all heads are here
   ParameterStore parameters_;
+  std::unique_ptr<LayerShards> shards_;  // of ZeRO 2 and 3
   AttentionShape attention_;
   RopeTable rope_;
   std::vector<Layer> layers_;

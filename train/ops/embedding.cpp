@@ -23,12 +23,15 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   struct State {
     at::Tensor tokens_T;
     const Parameter* weight;
+    std::function<void()> done;
   };
 
-  // `value_VD` is the weight's own tensor: as the chain's first input it is what makes autograd record the graph.
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& value_VD, const at::Tensor& tokens_T,
-                            const Parameter* weight) {
+  // `leaf` has no elements: as the chain's first input it is what makes autograd record the graph, and it keeps no
+  // weight alive.
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& /*leaf*/, const at::Tensor& tokens_T,
+                            const Parameter* weight, const std::function<void()>& done) {
     const OperationScope scope("embedding", OperationPhase::kForward, {});
+    const at::Tensor& value_VD = weight->value;
     const at::Tensor x_TD = at::empty({tokens_T.size(0), value_VD.size(1)}, value_VD.options());
     kernels::Gather args;
     args.scalar = kernel_scalar(value_VD);
@@ -38,7 +41,7 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
     args.num_rows = tokens_T.size(0);
     args.size = value_VD.size(1);
     MMOE_LAUNCH(value_VD, gather, args);
-    keep_state(context, State{tokens_T, weight});
+    keep_state(context, State{tokens_T, weight, done});
     return x_TD;
   }
 
@@ -52,22 +55,24 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
     args.tokens = state.tokens_T.data_ptr<int32_t>();
     args.d_weight = state.weight->grad.data_ptr();
     args.num_tokens = state.tokens_T.size(0);
-    args.vocab_size = state.weight->value.size(0);
-    args.size = state.weight->value.size(1);
+    args.vocab_size = state.weight->grad.size(0);
+    args.size = state.weight->grad.size(1);
     const at::Tensor workspace = MMOE_WORKSPACE(dx_TD, embedding_backward, args);
     args.workspace = address(workspace);
     MMOE_LAUNCH(dx_TD, embedding_backward, args);
-    return {{}, {}, {}};
+    if (state.done) state.done();
+    return {{}, {}, {}, {}};
   }
 };
 
 }  // namespace
 
-at::Tensor embed(const at::Tensor& tokens_T, const Parameter& weight_VD) {
-  // A detached alias that requires a gradient: the gradient itself goes into weight_VD.grad.
-  at::Tensor value_VD = weight_VD.value.detach();
-  value_VD.set_requires_grad(weight_VD.grad.defined());
-  return EmbeddingFunction::apply(value_VD, tokens_T, &weight_VD);
+at::Tensor embed(const at::Tensor& tokens_T, const Parameter& weight_VD) { return embed(tokens_T, weight_VD, {}); }
+
+at::Tensor embed(const at::Tensor& tokens_T, const Parameter& weight_VD, std::function<void()> done) {
+  at::Tensor leaf = at::empty({0}, weight_VD.value.options());
+  leaf.set_requires_grad(true);
+  return EmbeddingFunction::apply(leaf, tokens_T, &weight_VD, done);
 }
 
 }  // namespace mmoe

@@ -1,8 +1,7 @@
 #include "train/parallel/counting_backend.h"
 
-#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 
-#include <functional>
 #include <utility>
 
 namespace mmoe {
@@ -10,16 +9,14 @@ namespace {
 
 class DoneWork final : public c10d::Work {
  public:
-  explicit DoneWork(std::function<void()> waited) : waited_(std::move(waited)) {}
+  // `held` is there as long as this.
+  explicit DoneWork(at::Tensor held = {}) : held_(std::move(held)) {}
   bool isCompleted() override { return true; }
   bool isSuccess() const override { return true; }
-  bool wait(std::chrono::milliseconds /*timeout*/) override {
-    if (waited_) waited_();
-    return true;
-  }
+  bool wait(std::chrono::milliseconds /*timeout*/) override { return true; }
 
  private:
-  std::function<void()> waited_;
+  at::Tensor held_;
 };
 
 class CountingBackend final : public c10d::Backend {
@@ -34,20 +31,13 @@ class CountingBackend final : public c10d::Backend {
   }
   c10::intrusive_ptr<c10d::Work> _reduce_scatter_base(at::Tensor& /*out*/, at::Tensor& input,
                                                       const c10d::ReduceScatterOptions&) override {
-    const auto bytes = static_cast<int64_t>(input.nbytes());
-    if (sums_ == SumsIn::kOneCopy) copy(bytes, input);
-    if (sums_ != SumsIn::kCopies) return count(CollectiveCall::kReduceScatter, input);
-    std::array<int64_t, 2>& own = messages_->copies_by_group[name_];
-    own = {bytes, own[0]};
-    int64_t at_once = 0;
-    for (const auto& [group, copies] : messages_->copies_by_group) at_once += copies[0] + copies[1];
-    copy(at_once, input);
-    return count(CollectiveCall::kReduceScatter, input,
-                 [messages = messages_, name = name_] { messages->copies_by_group.erase(name); });
+    at::Tensor copy;
+    if (sums_ != SumsIn::kPlace) copy = at::empty_like(input);
+    return count(CollectiveCall::kReduceScatter, input, copy);
   }
   c10::intrusive_ptr<c10d::Work> _allgather_base(at::Tensor& out, at::Tensor& input,
                                                  const c10d::AllgatherOptions&) override {
-    if (sums_ == SumsIn::kOneCopy) copy(static_cast<int64_t>(out.nbytes()), input);
+    if (sums_ == SumsIn::kOneCopy) at::empty_like(out);
     return count(CollectiveCall::kAllGather, input);
   }
   c10::intrusive_ptr<c10d::Work> alltoall_base(at::Tensor& /*out*/, at::Tensor& input, std::vector<int64_t>&,
@@ -62,14 +52,11 @@ class CountingBackend final : public c10d::Backend {
   }
 
  private:
-  static void copy(int64_t bytes, const at::Tensor& like) { at::empty({bytes}, like.options().dtype(at::kByte)); }
-
-  c10::intrusive_ptr<c10d::Work> count(CollectiveCall collective, const at::Tensor& payload,
-                                       std::function<void()> waited = {}) {
+  c10::intrusive_ptr<c10d::Work> count(CollectiveCall collective, const at::Tensor& payload, at::Tensor held = {}) {
     Traffic& traffic = messages_->by_group[name_][static_cast<size_t>(collective)];
     ++traffic.calls;
     traffic.bytes += static_cast<int64_t>(payload.nbytes());
-    return c10::make_intrusive<DoneWork>(std::move(waited));
+    return c10::make_intrusive<DoneWork>(std::move(held));
   }
 
   std::string name_;

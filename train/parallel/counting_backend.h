@@ -1,7 +1,6 @@
 #pragma once
 // A backend of c10d that sends nothing and counts what it is given: one rank of any world, alone.
 
-#include <array>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,13 +11,11 @@ namespace mmoe {
 
 // What one rank hands to the backends of its groups.
 struct CountedMessages {
-  std::map<std::string, TrafficByCollective> by_group;            // calls and bytes, as Traffic says
-  std::map<std::string, std::array<int64_t, 2>> copies_by_group;  // bytes of the last two sums that nobody waited for
+  std::map<std::string, TrafficByCollective> by_group;  // calls and bytes, as Traffic says
 };
 
-// Where a reduce-scatter sums. Gloo does so in a copy of its whole input, two of them of each group at once (c10d's
-// default number of threads), or one where a rank waits for each; it gathers into a tensor of its own too. NCCL needs
-// none.
+// Where a reduce-scatter sums. Gloo does so in a copy of its whole input, which is there until it is waited for; where
+// a rank waits for each (kOneCopy) it gathers into a tensor of its own too. NCCL needs none.
 enum class SumsIn { kPlace, kCopies, kOneCopy };
 
 // A backend of the group `name`, of which this rank has `position`. Transfers are over at once; outputs stay as they

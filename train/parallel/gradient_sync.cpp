@@ -8,33 +8,30 @@
 
 namespace mmoe {
 
-GradientSync::GradientSync(const Job& job, const ProcessGroups& groups, ParameterStore& parameters,
-                           int64_t bucket_elements)
-    : groups_(groups), parameters_(parameters), zero_(job.parallelism.zero_stage > 0), overlap_(job.training.overlap) {
-  for (const Section& section : parameters.sections()) {
-    const Communicator& group = groups.holders(section.group);
-    for (const FlatRange& range : bucket_ranges(section.range, group.size(), bucket_elements)) {
-      Bucket bucket{range, &group, job.model.num_layers, false, {}, {}};
-      for (const Parameter& parameter : parameters.all()) {
-        const int64_t first = parameter.master.storage_offset();
-        if (first >= bucket.range.end || first + parameter.master.numel() <= bucket.range.begin) continue;
-        bucket.first_layer = std::min(bucket.first_layer, parameter.layer);
-      }
-      owned_.push_back(share_of(bucket));
-      if (group.size() > 1) buckets_.push_back(std::move(bucket));
-    }
+GradientSync::GradientSync(const Job& job, const ProcessGroups& groups, ParameterStore& parameters)
+    : groups_(groups),
+      parameters_(parameters),
+      zero_stage_(job.parallelism.zero_stage),
+      overlap_(job.training.overlap) {
+  if (zero_stage_ == 3) {
+    owned_ = {{0, parameters.master().numel()}};
+    return;
+  }
+  const std::vector<ParameterSpec> specs = local_specs(job, groups.rank);
+  for (const ParameterBucket& from : parameter_buckets(job, specs, place_parameters(specs, section_alignment(job)))) {
+    Bucket bucket{from.range, &groups.holders(from.group), from.first_layer, false, {}, {}};
+    owned_.push_back(share_of(bucket));
+    if (bucket.group->size() > 1) buckets_.push_back(std::move(bucket));
   }
 }
 
 FlatRange GradientSync::share_of(const Bucket& bucket) const {
-  if (!zero_) return bucket.range;
-  const int64_t share = bucket.range.size() / bucket.group->size();
-  const int64_t begin = bucket.range.begin + bucket.group->rank() * share;
-  return {begin, begin + share};
+  if (zero_stage_ == 0) return bucket.range;
+  return mmoe::share_of(bucket.range, bucket.group->rank(), bucket.group->size());
 }
 
 std::vector<FlatRange> GradientSync::written() const {
-  if (zero_) return owned_;
+  if (zero_stage_ > 0) return owned_;
   std::vector<FlatRange> ranges;
   for (const Section& section : parameters_.sections()) {
     if (groups_.holders(section.group).rank() == 0) ranges.push_back(section.range);
@@ -45,7 +42,7 @@ std::vector<FlatRange> GradientSync::written() const {
 void GradientSync::start(Bucket& bucket) {
   if (std::exchange(bucket.started, true)) return;
   const at::Tensor grad = parameters_.grad().narrow(0, bucket.range.begin, bucket.range.size());
-  if (zero_) {
+  if (zero_stage_ == 1) {
     bucket.share = at::empty({share_of(bucket).size()}, grad.options());
     bucket.transfer = bucket.group->reduce_scatter(bucket.share, grad);
   } else {
@@ -58,7 +55,7 @@ void GradientSync::begin_step() {
 }
 
 void GradientSync::layer_done(int64_t layer) {
-  if (!overlap_) return;
+  if (!overlap_ || zero_stage_ >= 2) return;
   // From the last: every rank must start its buckets in the same order.
   for (auto bucket = buckets_.rbegin(); bucket != buckets_.rend(); ++bucket) {
     if (bucket->first_layer >= layer) start(*bucket);
@@ -66,10 +63,11 @@ void GradientSync::layer_done(int64_t layer) {
 }
 
 void GradientSync::finish() {
+  if (zero_stage_ >= 2) return;
   for (auto bucket = buckets_.rbegin(); bucket != buckets_.rend(); ++bucket) start(*bucket);
   for (auto bucket = buckets_.rbegin(); bucket != buckets_.rend(); ++bucket) {
     bucket->transfer.wait();
-    if (!zero_) continue;
+    if (zero_stage_ == 0) continue;
     const FlatRange own = share_of(*bucket);
     parameters_.grad().narrow(0, own.begin, own.size()).copy_(std::exchange(bucket->share, {}));
   }
@@ -80,7 +78,7 @@ at::Tensor GradientSync::sum_over_model(const at::Tensor& quantities) const {
   // Replicas hold the same numbers without ZeRO: each gives its part of them.
   const at::Tensor sum = at::zeros({1}, quantities.options());
   for (int64_t group = 0; group < kNumParameterGroups; ++group) {
-    const int64_t replicas = zero_ ? 1 : groups_.holders(static_cast<ParameterGroup>(group)).size();
+    const int64_t replicas = zero_stage_ > 0 ? 1 : groups_.holders(static_cast<ParameterGroup>(group)).size();
     at::Tensor(sum).add_(quantities[group] / static_cast<double>(replicas));
   }
   groups_.world.all_reduce(sum).wait();
@@ -88,7 +86,7 @@ at::Tensor GradientSync::sum_over_model(const at::Tensor& quantities) const {
 }
 
 void GradientSync::gather_weights() {
-  if (!zero_) return;
+  if (zero_stage_ == 0) return;
   std::vector<PendingTransfer> transfers;
   for (const Bucket& bucket : buckets_) {
     const FlatRange own = share_of(bucket);

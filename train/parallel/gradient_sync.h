@@ -1,7 +1,7 @@
 #pragma once
 // Sums gradients over the ranks that hold the same weights, in buckets that set off as soon as the backward pass has
 // done with them; with ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054, stage 1) each rank gets the sum of its share,
-// updates that, and the updated weights are gathered.
+// updates that, and the updated weights are gathered. From stage 2 on LayerShards forms the sums.
 
 #include <vector>
 
@@ -14,10 +14,10 @@ namespace mmoe {
 class GradientSync {
  public:
   // The arguments must outlive this.
-  GradientSync(const Job& job, const ProcessGroups& groups, ParameterStore& parameters,
-               int64_t bucket_elements = kBucketElements);
+  GradientSync(const Job& job, const ProcessGroups& groups, ParameterStore& parameters);
 
-  // Elements of the flat buffers that this rank updates, in rising order: all, or with ZeRO its share of each bucket.
+  // Elements of parameters.master() that this rank updates, in rising order: all, or with ZeRO 1 and 2 its share of
+  // each bucket.
   const std::vector<FlatRange>& owned() const { return owned_; }
 
   // Of the owned elements those that this rank writes into checkpoints, so that each is written once.
@@ -52,7 +52,8 @@ class GradientSync {
 
   const ProcessGroups& groups_;
   ParameterStore& parameters_;
-  bool zero_, overlap_;
+  int64_t zero_stage_;
+  bool overlap_;
   std::vector<Bucket> buckets_;
   std::vector<FlatRange> owned_;
 };

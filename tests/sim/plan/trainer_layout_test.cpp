@@ -183,5 +183,54 @@ TEST(TrainerLayout, CommonElementsOfRanges) {
   EXPECT_EQ(common_elements({}, {{10, 20}}), 0);
 }
 
+// From ZeRO 2 on each layer goes through collectives of its own, and the shares of the ranks that hold the same weights
+// tile them. In bf16 routers, which run in fp32, are apart.
+TEST(TrainerLayout, SharesOfLayersTileTheFlatBuffers) {
+  Job job = job_of(R"("expert": 2, "zero_stage": 3)", 8);
+  job.training.precision = Precision::kBf16;
+  const RankGroups groups = rank_groups(job.parallelism, job.hardware.num_devices);
+  const std::vector<ParameterSpec> specs = local_specs(job, 0);
+  const ParameterPlaces places = place_parameters(specs, section_alignment(job));
+  const std::vector<ParameterBucket> buckets = parameter_buckets(job, specs, places);
+  int64_t end = 0;
+  for (size_t i = 0; i < buckets.size(); ++i) {
+    const ParameterBucket& bucket = buckets[i];
+    EXPECT_EQ(bucket.range.begin, end);
+    end = bucket.range.end;
+    const RankGroup ranks = holders_of(bucket.group, groups).ranks;
+    EXPECT_EQ(ranks.size, bucket.group == ParameterGroup::kSplitExperts ? 4 : 8);
+    int64_t next = bucket.range.begin;
+    for (int64_t position = 0; position < ranks.size; ++position) {
+      const KeptRanges kept = kept_ranges(job, position * ranks.stride);
+      ASSERT_EQ(kept.weights.size(), buckets.size());
+      EXPECT_EQ(kept.weights, kept.gradients);
+      EXPECT_EQ(kept.weights[i].begin, next);
+      EXPECT_EQ(kept.weights[i].size() % 16, 0);
+      next = kept.weights[i].end;
+    }
+    EXPECT_EQ(next, end);
+    for (const auto& [index, begin] : places.tensors) {
+      if (begin < bucket.range.begin || begin >= bucket.range.end) continue;
+      EXPECT_EQ(specs[index].layer, bucket.first_layer) << specs[index].name;
+      EXPECT_EQ(specs[index].name == "output", bucket.unit == job.model.num_layers + 1) << specs[index].name;
+      EXPECT_EQ(specs[index].name.ends_with(".router"), bucket.group == ParameterGroup::kRouters);
+    }
+  }
+  EXPECT_EQ(end, places.num_elements);
+}
+
+// Stage 2 keeps all weights and shares of the gradients, stage 1 all of both.
+TEST(TrainerLayout, StagesKeepLessAndLess) {
+  const int64_t whole = 0;
+  const std::vector<int64_t> weights = {whole, whole, 1}, gradients = {whole, 1, 1};
+  for (int64_t stage = 1; stage <= 3; ++stage) {
+    const Job job = job_of(R"("zero_stage": )" + std::to_string(stage), 4);
+    const KeptRanges kept = kept_ranges(job, 2);
+    const int64_t all = place_parameters(local_specs(job, 2), section_alignment(job)).num_elements;
+    EXPECT_EQ(num_elements(kept.weights) * 4, weights[stage - 1] * all) << stage;
+    EXPECT_EQ(num_elements(kept.gradients) * 4, gradients[stage - 1] * all) << stage;
+  }
+}
+
 }  // namespace
 }  // namespace mmoe

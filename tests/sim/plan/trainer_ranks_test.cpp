@@ -29,7 +29,6 @@ ClusterPlan plan_of(const Job& job) {
 TEST(TrainerRanks, ArePredictedWhereTheTrainerRunsTheJobOnCpus) {
   EXPECT_TRUE(predicts_trainer_ranks(job_of()));
   for (const auto& [key, value] : Overrides{{"parallelism.tensor", "2"},
-                                            {"parallelism.zero_stage", "2"},
                                             {"training.framework", "megatron_core"},
                                             {"training.recompute", R"(["moe_activation"])"},
                                             {"training.moe.dispatch", "padded"},
@@ -87,7 +86,7 @@ TEST(TrainerRanks, RemediesAreWhatTheTrainerRuns) {
   add_remedies(plan);
   EXPECT_FALSE(plan.fit.remedies.empty());
   for (const Remedy& remedy : plan.fit.remedies) {
-    for (const char* refused : {"tensor", "context", "zero_stage", "moe_activation", "offload"}) {
+    for (const char* refused : {"tensor", "context", "moe_activation", "offload"}) {
       EXPECT_EQ(remedy.flag.find(refused), std::string::npos) << remedy.flag;
     }
   }

@@ -57,7 +57,7 @@ TEST(LayoutSpace, OnlyWhatTheFrameworkRunsIsOfferedUnlessTheJobNamesIt) {
   const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   const Framework framework = framework_of(job);
   const LayoutSpace space(job, framework);
-  EXPECT_EQ(space.zero_stages, (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(space.zero_stages, (std::vector<int64_t>{0, 1, 2, 3}));
   EXPECT_EQ(space.dispatchers, std::vector<DispatcherKind>{DispatcherKind::kAllToAll});
   for (const Recompute& recompute : space.recomputes) EXPECT_FALSE(!recompute.full && recompute.has("moe_activation"));
   const auto reason = [&](int64_t ParallelismConfig::*degree) {

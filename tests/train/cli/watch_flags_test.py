@@ -199,11 +199,11 @@ def test_the_predicted_trace_has_the_names_of_the_real_one(plain, watched, tmp_p
 
 
 def test_two_ranks_evaluate_what_one_does(data, tmp_path):
-    """Two ranks that share the experts, and two that share the data: the windows are shared out in three batches
-    of 64, so that one rank runs out before the other."""
+    """Two ranks that share the experts, and two that share the data and, a layer at a time, the weights: the windows are
+    shared out in three batches of 64, so that one rank runs out before the other."""
     words = ("--eval-interval", 6, "--eval-k", "2", "--eval-tokens", 9000, "--moe-metrics", 4, "--tensorboard")
     found = {}
-    for name, devices, parallelism in (("one", 1, {}), ("data", 2, {}), ("expert", 2, {"expert": 2})):
+    for name, devices, parallelism in (("one", 1, {}), ("data", 2, {"zero_stage": 3}), ("expert", 2, {"expert": 2})):
         job = write_job(tmp_path / f"{name}.json", **{"training.micro_batch_size": 2})
         content = json.loads(job.read_text())
         content["hardware"]["num_devices"] = devices

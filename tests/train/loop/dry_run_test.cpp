@@ -76,6 +76,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Case{"one_device", "{}"}, Case{"data_2", R"({"hardware": {"num_devices": 2}})"},
         Case{"zero_1", R"({"hardware": {"num_devices": 2}, "parallelism": {"zero_stage": 1}})"},
+        Case{"zero_2", R"({"hardware": {"num_devices": 2}, "parallelism": {"zero_stage": 2}})"},
+        Case{"zero_3", R"({"hardware": {"num_devices": 2}, "parallelism": {"zero_stage": 3},
+                           "training": {"overlap": false}})"},
         Case{"pipeline_2", R"({"hardware": {"num_devices": 2}, "parallelism": {"pipeline": 2}})"},
         Case{"interleaved_2",
              R"({"hardware": {"num_devices": 2}, "parallelism": {"pipeline": 2, "virtual_pipeline": 2}})"},
