@@ -105,12 +105,14 @@ def simulated(job, step):
 
 @pytest.mark.parametrize("parallelism, error", [
     # Where tokens choose the rank of their experts, ranks get more rows or fewer than an equal share.
-    ({"pipeline": 2}, 0.002), ({"zero_stage": 1}, 0.002), ({"zero_stage": 3}, 0.02), (LAYOUT, 0.1)])
+    ({"pipeline": 2}, 0.002), ({"zero_stage": 1}, 0.002), ({"zero_stage": 3}, 0.002), (LAYOUT, 0.1)])
 def test_every_rank_is_what_the_simulator_says(data, tmp_path, parallelism, error):
     job = parallel_job(tmp_path / "job.json", 2, parallelism, **{
         "model.hidden_size": 128, "model.expert_hidden_size": 64, "training.seq_len": 128})
     content = json.loads(job.read_text())
     del content["elastic"]["budget"]
+    # With overlap it is chance whether Gloo still holds its copy of the layer that is being gathered.
+    content["training"]["overlap"] = parallelism.get("zero_stage") != 3
     job.write_text(json.dumps(content))
     done(*words_of(job, data, tmp_path / "run", "--nproc", 2, "--rank-logs", steps=4))
     logs = [[json.loads(line) for line in (tmp_path / "run" / "ranks" / f"rank_0000{rank}.jsonl").read_text().splitlines()]
