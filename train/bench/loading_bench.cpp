@@ -81,7 +81,7 @@ void load_checkpoint(benchmark::State& state) {
   for (auto _ : state) {
     const CheckpointTensors stored(file.folder(), "weights");
     for (int64_t i = 0; i < kTensors; ++i) {
-      stored.read(WeightsFile::tensor_name(i), piece_of({kElements}, {}), flat.narrow(0, i * kElements, kElements));
+      stored.read(WeightsFile::tensor_name(i), whole_tensor({kElements}), flat.narrow(0, i * kElements, kElements));
     }
     benchmark::DoNotOptimize(flat.data_ptr());
   }
