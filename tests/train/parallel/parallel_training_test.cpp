@@ -19,21 +19,21 @@ struct Case {
   int num_devices;
   const char* parallelism;
   const char* training = "";  // more keys of it
+  // Larger ones make fewer collectives, of which tensor parallelism has many in every layer.
+  int micro_batch_size = 1;
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
-Job job_of(const std::string& hardware, const std::string& parallelism, const char* precision,
-           const std::string& training) {
+Job job_of(const std::string& hardware, const std::string& parallelism, const char* precision, const Case& c) {
   // Every tensor that a layout can split. Two groups of MoE layers, so that the law is the same in every layout.
   return small_job(R"({"model": {"num_layers": 5, "num_dense_layers": 1, "dense_hidden_size": 24, "num_heads": 8,
                                  "num_kv_heads": 4, "qkv_bias": true, "qk_norm": "full",
                                  "shared_expert_hidden_size": 8, "shared_expert_gate": true},
                        "hardware": {)" +
                    hardware + R"(}, "parallelism": {)" + parallelism +
-                   R"(}, "training": {"global_batch_size": 8, "micro_batch_size": 1, "learning_rate": 1e-3,
-                       "precision": ")" +
-                   precision + R"(")" + training + R"(},
+                   R"(}, "training": {"global_batch_size": 8, "learning_rate": 1e-3, "micro_batch_size": )" +
+                   std::to_string(c.micro_batch_size) + R"(, "precision": ")" + precision + R"(")" + c.training + R"(},
                        "elastic": {"budget": {"kind": "at_most", "sum_k": 7, "groups": [2, 2]}}})");
 }
 
@@ -64,11 +64,11 @@ class ParallelTraining : public testing::TestWithParam<Case> {
  protected:
   // `bound` on relative errors.
   void compare(const char* precision, double bound) {
-    const Job single = job_of(R"("num_devices": 1)", "", precision, GetParam().training);
+    const Job single = job_of(R"("num_devices": 1)", "", precision, GetParam());
     Trainer alone(single, c10::kCPU);
     const Outcome expected = train(alone, no_groups(), single);
     const Job job = job_of(R"("num_devices": )" + std::to_string(GetParam().num_devices), GetParam().parallelism,
-                           precision, GetParam().training);
+                           precision, GetParam());
     std::mutex mutex;
     std::map<std::string, int64_t> elements_seen;
     run_ranks(job, [&](const ProcessGroups& groups) {
@@ -129,18 +129,18 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"data_2_expert_2_zero_3", 4, R"("expert": 2, "zero_stage": 3)", R"(, "recompute": "full")"},
         Case{"data_2_pipeline_2_zero_2", 4, R"("pipeline": 2, "zero_stage": 2)"},
         Case{"data_2_pipeline_2_zero_3", 4, R"("pipeline": 2, "zero_stage": 3)", R"(, "recompute": ["moe"])"},
-        Case{"tensor_2_data_2_zero_3", 4, R"("tensor": 2, "sequence": true, "zero_stage": 3)"},
+        Case{"tensor_2_data_2_zero_3", 4, R"("tensor": 2, "sequence": true, "zero_stage": 3)", "", 2},
         Case{"expert_2_pipeline_2", 4, R"("pipeline": 2, "expert": 2)"},
-        Case{"tensor_2", 2, R"("tensor": 2, "sequence": true)"},
-        Case{"tensor_2_data_2", 4, R"("tensor": 2, "sequence": true)"},
-        Case{"tensor_2_data_2_zero_1", 4, R"("tensor": 2, "sequence": true, "zero_stage": 1)"},
+        Case{"tensor_2", 2, R"("tensor": 2, "sequence": true)", "", 4},
+        Case{"tensor_2_data_2", 4, R"("tensor": 2, "sequence": true)", "", 2},
+        Case{"tensor_2_data_2_zero_1", 4, R"("tensor": 2, "sequence": true, "zero_stage": 1)", "", 2},
         Case{"tensor_2_expert_2_recomputed", 2, R"("tensor": 2, "sequence": true, "expert": 2)",
-             R"(, "recompute": "full")"},
-        Case{"tensor_2_expert_4_zero_1", 4, R"("tensor": 2, "sequence": true, "expert": 4, "zero_stage": 1)"},
-        Case{"tensor_2_pipeline_2", 4, R"("tensor": 2, "sequence": true, "pipeline": 2)"},
+             R"(, "recompute": "full")", 4},
+        Case{"tensor_2_expert_4_zero_1", 4, R"("tensor": 2, "sequence": true, "expert": 4, "zero_stage": 1)", "", 2},
+        Case{"tensor_2_pipeline_2", 4, R"("tensor": 2, "sequence": true, "pipeline": 2)", "", 2},
         Case{"tensor_2_expert_2_interleaved_2", 4,
-             R"("tensor": 2, "sequence": true, "expert": 2, "pipeline": 2, "virtual_pipeline": 2)"},
-        Case{"tensor_2_expert_2_pipeline_2", 4, R"("tensor": 2, "sequence": true, "expert": 2, "pipeline": 2)"},
+             R"("tensor": 2, "sequence": true, "expert": 2, "pipeline": 2, "virtual_pipeline": 2)", "", 2},
+        Case{"tensor_2_expert_2_pipeline_2", 4, R"("tensor": 2, "sequence": true, "expert": 2, "pipeline": 2)", "", 2},
         Case{"data_2_expert_2_pipeline_2", 8, R"("pipeline": 2, "expert": 2)"}),
     [](const auto& test) { return test.param.name; });
 

@@ -102,11 +102,12 @@ TEST_P(RankMemory, IsPredictedForEveryRank) {
     std::cout << c.name << " rank " << rank << ": predicted " << predicted.total.value << " (" << predicted.moment
               << ") measured " << measured[rank] << " error " << 100 * error << " %\n";
     EXPECT_LT(std::abs(error), 0.02) << "rank " << rank;
-    // The same operations on meta tensors: to the byte, but for scratch memory within kernels and for what Gloo's
-    // threads hold when, where the peak lies there.
+    // The same operations on meta tensors: to the byte, but for scratch memory within kernels; where the peak lies in
+    // Gloo's sums, it is chance which of its threads hold a copy at once.
     const double counted = dry_run(job, rank, k).counted.peak();
     std::cout << "  dry run " << counted << " error " << 100 * (counted / measured[rank] - 1) << " %\n";
-    EXPECT_LT(std::abs(counted / measured[rank] - 1), 0.001) << "rank " << rank;
+    EXPECT_LT(std::abs(counted / measured[rank] - 1), predicted.moment == "summing gradients" ? 0.02 : 0.001)
+        << "rank " << rank;
   }
 }
 

@@ -84,8 +84,9 @@ TEST(OperationRecorder, BytesOfEachOperationFitTheStep) {
     EXPECT_GE(sample.seconds, 0);
     highest = std::max(highest, sample.transient_bytes);
     if (sample.phase == OperationPhase::kUpdate) {
-      // The squared norm stays on the device, one fp64 number; the update is in place.
-      EXPECT_EQ(sample.kept_bytes, sample.operation == "gradient_norm" ? 8 : 0) << sample.operation;
+      // The squared norms stay on the device, one fp32 number for each group of parameters; the update is in place.
+      EXPECT_EQ(sample.kept_bytes, sample.operation == "gradient_norm" ? 4 * kNumParameterGroups : 0)
+          << sample.operation;
     }
     if (sample.phase == OperationPhase::kForward) forward_kept += sample.kept_bytes;
     // The gradients of the 64 tokens' inputs and of their k weights; what the forward pass kept is freed behind the
