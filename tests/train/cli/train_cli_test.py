@@ -122,7 +122,6 @@ def test_init_starts_from_the_weights_of_a_checkpoint(whole, data, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / "step_1" / "weights.safetensors").read_bytes() == trained
 
 
-def evaluate(run_folder, data, *more):
 def tensors(path):
     """Of a safetensors file, each tensor's bytes."""
     content = path.read_bytes()
@@ -163,6 +162,7 @@ def test_unknown_parts_to_freeze_are_refused(data, tmp_path, freeze, word):
     assert "training.freeze" in line and word in line
 
 
+def evaluate(run_folder, data, *more):
     return run("eval", "--checkpoint", run_folder / "checkpoints" / "step_12", "--data", data, "--threads", 2, *more)
 
 
