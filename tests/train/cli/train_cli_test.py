@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -341,6 +342,7 @@ def small_disk(tmp_path, whole):
         pytest.skip("a small file system needs root and mount")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
+
 
 def test_eval_reports_each_part_and_the_blend(whole, data, second_data, tmp_path):
     words = ["eval", "--checkpoint", whole[1] / "checkpoints" / "step_12", "--threads", 2, "--max-sequences", 8]
