@@ -58,17 +58,47 @@ def peaks(folder):
     return [json.loads(line)["peak_allocated_bytes"] for line in lines[1:]]
 
 
+def tuned(programs, path, changed, steps, confidence, *goal):
+    """What `mmoe budget` answers for a job, which is written to `path`."""
+    path.write_text(json.dumps(changed))
+    words = ["--job", path, "--confidence", confidence, "--steps", steps, "--json", *goal]
+    return json.loads(run(programs / "mmoe", "budget", *words, progress=False))
+
+
+def promise(programs, path, changed, steps, saving):
+    """The limit in bytes that the wanted saving leaves, the budget tuned for it, and the median of the unbudgeted peak."""
+    unlimited = tuned(programs, path, changed, steps, CONFIDENCE, "--saving", saving)
+    limit = round(unlimited["without"]["peak_allocated_bytes"] * (1 - saving))
+    plan = tuned(programs, path, changed, steps, CONFIDENCE, "--memory-limit", limit)
+    typical = tuned(programs, path, changed, steps, 0.5, "--memory-limit", limit)
+    return limit, plan, typical["without"]["peak_allocated_bytes"]
+
+
+def bound_text(budget):
+    return f"{budget['kind']} {budget['sum_k']}"
+
+
+def outcome(name, saving, steps, limit, plan, typical_free_peak, free, bounded):
+    """What was promised beside what the peaks of the two runs show."""
+    predicted, measured = 1 - plan["peak_allocated_bytes"] / typical_free_peak, 1 - max(bounded) / max(free)
+    return {
+        "configuration": name,
+        "asked_saving": saving,
+        "bound": bound_text(plan["budget"]),
+        "steps": steps,
+        "limit_mib": limit / MIB,
+        "promised_peak_mib": plan["peak_allocated_bytes"] / MIB,
+        "largest_peak_mib": max(bounded) / MIB,
+        "kept": max(bounded) <= limit,
+        "predicted_typical_saving": predicted,
+        "measured_saving": measured,
+        "error_points": 100 * (measured - predicted),
+    }
+
+
 def measure(programs, data, name, changes, saving, steps, folder):
     path = folder / "job.json"
-    path.write_text(json.dumps(job(changes)))
-
-    def tuned(confidence, *goal):
-        words = ["--job", path, "--confidence", confidence, "--steps", steps, "--json", *goal]
-        return json.loads(run(programs / "mmoe", "budget", *words, progress=False))
-
-    limit = round(tuned(CONFIDENCE, "--saving", saving)["without"]["peak_allocated_bytes"] * (1 - saving))
-    plan = tuned(CONFIDENCE, "--memory-limit", limit)
-    typical_free_peak = tuned(0.5, "--memory-limit", limit)["without"]["peak_allocated_bytes"]
+    limit, plan, typical_free_peak = promise(programs, path, job(changes), steps, saving)
     measured = {}
     for arm, budget in (("free", None), ("bounded", plan["budget"])):
         changed = job(changes)
@@ -88,23 +118,12 @@ def measure(programs, data, name, changes, saving, steps, folder):
     for arm in ("free", "bounded"):
         law = json.loads(run(programs / "mmoe", "simulate", "--job", folder / arm / "job.json", "--json"))
         laws[arm] = law["elastic"]["peak_allocated_bytes"]
-    row = {
-        "configuration": name,
-        "asked_saving": saving,
-        "bound": f"{plan['budget']['kind']} {plan['budget']['sum_k']}",
-        "steps": steps,
+    row = outcome(name, saving, steps, limit, plan, typical_free_peak, free, bounded) | {
         "draws": plan["horizon"]["draws"],
-        "limit_mib": limit / MIB,
-        "promised_peak_mib": plan["peak_allocated_bytes"] / MIB,
-        "largest_peak_mib": max(bounded) / MIB,
-        "kept": max(bounded) <= limit,
         "predicted_saving": plan["saving_fraction"]["p99"],
-        "predicted_typical_saving": 1 - plan["peak_allocated_bytes"] / typical_free_peak,
-        "measured_saving": 1 - max(bounded) / max(free),
         "predicted_mean_saving": 1 - laws["bounded"]["mean"] / laws["free"]["mean"],
         "measured_mean_saving": 1 - mean(bounded) / mean(free),
     }
-    row["error_points"] = 100 * (row["measured_saving"] - row["predicted_typical_saving"])
     row["mean_error_points"] = 100 * (row["measured_mean_saving"] - row["predicted_mean_saving"])
     return row
 
@@ -113,6 +132,16 @@ def read_rows(path):
     """The table as written: every figure as text."""
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+def bare(bound):
+    return bound.replace("[", "").replace("]", "")
+
+
+def num_kept_and_close(rows):
+    """Of rows as written: how many kept their limit, and how many savings lie within a point of the predicted one."""
+    kept = sum(row["kept"] == "True" for row in rows)
+    return kept, sum(abs(float(row["error_points"])) <= 1 for row in rows)
 
 
 def page(rows):
@@ -124,13 +153,12 @@ def page(rows):
     for row in rows:
         figure = {key: float(row[key]) for key in row if key not in ("configuration", "bound", "kept")}
         lines.append(
-            f"| {row['configuration']} | {row['bound'].replace('[', '').replace(']', '')} "
+            f"| {row['configuration']} | {bare(row['bound'])} "
             f"| {figure['largest_peak_mib']:.2f} of {figure['limit_mib']:.2f} "
             f"| {figure['measured_saving']:.2%} ({figure['predicted_typical_saving']:.2%}) "
             f"| {figure['measured_mean_saving']:.2%} ({figure['predicted_mean_saving']:.2%}) |"
         )
-    kept = sum(row["kept"] == "True" for row in rows)
-    close = sum(abs(float(row["error_points"])) <= 1 for row in rows)
+    kept, close = num_kept_and_close(rows)
     worst = max(rows, key=lambda row: abs(float(row["error_points"])))
     lines += [
         "",
@@ -141,13 +169,18 @@ def page(rows):
     return lines
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def parser_of(description, heading):
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of mmoe and mmoe-train")
     parser.add_argument("--data", type=pathlib.Path, required=True, help="token files of mmoe data build, vocabulary 512")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="prefix of the table")
-    parser.add_argument("--page", type=pathlib.Path, help=f"Markdown whose part under {HEADING!r} is written")
+    parser.add_argument("--page", type=pathlib.Path, help=f"Markdown whose part under {heading!r} is written")
     parser.add_argument("--steps", type=int, default=2000)
+    return parser
+
+
+def main():
+    parser = parser_of(__doc__.split("\n\n")[0], HEADING)
     parser.add_argument("--parallel", type=int, default=1, help="runs at once, each on one thread")
     arguments = parser.parse_args()
 

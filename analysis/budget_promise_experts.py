@@ -14,14 +14,13 @@ routing were balanced ("blind").
       --out analysis/budget_promise_experts --page analysis/budget_study.md
 """
 
-import argparse
 import array
 import json
 import pathlib
 import tempfile
 
 import budget_promise
-from budget_promise import CONFIDENCE, MIB
+from budget_promise import CONFIDENCE, MIB, bare
 from experiment import run, write_csv, write_section
 
 RANKS, FIRST_STEPS, PILOT_STEPS, MEASURED_STEPS = 4, 20, 400, 100
@@ -94,11 +93,6 @@ def measure(programs, data, name, changes, saving, steps, folder):
         options = ["--threads", 1, "--moe-metrics", 1, "--guard", "off", "--timeout", 600, *more]
         run(programs / "mmoe", "train", *words, *options, progress=False)
 
-    def tuned(changed, confidence, *goal):
-        path.write_text(json.dumps(changed))
-        words = ["--job", path, "--confidence", confidence, "--steps", steps, "--json", *goal]
-        return json.loads(run(programs / "mmoe", "budget", *words, progress=False))
-
     def last(arm, steps):
         return folder / arm / "checkpoints" / f"step_{steps}"
 
@@ -109,10 +103,8 @@ def measure(programs, data, name, changes, saving, steps, folder):
     measured = (folder / "pilot" / "metrics.jsonl").read_text().splitlines(keepends=True)[-MEASURED_STEPS:]
     (folder / "load.jsonl").write_text("".join(measured))
     loaded["training"]["moe"] = {"load": str((folder / "load.jsonl").resolve())}
-    limit = round(tuned(loaded, CONFIDENCE, "--saving", saving)["without"]["peak_allocated_bytes"] * (1 - saving))
-    plan = tuned(loaded, CONFIDENCE, "--memory-limit", limit)
-    typical_free_peak = tuned(loaded, 0.5, "--memory-limit", limit)["without"]["peak_allocated_bytes"]
-    blind = tuned(job(changes), CONFIDENCE, "--memory-limit", limit)
+    limit, plan, typical_free_peak = budget_promise.promise(programs, path, loaded, steps, saving)
+    blind = budget_promise.tuned(programs, path, job(changes), steps, CONFIDENCE, "--memory-limit", limit)
     for arm, budget in (("free", None), ("bounded", plan["budget"]), ("blind", blind["budget"])):
         if arm == "blind" and not blind["budget_needed"]:
             continue
@@ -123,27 +115,15 @@ def measure(programs, data, name, changes, saving, steps, folder):
     free, bounded = budget_promise.peaks(folder / "free"), budget_promise.peaks(folder / "bounded")
     blind_peaks = budget_promise.peaks(folder / "blind") if blind["budget_needed"] else free
     factors = load_factors(folder / "bounded")
-    row = {
-        "configuration": name,
-        "asked_saving": saving,
+    return budget_promise.outcome(name, saving, steps, limit, plan, typical_free_peak, free, bounded) | {
         "load_factor": plan["expert_load_factor"],
-        "bound": f"{plan['budget']['kind']} {plan['budget']['sum_k']}",
-        "steps": steps,
-        "limit_mib": limit / MIB,
-        "promised_peak_mib": plan["peak_allocated_bytes"] / MIB,
-        "largest_peak_mib": max(bounded) / MIB,
-        "kept": max(bounded) <= limit,
         "largest_load_factor": max(factors),
         "loads_above": f"{sum(factor > plan['expert_load_factor'] for factor in factors)} of {len(factors)}",
-        "predicted_typical_saving": 1 - plan["peak_allocated_bytes"] / typical_free_peak,
-        "measured_saving": 1 - max(bounded) / max(free),
-        "blind_bound": f"{blind['budget']['kind']} {blind['budget']['sum_k']}" if blind["budget_needed"] else "none",
+        "blind_bound": budget_promise.bound_text(blind["budget"]) if blind["budget_needed"] else "none",
         "blind_promised_peak_mib": (blind if blind["budget_needed"] else blind["without"])["peak_allocated_bytes"] / MIB,
         "blind_largest_peak_mib": max(blind_peaks) / MIB,
         "blind_steps_above_limit": sum(peak > limit for peak in blind_peaks),
     }
-    row["error_points"] = 100 * (row["measured_saving"] - row["predicted_typical_saving"])
-    return row
 
 
 def page(rows):
@@ -158,10 +138,6 @@ def page(rows):
         "| saving (predicted) | blind bound: promised, largest peak, MiB |",
         "|---|---|---|---|---|---|",
     ]
-
-    def bare(bound):
-        return bound.replace("[", "").replace("]", "")
-
     for row in rows:
         texts = ("configuration", "bound", "blind_bound", "kept", "loads_above")
         figure = {key: float(row[key]) for key in row if key not in texts}
@@ -171,8 +147,7 @@ def page(rows):
             f"| {figure['measured_saving']:.2%} ({figure['predicted_typical_saving']:.2%}) "
             f"| {bare(row['blind_bound'])}: {figure['blind_promised_peak_mib']:.2f}, {figure['blind_largest_peak_mib']:.2f} |"
         )
-    kept = sum(row["kept"] == "True" for row in rows)
-    close = sum(abs(float(row["error_points"])) <= 1 for row in rows)
+    kept, close = budget_promise.num_kept_and_close(rows)
     above, loads = (sum(int(row["loads_above"].split(" of ")[i]) for row in rows) for i in range(2))
     steps = sum(int(row["steps"]) for row in rows)
     blind = [int(row["blind_steps_above_limit"]) for row in rows]
@@ -186,13 +161,7 @@ def page(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of mmoe and mmoe-train")
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="token files of mmoe data build, vocabulary 512")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="prefix of the table")
-    parser.add_argument("--page", type=pathlib.Path, help=f"Markdown whose part under {HEADING!r} is written")
-    parser.add_argument("--steps", type=int, default=2000)
-    arguments = parser.parse_args()
+    arguments = budget_promise.parser_of(__doc__.split("\n\n")[0], HEADING).parse_args()
     rows = []
     for name, (changes, saving) in CONFIGURATIONS.items():
         with tempfile.TemporaryDirectory() as folder:
