@@ -67,6 +67,11 @@ double expert_rows(const Job& job, const Framework& framework, const RankShapes&
   return balanced * rows_factor * (1 + framework.memory.hot_expert_excess / s.local_experts);
 }
 
+double gathered_input_bytes(const Job& job, const RankShapes& s) {
+  if (!job.parallelism.sequence || job.parallelism.tensor == 1) return 0;
+  return kElement * s.tokens * s.hidden_size * (1 - 1 / static_cast<double>(job.parallelism.tensor));
+}
+
 std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework, const RankShapes& s, LayerKind kind,
                                       double k, double rows_factor) {
   const ModelConfig& model = job.model;
@@ -79,11 +84,8 @@ std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework
   list.add("attention input, normalised", hidden,
            latent ? std::initializer_list<const char*>{"attention", "norm"}
                   : std::initializer_list<const char*>{"attention"});
-  const bool gathers = job.parallelism.sequence && job.parallelism.tensor > 1;
   // A rank's own share is kept as the norm's result.
-  const double elsewhere = 1 - 1 / static_cast<double>(job.parallelism.tensor);
-  const double gathered =
-      gathers ? framework.memory.gathered_inputs / 2 * kElement * s.tokens * s.hidden_size * elsewhere : 0;
+  const double gathered = framework.memory.gathered_inputs / 2 * gathered_input_bytes(job, s);
   list.add("attention input, gathered", gathered, {"attention"});
   add_attention(list, job, framework, s);
   list.add("dropout mask of attention", mask, {});

@@ -30,6 +30,10 @@ struct KeptTensor {
 
 enum class LayerKind { kDense, kMoe };
 
+// Of one input of a column-parallel product, gathered along the sequence, what is not the rank's own; 0 where nothing
+// is gathered.
+double gathered_input_bytes(const Job& job, const RankShapes& shapes);
+
 // Rows that a rank's experts compute on when k experts are active: by the dispatch, and `rows_factor` times the
 // balanced load where nothing is dropped.
 double expert_rows(const Job& job, const Framework& framework, const RankShapes& shapes, double k, double rows_factor);

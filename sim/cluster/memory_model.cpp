@@ -184,14 +184,12 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   }
   accumulated_loss_ = memory_.accumulated_logit_bytes * logits;
 
-  const bool gathers = job.parallelism.sequence && job.parallelism.tensor > 1 && training.offload != "activations";
-  gathered_ =
-      gathers ? kElement * s_.tokens * s_.hidden_size * (1 - 1 / static_cast<double>(job.parallelism.tensor)) : 0;
+  gathered_ = training.offload == "activations" ? 0 : gathered_input_bytes(job, s_);
   const double flops = 2 * s_.tokens * pieces_.last_layer.dense + 2 * expert_rows_ *
                                                                       static_cast<double>(model.up_projections() + 1) *
                                                                       s_.hidden_size * s_.expert_hidden_size;
   const double lag = flops / memory_.run_ahead_flops;
-  run_ahead_ = gathers ? memory_.run_ahead_micro_batches * lag * lag / (1 + lag * lag) : 0;
+  run_ahead_ = gathered_ > 0 ? memory_.run_ahead_micro_batches * lag * lag / (1 + lag * lag) : 0;
 }
 
 double MemoryModel::loss() const { return loss_ + (job_.num_micro_batches() > 1 ? accumulated_loss_ : 0); }
@@ -319,12 +317,13 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
   for (const StageChunk& chunk : chunks) kept.push_back(kept_by_chunk(chunk));
   const bool changes = turns.v > 1 && !shape.is_v_shaped();
   const int64_t backwards = changes ? heaviest_moment(turns, kept, shape.num_micro_batches) : 0;
+  const double masks = dropout_masks(chunks);
   double in_flight_bytes = 0;
   bool head = false, last_is_moe = false;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const StageChunk& chunk = chunks[i];
     in_flight.push_back(turns.in_flight(static_cast<int64_t>(i), backwards));
-    in_flight_bytes += static_cast<double>(in_flight.back()) * (kept[i] + dropout_masks(chunks));
+    in_flight_bytes += static_cast<double>(in_flight.back()) * (kept[i] + masks);
     head |= chunk.head;
     if (chunk.num_layers > 0) last_is_moe = chunk.num_moe_layers(model) > 0;
   }

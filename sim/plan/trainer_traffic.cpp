@@ -24,20 +24,16 @@ class Counter {
   TrafficByGroup count(const std::vector<std::vector<int>>& k) {
     if (job_.hardware.num_devices == 1) return {};
     count_world(job_.hardware.num_devices);
-    for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) count_gradients(rank);
-    for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) count_tensors(rank);
+    for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) count_all_but_experts(rank);
     count_experts(k);
-    count_pipeline();
     return std::move(traffic_);
   }
 
   TrafficByGroup count_rank(int64_t rank, const std::vector<std::vector<int>>& k) {
     if (job_.hardware.num_devices == 1) return {};
     count_world(1);
-    count_gradients(rank);
-    count_tensors(rank);
+    count_all_but_experts(rank);
     count_experts_of(rank, k);
-    count_pipeline_of(position_in(groups_.pipeline, rank));
     return std::move(traffic_);
   }
 
@@ -47,6 +43,12 @@ class Counter {
     CollectiveTraffic& traffic = traffic_[group][collective];
     traffic.calls += calls;
     traffic.bytes += bytes;
+  }
+
+  void count_all_but_experts(int64_t rank) {
+    count_gradients(rank);
+    count_tensors(rank);
+    count_pipeline(position_in(groups_.pipeline, rank));
   }
 
   // The gradient's norm, and the report of the step. Each of `ranks` ranks hands over the same.
@@ -176,22 +178,7 @@ class Counter {
     }
   }
 
-  void count_pipeline() {
-    if (job_.parallelism.pipeline == 1) return;
-    const int64_t replicas = job_.data_parallel_size() * job_.parallelism.context * job_.parallelism.tensor;
-    const int64_t messages = replicas * shape_.num_micro_batches;
-    const int64_t tokens = job_.training.micro_batch_tokens() / job_.parallelism.tensor;
-    const int64_t bytes = messages * tokens * job_.model.hidden_size * compute_bytes_;
-    const int64_t stages = job_.parallelism.pipeline * job_.parallelism.virtual_pipeline;
-    for (int64_t stage = 0; stage + 1 < stages; ++stage) {
-      const bool around = shape_.rank_of(stage) + 1 == shape_.pipeline;
-      for (const std::string direction : {"forward", "backward"}) {
-        for (const char* call : {"send", "receive"}) add(direction + (around ? "_around" : ""), call, messages, bytes);
-      }
-    }
-  }
-
-  void count_pipeline_of(int64_t pipeline_rank) {
+  void count_pipeline(int64_t pipeline_rank) {
     const int64_t stages = job_.parallelism.pipeline * job_.parallelism.virtual_pipeline;
     const int64_t messages = shape_.num_micro_batches;
     const int64_t tokens = job_.training.micro_batch_tokens() / job_.parallelism.tensor;

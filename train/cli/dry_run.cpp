@@ -45,7 +45,7 @@ struct Cause {
 };
 
 std::vector<Cause> causes_of(const DryRun& run) {
-  const RankMemory &a = run.counted, &b = run.predicted;
+  const DryRunMemory &a = run.counted, &b = run.predicted;
   return {{"weights", "weights", a.weights, b.weights},
           {"gradients", "gradients", a.gradients, b.gradients},
           {"optimizer", "optimizer", a.optimizer, b.optimizer},
@@ -86,7 +86,8 @@ std::string disagreement(const DryRun& run, const Job& job) {
   return text;
 }
 
-nlohmann::ordered_json to_json(const DryRun& run, const Job& job, int64_t step) {
+// `wrong` here and below: as disagreement() says.
+nlohmann::ordered_json to_json(const DryRun& run, const Job& job, int64_t step, const std::string& wrong) {
   nlohmann::ordered_json memory, messages = nlohmann::ordered_json::object();
   for (const Cause& cause : causes_of(run)) {
     memory[std::string(cause.name) + "_bytes"] = {{"counted", cause.counted}, {"predicted", cause.predicted}};
@@ -98,7 +99,6 @@ nlohmann::ordered_json to_json(const DryRun& run, const Job& job, int64_t step) 
     messages[message.group][message.collective] = {{"counted", both(message.counted)},
                                                    {"predicted", both(message.predicted)}};
   }
-  const std::string wrong = disagreement(run, job);
   return {{"agrees", run.peak_agrees() && run.messages_agree()},
           {"fits", !passes_limit(run, job)},
           {"reason", wrong.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(wrong)},
@@ -115,8 +115,7 @@ nlohmann::ordered_json to_json(const DryRun& run, const Job& job, int64_t step) 
           {"seconds", run.seconds}};
 }
 
-void print(const DryRun& run, const Job& job, int64_t step, std::ostream& out) {
-  const std::string wrong = disagreement(run, job);
+void print(const DryRun& run, const Job& job, int64_t step, const std::string& wrong, std::ostream& out) {
   out << job.where << ": rank " << run.rank << " of " << job.hardware.num_devices << " (stage " << run.stage << ") "
       << (wrong.empty() ? "agrees with its plan: messages exactly, peak within " + percent(kDryRunPeakBound)
                         : "DIFFERS: " + wrong)
@@ -131,10 +130,10 @@ void print(const DryRun& run, const Job& job, int64_t step, std::ostream& out) {
     memory.add({"usable on " + job.hardware.device, in_gib(job.hardware.usable_memory.value, decimals), "", ""});
   }
   print_table(memory, out, "  ");
-  if (!messages_of(run).empty()) {
+  if (const std::vector<Message> messages = messages_of(run); !messages.empty()) {
     out << "\nMessages of the rank in the step\n";
     Table table{.header = {"group", "collective", "calls", "predicted", "bytes", "predicted"}, .rows = {}};
-    for (const Message& message : messages_of(run)) {
+    for (const Message& message : messages) {
       table.add({message.group, message.collective, std::to_string(message.counted.calls),
                  std::to_string(message.predicted.calls), std::to_string(message.counted.bytes),
                  std::to_string(message.predicted.bytes)});
@@ -202,12 +201,12 @@ ExitCode dry_run_command(const Flags& flags, const Job& job) {
   if (step < 1) throw ConfigError("--at-step " + std::to_string(step) + " is no step; give 1 or more");
   const auto draws = k_varies(job) ? std::optional<StepDraws>(std::in_place, job) : std::nullopt;
   const DryRun run = dry_run(job, rank, draws_of_all_replicas(job, draws, step));
-  if (flags.json()) {
-    std::cout << to_json(run, job, step).dump(2) << '\n';
-  } else {
-    print(run, job, step, std::cout);
-  }
   const std::string wrong = disagreement(run, job);
+  if (flags.json()) {
+    std::cout << to_json(run, job, step, wrong).dump(2) << '\n';
+  } else {
+    print(run, job, step, wrong, std::cout);
+  }
   if (wrong.empty()) return ExitCode::kDone;
   std::cerr << job.where << ": rank " << rank << ": " << wrong << '\n';
   return ExitCode::kAnswerIsNo;

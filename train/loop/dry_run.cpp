@@ -53,7 +53,7 @@ TrafficByGroup as_predicted(const CountedMessages& messages) {
   return traffic;
 }
 
-RankMemory predicted_memory(const TrainerRankPeak& peak) {
+DryRunMemory predicted_memory(const TrainerRankPeak& peak) {
   return {peak.weights.value, peak.gradients.value, peak.optimizer.value, peak.buffers.value,
           peak.total.value - peak.persistent().value};
 }
@@ -93,7 +93,7 @@ DryRun dry_run(const Job& job, int64_t rank, const std::vector<std::vector<int>>
 
   const ParameterStore& parameters = trainer.transformer().parameters();
   const auto bytes_of = [](const at::Tensor& tensor) { return static_cast<double>(tensor.nbytes()); };
-  RankMemory& counted = result.counted;
+  DryRunMemory& counted = result.counted;
   counted.weights = bytes_of(parameters.master());
   const at::Tensor& compute = parameters.all().front().value;
   if (compute.defined() && compute.scalar_type() != parameters.master().scalar_type()) {

@@ -14,7 +14,7 @@ namespace mmoe {
 inline constexpr double kDryRunPeakBound = 0.02;  // relative, of the peak; messages must be equal
 
 // Bytes of one rank; the parts but the last are there in every step, and all add up to the peak.
-struct RankMemory {
+struct DryRunMemory {
   double weights = 0, gradients = 0, optimizer = 0;
   double buffers = 0;      // tables, the step's report, on the CPU its tokens
   double activations = 0;  // at the peak, with work memory and what is in transfer
@@ -23,7 +23,7 @@ struct RankMemory {
 
 struct DryRun {
   int64_t rank = 0, stage = 0;
-  RankMemory counted, predicted;
+  DryRunMemory counted, predicted;
   std::string moment;  // of the predicted peak
   TrafficByGroup counted_messages, predicted_messages;
   double seconds = 0;

@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <utility>
+
 namespace mmoe {
 namespace {
 
