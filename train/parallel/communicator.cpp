@@ -26,9 +26,10 @@ const char* name_of(CollectiveCall collective) {
 namespace {
 
 // Gloo's thread lets go of a finished transfer's tensors a moment after the waiting thread goes on. Without this the
-// moment at which their memory is free, and with it a step's peak, would be chance.
+// moment at which their memory is free, and with it a step's peak, would be chance. On a busy machine that thread may
+// stand still for a while.
 void wait_for_release(const c10::intrusive_ptr<c10d::Work>& work) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
   while (work.use_count() > 1 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
 }
 
