@@ -17,6 +17,10 @@ import xml.etree.ElementTree as ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
+# Tests run beside each other and start several ranks each: OpenMP threads that spin while they wait would take the
+# cores from those that work.
+ENVIRONMENT = dict(os.environ, OMP_WAIT_POLICY="passive")
+
 
 class Count:
     """Cases passed, failed and skipped, with what to print about the latter two."""
@@ -97,7 +101,8 @@ def run_cpp(build, jobs, timeout_seconds, count):
             "50000",
             "--output-junit",
             str(junit),
-        ]
+        ],
+        env=ENVIRONMENT,
     )
     ended = {}
     if junit.exists():
@@ -115,7 +120,7 @@ def run_cpp(build, jobs, timeout_seconds, count):
 def run_python(build, count):
     junit = build / "test_results" / "pytest.xml"
     junit.unlink(missing_ok=True)
-    environment = dict(os.environ, MMOE_BINARY_DIR=str(build), PYTHONDONTWRITEBYTECODE="1")
+    environment = dict(ENVIRONMENT, MMOE_BINARY_DIR=str(build), PYTHONDONTWRITEBYTECODE="1")
     code = subprocess.run(
         [
             sys.executable,
