@@ -102,13 +102,14 @@ mkdir -p build
   echo "export MMOE_CUDA=$cuda"
   if [ -n "$torch" ]; then
     echo "export CMAKE_PREFIX_PATH='$CMAKE_PREFIX_PATH'"
-    echo "unset MMOE_NVIDIA_ROOT"
+    echo "unset MMOE_NVIDIA_ROOT MMOE_ARROW_ROOT"
   else
     site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     echo "export CMAKE_PREFIX_PATH='$site/torch'"
     echo "export CUDACXX='$site/nvidia/cu13/bin/nvcc'"
     echo "export CUDAToolkit_ROOT='$site/nvidia/cu13' CUDA_TOOLKIT_ROOT_DIR='$site/nvidia/cu13'"
     echo "export MMOE_NVIDIA_ROOT='$site/nvidia'"
+    echo "export MMOE_ARROW_ROOT='$site/pyarrow'"
   fi
 } >build/env.sh.new
 if [ -e build/env.sh ] && ! cmp -s build/env.sh build/env.sh.new; then

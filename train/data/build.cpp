@@ -17,6 +17,7 @@
 #include "train/data/documents.h"
 #include "train/data/json_lines.h"
 #include "train/data/mapped_file.h"
+#include "train/data/parquet.h"
 #include "train/data/plain_text.h"
 #include "train/data/sentencepiece_tokenizer.h"
 #include "train/data/statistics.h"
@@ -163,10 +164,14 @@ DatasetInfo build_dataset(const BuildOptions& options) {
   DatasetInfo info;
   uint64_t text_hash = content_hash("");
   Documents documents;
-  std::deque<std::vector<std::string>> decoded;  // documents of JSON Lines; the others are views into the files
+  std::deque<std::vector<std::string>>
+      decoded;  // documents of JSON Lines and Parquet; the others are views into the files
   for (const MappedFile& file : files) {
     if (is_json_lines(file.path())) {
       decoded.push_back(json_lines_documents(file.bytes(), options.json_key, file.path()));
+      documents.insert(documents.end(), decoded.back().begin(), decoded.back().end());
+    } else if (is_parquet(file.path())) {
+      decoded.push_back(parquet_documents(file.bytes(), options.json_key, file.path()));
       documents.insert(documents.end(), decoded.back().begin(), decoded.back().end());
     } else {
       const Documents found = split_documents(file.bytes(), options.separator);

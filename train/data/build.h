@@ -19,7 +19,7 @@ struct BuildOptions {
   std::string prefix;
   SplitFractions split_fractions = kDefaultSplitFractions;
   std::string separator = "\n\n";  // raw bytes
-  std::string json_key = "text";   // of JSON Lines files (.jsonl): where a document's text lies
+  std::string json_key = "text";   // of JSON Lines (.jsonl) and Parquet files: where a document's text lies
   uint64_t seed = 0;
   int64_t sample_bytes = 16 << 20;  // SentencePiece trains on at most this much of the train split
   int num_threads = 0;              // 0: one a core

@@ -112,14 +112,14 @@ int build_command(const std::vector<std::string>& arguments) {
   int64_t seed = 0;
   // clang-format off
   syntax.options.add_options()
-      ("text", po::value(&options.text_files)->multitoken()->composing()->value_name("FILE..."), "text files, any encoding; a file's end ends a document. Of JSON Lines (.jsonl, .ndjson) each line is one")
+      ("text", po::value(&options.text_files)->multitoken()->composing()->value_name("FILE..."), "text files, any encoding; a file's end ends a document. Of JSON Lines (.jsonl, .ndjson) each line is one, of Parquet (.parquet) each row")
       ("out", po::value(&options.prefix)->value_name("PREFIX"), "writes PREFIX.json, PREFIX.train.bin, PREFIX.train.idx, and so on")
       ("tokenizer", po::value(&options.tokenizer)->default_value("bytes"), "bytes, or sentencepiece (learned from the train split)")
       ("vocab-size", po::value(&options.vocab_size)->value_name("N"), "pieces that SentencePiece learns, 256 byte pieces included")
       ("tokenizer-model", po::value(&options.tokenizer_model)->value_name("FILE"), "encode with this SentencePiece model, learn none")
       ("split", po::value(&split)->default_value(split), "fractions of the documents for train,valid,search,test")
       ("separator", po::value(&separator)->default_value(separator), "what ends a document; \\n \\r \\t \\0 \\\\ \\xHH are understood")
-      ("json-key", po::value(&options.json_key)->default_value(options.json_key), "key of JSON Lines under which the text lies")
+      ("json-key", po::value(&options.json_key)->default_value(options.json_key), "key of JSON Lines, or column of Parquet, under which the text lies")
       ("seed", po::value(&seed)->default_value(seed), "shuffles documents into splits and samples text to learn from")
       ("sample-bytes", po::value(&options.sample_bytes)->default_value(options.sample_bytes), "SentencePiece learns from at most so much text")
       ("threads", po::value(&options.num_threads)->default_value(0), "threads that encode; 0: one a core");
