@@ -2,6 +2,8 @@
 // Large files written piece by piece that are either whole on disk or absent, as after profiles/store/atomic_file.h for
 // text.
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <filesystem>
 
@@ -24,10 +26,12 @@ class DurableFile {
 
  private:
   [[noreturn]] void fail(int error) const;
+  void start_flush();
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   int descriptor_ = -1;
+  off_t written_ = 0, flushed_ = 0;  // bytes: handed to the system; on their way to the disk
 };
 
 // The folder that holds `path`: "." for a bare name.
