@@ -10,11 +10,13 @@
 #include "sim/cli/calibration_flag.h"
 #include "sim/throughput/step_time.h"
 #include "train/cli/allocation_report.h"
-#include "train/cli/checkpoint_model.h"
 #include "train/cli/commands.h"
+#include "train/cli/k_flags.h"
 #include "train/cli/threads.h"
 #include "train/data/dataset.h"
 #include "train/loop/allocation.h"
+#include "train/loop/evaluate.h"
+#include "train/loop/inference_model.h"
 #include "train/loop/job_requirements.h"
 
 namespace mmoe {
@@ -140,7 +142,7 @@ ExitCode allocate_command(const std::vector<std::string>& arguments) {
   }
   check_output(flags.get("out"));
 
-  CheckpointModel checkpoint(flags.get("checkpoint"));
+  InferenceModel checkpoint(flags.get("checkpoint"));
   const Job& job = checkpoint.job();
   check_model(job);
   const auto [k_min, k_max] = k_range(flags, job);
@@ -152,7 +154,7 @@ ExitCode allocate_command(const std::vector<std::string>& arguments) {
   const EvaluationWindows search(data.tokens(Split::kSearch), data.tokenizer(), seq_len, documents);
   const EvaluationWindows test(test_tokens, data.tokenizer(), seq_len, documents);
   options.native_k = static_cast<int>(job.model.top_k > 0 ? job.model.top_k : job.elastic.k_max);
-  options.batch = checkpoint.batch();
+  options.batch = evaluation_batch(checkpoint.job().training.seq_len);
   options.test_windows_per_document = static_cast<double>(test_tokens.num_tokens()) /
                                       static_cast<double>(test_tokens.num_documents()) / static_cast<double>(seq_len);
   options.where = test_tokens.path();

@@ -5,12 +5,13 @@
 #include <optional>
 
 #include "train/checkpoint/model_checkpoint.h"
-#include "train/cli/checkpoint_model.h"
 #include "train/cli/commands.h"
+#include "train/cli/k_flags.h"
 #include "train/cli/logits_file.h"
 #include "train/cli/threads.h"
 #include "train/data/data_flag.h"
 #include "train/loop/evaluate.h"
+#include "train/loop/inference_model.h"
 #include "train/loop/job_requirements.h"
 
 namespace mmoe {
@@ -41,10 +42,11 @@ class EvaluatedData {
   const EvaluationWindows& first() const { return windows_.front(); }
 
   // By data set.
-  std::vector<Evaluation> parts(CheckpointModel& checkpoint, const std::vector<int>& k, int64_t max_windows) const {
+  std::vector<Evaluation> parts(InferenceModel& checkpoint, const std::vector<int>& k, int64_t max_windows) const {
     std::vector<Evaluation> parts;
     for (const EvaluationWindows& windows : windows_) {
-      parts.push_back(evaluate(checkpoint.transformer(), windows, k, max_windows, checkpoint.batch()));
+      parts.push_back(evaluate(checkpoint.transformer(), windows, k, max_windows,
+                               evaluation_batch(checkpoint.job().training.seq_len)));
     }
     return parts;
   }
@@ -117,7 +119,7 @@ ExitCode eval_command(const std::vector<std::string>& arguments) {
   if (max_windows < 0) {
     throw ConfigError("--max-sequences " + std::to_string(max_windows) + " is below 0; give 1 or more, or 0 for all");
   }
-  CheckpointModel checkpoint(flags.get("checkpoint"), seq_len);
+  InferenceModel checkpoint(flags.get("checkpoint"), seq_len);
   check_vocabulary(checkpoint.job(), blend.dataset(0), blend.prefixes().front().prefix);
   const EvaluatedData data(blend, split, checkpoint.job());
 

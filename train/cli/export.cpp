@@ -1,8 +1,8 @@
 #include <cstdio>
 
 #include "train/checkpoint/model_checkpoint.h"
-#include "train/cli/checkpoint_model.h"
 #include "train/cli/commands.h"
+#include "train/cli/k_flags.h"
 #include "train/interchange/export_model.h"
 #include "train/interchange/recipes.h"
 

@@ -1,14 +1,12 @@
-#include <ATen/ops/empty.h>
-#include <c10/core/GradMode.h>
-
 #include <chrono>
 #include <cstdio>
 
-#include "train/cli/checkpoint_model.h"
 #include "train/cli/commands.h"
+#include "train/cli/k_flags.h"
 #include "train/cli/threads.h"
+#include "train/data/dataset.h"
+#include "train/loop/inference_model.h"
 #include "train/loop/job_requirements.h"
-#include "train/loop/sampling.h"
 
 namespace mmoe {
 namespace {
@@ -25,12 +23,6 @@ SamplingOptions sampling_flags(const Flags& flags) {
   if (options.top_k < 0) throw ConfigError("--top-k must be 0 (all tokens) or more");
   if (!(options.top_p > 0 && options.top_p <= 1)) throw ConfigError("--top-p must lie above 0 and up to 1");
   return options;
-}
-
-at::Tensor token_tensor(const std::vector<int32_t>& tokens, c10::Device device) {
-  const at::Tensor tensor = at::empty({static_cast<int64_t>(tokens.size())}, at::kInt);
-  std::copy(tokens.begin(), tokens.end(), tensor.data_ptr<int32_t>());
-  return tensor.to(device);
 }
 
 }  // namespace
@@ -55,37 +47,30 @@ ExitCode generate_command(const std::vector<std::string>& arguments) {
   const Flags flags = parse(command, arguments);
   if (flags.help_printed) return ExitCode::kDone;
   use_threads(flags);
-  const SamplingOptions sampling = sampling_flags(flags);
-  const auto max_tokens = flags.get<int64_t>("max-tokens");
-  if (max_tokens < 1 || max_tokens > (1 << 20)) throw ConfigError("--max-tokens must lie between 1 and 1048576");
+  GenerationOptions options;
+  options.sampling = sampling_flags(flags);
+  options.max_tokens = flags.get<int64_t>("max-tokens");
+  if (options.max_tokens < 1 || options.max_tokens > (1 << 20)) {
+    throw ConfigError("--max-tokens must lie between 1 and 1048576");
+  }
   const Dataset data(flags.get("data"));
-  std::vector<int32_t> prompt = data.tokenizer().encode(flags.get("prompt"));
+  options.vocab_size = data.info().vocab_size;
+  const std::vector<int32_t> prompt = data.tokenizer().encode(flags.get("prompt"));
   if (prompt.empty()) throw ConfigError("--prompt is empty; give at least one character");
-  CheckpointModel checkpoint(flags.get("checkpoint"));
-  check_vocabulary(checkpoint.job(), data, flags.get("data"));
-  const std::vector<int> k = chosen_k(flags, checkpoint.job());
+  InferenceModel model(flags.get("checkpoint"));
+  check_vocabulary(model.job(), data, flags.get("data"));
+  const std::vector<int> k = chosen_k(flags, model.job());
 
-  const c10::NoGradGuard no_grad;
-  Transformer& transformer = checkpoint.transformer();
-  KvCache cache = transformer.make_cache(static_cast<int64_t>(prompt.size()) + max_tokens);
-  // The model's vocabulary may be wider than the tokenizer's; such tokens stand for nothing.
-  const int64_t vocab = data.info().vocab_size;
   const auto start = std::chrono::steady_clock::now();
   std::string text;
-  std::vector<int32_t> next = prompt, made;
   if (!flags.json()) std::fputs(flags.get("prompt").c_str(), stdout);
-  for (int64_t i = 0; i < max_tokens; ++i) {
-    const at::Tensor logits_V =
-        transformer.extend(cache, token_tensor(next, transformer.device()), k).narrow(0, 0, vocab);
-    next = {static_cast<int32_t>(sample_token(logits_V, sampling, static_cast<uint64_t>(i)))};
-    made.push_back(next[0]);
-    const std::string_view piece = data.tokenizer().token_text(next[0]);
+  const std::vector<int32_t> made = model.generate(prompt, k, options, [&](int32_t token) {
+    const std::string_view piece = data.tokenizer().token_text(token);
     text += piece;
-    if (!flags.json()) {
-      std::fwrite(piece.data(), 1, piece.size(), stdout);
-      std::fflush(stdout);
-    }
-  }
+    if (flags.json()) return;
+    std::fwrite(piece.data(), 1, piece.size(), stdout);
+    std::fflush(stdout);
+  });
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (flags.json()) {
     const nlohmann::ordered_json result = {{"prompt", flags.get("prompt")},

@@ -1,17 +1,8 @@
-#include "train/cli/checkpoint_model.h"
+#include "train/cli/k_flags.h"
 
 #include "sim/config/json_text.h"
-#include "train/checkpoint/model_checkpoint.h"
-#include "train/loop/job_requirements.h"
 
 namespace mmoe {
-
-CheckpointModel::CheckpointModel(const std::filesystem::path& folder, int64_t seq_len)
-    : job_(checkpoint_job(folder,
-                          seq_len > 0 ? Overrides{{"training.seq_len", std::to_string(seq_len)}} : Overrides{})) {
-  transformer_ = std::make_unique<Transformer>(job_, training_device(job_), Gradients::kNone, InitialWeights::kZero);
-  load_weights(folder, transformer_->parameters());
-}
 
 std::vector<int> evaluated_ks(const Flags& flags, const Job& job, const std::string& name) {
   std::vector<int> ks;

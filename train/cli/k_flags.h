@@ -1,29 +1,13 @@
 #pragma once
-// A model loaded from a checkpoint for evaluation.
+// Numbers of active experts as flags of the commands that take a checkpoint.
 
-#include <filesystem>
-#include <memory>
+#include <string>
+#include <vector>
 
 #include "sim/cli/flags.h"
-#include "train/data/dataset.h"
-#include "train/loop/evaluate.h"
-#include "train/model/transformer.h"
+#include "sim/config/job.h"
 
 namespace mmoe {
-
-class CheckpointModel {
- public:
-  // Loads the weights on the job's device; seq_len 0 keeps the job's. Throws ConfigError.
-  explicit CheckpointModel(const std::filesystem::path& folder, int64_t seq_len = 0);
-
-  const Job& job() const { return job_; }
-  Transformer& transformer() { return *transformer_; }
-  int64_t batch() const { return evaluation_batch(job_.training.seq_len); }
-
- private:
-  Job job_;
-  std::unique_ptr<Transformer> transformer_;
-};
 
 // The flag `name` as a list, or k_min to k_max of the job; each between 1 and num_experts.
 std::vector<int> evaluated_ks(const Flags& flags, const Job& job, const std::string& name = "k");

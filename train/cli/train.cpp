@@ -183,7 +183,8 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
       "guard", po::value<std::string>()->default_value("warn"),
       "compares peaks with those predicted: warn when the worst draw would not fit, retune the budget then at the next "
       "checkpoint, or off")("resume", po::bool_switch(), "continue from the last checkpoint in --out, bit for bit")(
-      "init", po::value<std::string>(), "start from the weights of this checkpoint folder");
+      "init", po::value<std::string>(), "start from the weights of this checkpoint folder")(
+      "init-optimizer", po::bool_switch(), "with --init: from its optimizer state too, else that starts anew");
   add_dry_run_flags(command);
   add_watch_flags(command);
   add_threads(command);
@@ -228,6 +229,10 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   const GuardMode guard = guard_mode(flags, job, options.predicted_peak);
   if (guard != GuardMode::kOff) options.guard = run_guard(job, calibration, guard);
   if (flags.has("init")) options.initial_checkpoint = flags.get("init");
+  options.initial_optimizer = flags.get<bool>("init-optimizer");
+  if (options.initial_optimizer && !flags.has("init")) {
+    throw ConfigError("--init-optimizer needs --init, which names the checkpoint");
+  }
   const std::chrono::seconds timeout(flags.get<int64_t>("timeout"));
   if (timeout.count() < 1 || timeout.count() > 86400) {
     throw ConfigError("--timeout " + std::to_string(timeout.count()) + " is out of range; give 1 to 86400 seconds");

@@ -2,7 +2,7 @@
 
 #include <charconv>
 
-#include "train/cli/checkpoint_model.h"
+#include "train/cli/k_flags.h"
 
 namespace mmoe {
 namespace {

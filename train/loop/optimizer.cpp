@@ -98,7 +98,7 @@ void AdamW::update(int64_t step, double rate, const at::Tensor& norm) {
   int64_t moment = 0;
   for (const FlatRange& range : owned_) {
     const auto moments = [&](const at::Tensor& flat) { return flat.narrow(0, moment, range.size()); };
-    step_.fill_(static_cast<double>(step));
+    step_.fill_(static_cast<double>(earlier_updates_ + step));
     at::_fused_adamw_({parameters_.master().narrow(0, range.begin, range.size())}, {parameters_.grad(range)},
                       {moments(first_moment_)}, {moments(second_moment_)}, {}, {step_}, rate, training_.beta1,
                       training_.beta2, range.begin < parameters_.num_decayed() ? training_.weight_decay : 0, kEpsilon,

@@ -27,6 +27,9 @@ class AdamW {
   // weights to ParameterStore::refresh_compute_weights.
   void update(int64_t step, double rate, const at::Tensor& norm);
 
+  // Updates that made the moments before this run's first step: the correction of their bias goes on from there.
+  void set_earlier_updates(int64_t updates) { earlier_updates_ = updates; }
+
   // Elements of the flat buffers that the moments belong to, one range after another.
   const std::vector<FlatRange>& owned() const { return owned_; }
   const at::Tensor& first_moment() const { return first_moment_; }    // [owned elements]
@@ -38,6 +41,7 @@ class AdamW {
   std::vector<FlatRange> owned_;  // each within one section
   at::Tensor first_moment_, second_moment_;
   at::Tensor step_;  // one element
+  int64_t earlier_updates_ = 0;
 };
 
 }  // namespace mmoe

@@ -215,6 +215,16 @@ class RankLog {
   StepLog log_;
 };
 
+constexpr const char* kEarlierUpdates = "earlier_optimizer_updates";  // of a checkpoint's state
+
+// Updates that made the moments of a checkpoint. Throws ConfigError where it has none.
+int64_t updates_of(const nlohmann::json& state, const std::filesystem::path& checkpoint) {
+  bool found = false;
+  for (const auto& [file, bytes] : state.at("files").items()) found = found || file.starts_with("optimizer");
+  if (!found) throw ConfigError(checkpoint.string() + ": holds no optimizer state; leave --init-optimizer out");
+  return state.at("step").get<int64_t>() + state.value(kEarlierUpdates, int64_t{0});
+}
+
 // The data of a run and the checkpoint that it goes on from, checked.
 struct RunInput {
   RunInput(const Job& job, const RunOptions& options)
@@ -227,8 +237,14 @@ struct RunInput {
                         "); continue it with --resume or choose another folder");
     }
     if (latest) check_same_run(job, data, *latest);
-    if (!latest && options.initial_checkpoint) read_checkpoint_state(*options.initial_checkpoint);
-    if (latest) done = read_checkpoint_state(*latest).at("step").get<int64_t>();
+    if (latest) {
+      const nlohmann::json state = read_checkpoint_state(*latest);
+      done = state.at("step").get<int64_t>();
+      earlier_updates = state.value(kEarlierUpdates, int64_t{0});
+    } else if (options.initial_checkpoint) {
+      const nlohmann::json state = read_checkpoint_state(*options.initial_checkpoint);
+      if (options.initial_optimizer) earlier_updates = updates_of(state, *options.initial_checkpoint);
+    }
     if (options.evaluation.interval > 0) evaluator.emplace(options.evaluation, job, data);
     check_not_past(options.recordings.trace, "--trace");
     check_not_past(options.recordings.memory_snapshot, "--memory-snapshot");
@@ -243,7 +259,8 @@ struct RunInput {
   DataBlend data;
   Batches batches;
   std::optional<std::filesystem::path> latest;
-  int64_t done = 0;  // steps, at the latest checkpoint
+  int64_t done = 0;             // steps, at the latest checkpoint
+  int64_t earlier_updates = 0;  // that made the optimizer's moments before this run began
   std::optional<StepEvaluator> evaluator;
 };
 
@@ -340,7 +357,9 @@ RunEnd run(const Job& given_job, const RunOptions& options, c10::Device device, 
     load_optimizer(*input.latest, parameters, trainer.optimizer());
   } else if (options.initial_checkpoint) {
     load_weights(*options.initial_checkpoint, parameters);
+    if (options.initial_optimizer) load_optimizer(*options.initial_checkpoint, parameters, trainer.optimizer());
   }
+  trainer.optimizer().set_earlier_updates(input.earlier_updates);
   if (first) {
     std::error_code error;
     std::filesystem::create_directories(options.out, error);
@@ -355,7 +374,8 @@ RunEnd run(const Job& given_job, const RunOptions& options, c10::Device device, 
   if (board != nullptr) board->meet();
 
   const int64_t tokens_per_step = job.training.global_batch_size * job.training.seq_len;
-  const nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data_identity(input.data)}};
+  nlohmann::json extra = {{"total_steps", options.total_steps}, {"data", data_identity(input.data)}};
+  if (input.earlier_updates > 0) extra[kEarlierUpdates] = input.earlier_updates;
   std::optional<MetricsLog> metrics;
   std::optional<Progress> progress;
   std::optional<EvaluationLog> evaluations;

@@ -23,7 +23,8 @@ struct RunOptions {
   std::filesystem::path out;        // run folder
   int64_t total_steps = 0;
   bool resume = false;
-  std::optional<std::filesystem::path> initial_checkpoint;  // weights only
+  std::optional<std::filesystem::path> initial_checkpoint;  // of the weights
+  bool initial_optimizer = false;                           // the optimizer's moments are initial_checkpoint's too
   Bytes predicted_peak;        // of one process at the worst draw, for the progress line; 0: not known
   FlopsPerSecond device_peak;  // what MFU divides by; 0: not known
   // The guard of a run on one device; nothing: none. `retune` gives a budget whose worst draw stays within the limit

@@ -11,12 +11,20 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from train_program import (ENVIRONMENT, NEEDS_PROGRAM, STEPS, WORDS, command, done, error_line, metrics,
                            refused, run, train_words, write_job)
 
 pytestmark = NEEDS_PROGRAM
+
+
+MOMENTS = ("first_moment", "second_moment")
+
+
+def checkpoint_12(run_folder):
+    return run_folder / "checkpoints" / "step_12"
 
 
 def final_bytes(run_folder):
@@ -130,6 +138,78 @@ def tensors(path):
     header = json.loads(content[8:8 + size])
     spans = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
     return {name: content[8 + size + begin:8 + size + end] for name, (begin, end) in spans.items()}
+
+
+def test_init_takes_another_granularity_other_ks_and_other_data(whole, second_data, tmp_path):
+    elastic = {"k_min": 2, "k_max": 4, "granularity": "micro_batch"}
+    job = json.loads(write_job(tmp_path / "job.json", **{"training.seed": 6}).read_text()) | {"elastic": elastic}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    words = list(train_words(tmp_path / "job.json", second_data, tmp_path / "run", "--init", checkpoint_12(whole[1])))
+    words[words.index("--steps") + 1] = 3
+    done(*words)
+    lines = metrics(tmp_path / "run")
+    drawn = [k for line in lines for k in line["k_per_layer"]]
+    assert all(len(set(k)) == 1 and 2 <= k[0] <= 4 for k in drawn) and len({k[0] for k in drawn}) > 1
+    assert lines[0]["loss"] < metrics(whole[1])[0]["loss"] - 1
+    # Warmed up again: the schedule begins anew.
+    assert [line["learning_rate"] for line in lines[:2]] == [line["learning_rate"] for line in metrics(whole[1])[:2]]
+
+
+def test_init_may_take_the_optimizer_state_too(whole, data, tmp_path):
+    start = checkpoint_12(whole[1])
+    job = write_job(tmp_path / "job.json", **{"training.learning_rate": 1e-4, "training.warmup_steps": 1,
+                                              "training.weight_decay": 0, "training.checkpoint_interval": 1})
+    words = list(train_words(job, data, tmp_path / "anew", "--init", start))
+    words[words.index("--steps") + 1] = 3
+    done(*words)
+    words[words.index("--out") + 1] = tmp_path / "kept"
+    done(*words, "--init-optimizer")
+
+    def state(folder, name):
+        found = tensors(folder / f"{name}.safetensors")
+        return {key: np.frombuffer(value, np.float32).astype(np.float64) for key, value in found.items()}
+
+    before = state(start, "weights")
+    old = state(start, "optimizer")
+    anew, kept = (state(tmp_path / run / "checkpoints" / "step_1", "optimizer") for run in ("anew", "kept"))
+    after = state(tmp_path / "kept" / "checkpoints" / "step_1", "weights")
+    assert anew.keys() == kept.keys() == old.keys()
+    rounding = 4 * 2.0**-24  # of two products and two sums, the largest term taken
+    for name in old:
+        beta = 0.9 if name.endswith(MOMENTS[0]) else 0.95
+        largest = np.maximum(np.abs(anew[name]), np.abs(old[name])).max()
+        assert np.abs(kept[name] - anew[name] - beta * old[name]).max() <= rounding * largest, name
+    for name, weights in before.items():
+        first, second = (kept[f"{name}.{moment}"] for moment in MOMENTS)
+        # Adam's step with the bias corrected for twelve earlier updates and this one (Kingma & Ba 2015, algorithm 1).
+        update = 1e-4 * first / (1 - 0.9**13) / (np.sqrt(second / (1 - 0.95**13)) + 1e-8)
+        # The new weights are rounded to fp32; the update itself has a dozen roundings.
+        allowed = 2.0**-24 * np.abs(after[name]) + 12 * 2.0**-24 * np.abs(update)
+        assert (np.abs(weights - update - after[name]) <= allowed).all(), name
+
+    shutil.copytree(tmp_path / "kept", tmp_path / "run")
+    for step in (2, 3):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{step}")
+    words[words.index("--out") + 1] = tmp_path / "run"
+    done(*words, "--init-optimizer", "--resume")
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "kept")
+    for name in ("weights", "optimizer"):
+        again, once = (tensors(tmp_path / run / "checkpoints" / "step_3" / f"{name}.safetensors")
+                       for run in ("run", "kept"))
+        assert again == once
+
+
+def test_an_optimizer_state_that_is_not_there_is_refused(whole, data, tmp_path):
+    words = train_words(whole[0], data, tmp_path / "run")
+    assert "--init-optimizer needs --init" in error_line(run(*words, "--init-optimizer"))
+    shutil.copytree(checkpoint_12(whole[1]), tmp_path / "weights")
+    (tmp_path / "weights" / "optimizer.safetensors").unlink()
+    state = json.loads((tmp_path / "weights" / "state.json").read_text())
+    del state["files"]["optimizer.safetensors"]
+    (tmp_path / "weights" / "state.json").write_text(json.dumps(state))
+    line = error_line(run(*words, "--init", tmp_path / "weights", "--init-optimizer"))
+    assert "holds no optimizer state" in line and str(tmp_path / "weights") in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_frozen_parts_stay_bit_for_bit_and_the_run_resumes(whole, data, tmp_path):
