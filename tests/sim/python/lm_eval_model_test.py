@@ -14,9 +14,13 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 pytest.importorskip("lm_eval.models.huggingface", reason="lm-eval[hf] is not installed", exc_type=ImportError)
 from lm_eval.api.instance import Instance  # noqa: E402
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "train" / "interchange"))
-from k_plan import moe_routers  # noqa: E402
-from lm_eval_model import ByteTokenizer, MmoeLM  # noqa: E402
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+BUILD = pathlib.Path(os.environ.get("MMOE_BINARY_DIR", ROOT / "build"))
+if not (BUILD / "python" / "mmoe").is_dir():
+    pytest.skip("the module mmoe was not built (MMOE_PYTHON is off)", allow_module_level=True)
+sys.path.insert(0, str(BUILD / "python"))
+from mmoe.k_plan import moe_routers  # noqa: E402
+from mmoe.lm_eval_model import ByteTokenizer, MmoeLM  # noqa: E402
 
 TEXT = "In the beginning — καὶ Ċ <|end|x>\n\n"
 CHOICES = [{"k": 1}, {"k": 3}, {"plan": [1, 4, 2]}, {}]

@@ -1,7 +1,7 @@
 """EleutherAI's lm-eval on an exported model, at any number of active experts or at a plan of k per layer.
 
     mmoe export --checkpoint run/checkpoints/step_1200 --allocation run/allocation.json --out exported
-    python train/interchange/lm_eval_model.py run --model mmoe --model_args pretrained=exported,k=2 --tasks arc_easy
+    python -m mmoe.lm_eval_model run --model mmoe --model_args pretrained=exported,k=2 --tasks arc_easy
 
 takes all that `lm-eval` takes (PyPI: lm-eval[hf]), with these model_args beside those of its model `hf`:
 
@@ -11,9 +11,10 @@ takes all that `lm-eval` takes (PyPI: lm-eval[hf]), with these model_args beside
 """
 
 import transformers
-from k_plan import apply_k_plan, moe_routers
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
+
+from .k_plan import apply_k_plan, moe_routers
 
 
 class ByteTokenizer(transformers.PreTrainedTokenizer):
