@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "sim/formulas/model_flops.h"
+#include "sim/formulas/routed_nodes.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -240,11 +241,11 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
       case DispatcherKind::kHierarchical: {
         // A token crosses to each other node once, whichever of its experts lie there.
         const double nodes = static_cast<double>(expert_.size) / static_cast<double>(expert_.members[0]);
-        const double reached = nodes * (1 - std::pow(1 - 1 / nodes, k));
+        const double reached = std::min(nodes, rows_factor * expected_nodes(job_.model, nodes, k));
         const double inside = static_cast<double>(expert_.members[0] - 1) / static_cast<double>(expert_.members[0]);
-        exchange += hierarchical_all_to_all(network_, expert_, Bytes{sent * rows_factor * reached * (1 - 1 / nodes)},
-                                            Bytes{bytes * inside})
-                        .value;
+        exchange +=
+            hierarchical_all_to_all(network_, expert_, Bytes{sent * reached * (1 - 1 / nodes)}, Bytes{bytes * inside})
+                .value;
         break;
       }
       default:

@@ -177,6 +177,9 @@ void ElasticConfig::validate(const ModelConfig& model, const std::string& where)
   };
   rule(k_max <= model.num_experts, "k_max", k_max,
        "is above model.num_experts = " + text(model.num_experts) + "; a token cannot use more experts than there are");
+  rule(k_max <= model.num_experts / model.n_group * model.topk_group, "k_max", k_max,
+       "is more than the experts of model.topk_group = " + text(model.topk_group) +
+           " of model.n_group = " + text(model.n_group) + " groups; allow more groups");
   rule(k_min >= 1, "k_min", k_min, "is too small; it must be at least 1");
   rule(k_min <= k_max, "k_min", k_min, "is above elastic.k_max = " + text(k_max) + "; swap them");
   rule(sampling != Sampling::kFixed || k_min == k_max, "k_min", k_min,

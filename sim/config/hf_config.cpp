@@ -198,6 +198,10 @@ void read_deepseek(HfReader& hf, ModelConfig& model) {
   model.expert_hidden_size = hf.size("moe_intermediate_size");
   model.shared_expert_hidden_size = hf.size("n_shared_experts", 0) * model.expert_hidden_size;
   model.gate_normalization = selected_if(hf.flag("norm_topk_prob", false));
+  if (hf.text("topk_method", "noaux_tc") != "greedy") {  // DeepSeek-V2-Lite's: over all experts, whatever the groups
+    model.n_group = hf.size("n_group", 1);
+    model.topk_group = hf.size("topk_group", 1);
+  }
   if (hf.size("moe_layer_freq", 1) != 1) {
     hf.refuse("moe_layer_freq", "puts dense layers between MoE layers; only dense layers at the start are modelled");
   }

@@ -42,6 +42,8 @@ const std::vector<JobKey>& job_key_table() {
       {"model.qkv_bias", kValue, false},
       {"model.shared_expert_gate", kValue, false},
       {"model.num_mtp_layers", kValue, false},
+      {"model.n_group", kValue, false},
+      {"model.topk_group", kValue, false},
       {"hardware.device", kWordOrPath, false},
       {"hardware.num_devices", kValue, false},
       {"hardware.devices_per_node", kValue, false},

@@ -44,6 +44,8 @@ void read_model_keys(JsonReader& section, ModelConfig& model) {
   section.read("num_dense_layers", model.num_dense_layers, 0, kMaxLayers);
   section.read("dense_hidden_size", model.dense_hidden_size, 0, kMaxWidth);
   section.read("top_k", model.top_k, 0, kMaxExperts);
+  section.read("n_group", model.n_group, 1, kMaxExperts);
+  section.read("topk_group", model.topk_group, 1, kMaxExperts);
   section.read("tie_embeddings", model.tie_embeddings);
   section.read("rope_theta", model.rope_theta, 1, 1e12);
   section.read("rms_norm_eps", model.rms_norm_eps, 0, 1);
@@ -123,6 +125,8 @@ void ModelConfig::validate(const std::string& where) const {
   if (num_experts == 0) {
     rule(top_k == 0, "top_k", top_k, "needs model.num_experts");
     rule(expert_hidden_size == 0, "expert_hidden_size", expert_hidden_size, "needs model.num_experts");
+    rule(n_group == 1, "n_group", n_group, "needs model.num_experts");
+    rule(topk_group == 1, "topk_group", topk_group, "needs model.num_experts");
     rule(shared_expert_hidden_size == 0, "shared_expert_hidden_size", shared_expert_hidden_size,
          "needs model.num_experts");
     rule(num_dense_layers == num_layers, "num_dense_layers", num_dense_layers,
@@ -131,6 +135,12 @@ void ModelConfig::validate(const std::string& where) const {
     rule(expert_hidden_size > 0, "expert_hidden_size", expert_hidden_size,
          "must be at least 1 with model.num_experts = " + text(num_experts) + "; it is the width of one expert");
     rule(top_k <= num_experts, "top_k", top_k, "is above model.num_experts = " + text(num_experts));
+    rule(num_experts % n_group == 0, "n_group", n_group,
+         "does not divide model.num_experts = " + text(num_experts) + "; groups have the same number of experts");
+    rule(topk_group <= n_group, "topk_group", topk_group, "is above model.n_group = " + text(n_group));
+    rule(top_k <= num_experts / n_group * topk_group, "top_k", top_k,
+         "is more than the " + text(num_experts / n_group * topk_group) +
+             " experts of model.topk_group = " + text(topk_group) + " groups; allow more groups");
     rule(num_dense_layers < num_layers, "num_dense_layers", num_dense_layers,
          "leaves no MoE layer of model.num_layers = " + text(num_layers) + "; make it smaller, or num_experts 0");
   }
@@ -167,6 +177,8 @@ nlohmann::json to_json(const ModelConfig& model) {
                         {"num_dense_layers", model.num_dense_layers},
                         {"dense_hidden_size", model.dense_hidden_size},
                         {"top_k", model.top_k},
+                        {"n_group", model.n_group},
+                        {"topk_group", model.topk_group},
                         {"tie_embeddings", model.tie_embeddings},
                         {"rope_theta", model.rope_theta},
                         {"rms_norm_eps", model.rms_norm_eps},

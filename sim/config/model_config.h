@@ -36,6 +36,9 @@ struct ModelConfig {
   int64_t num_dense_layers = 0;   // the first layers are dense
   int64_t dense_hidden_size = 0;  // width of a dense layer's feed-forward
   int64_t top_k = 0;              // for jobs without `elastic`
+  // Node-limited routing (DeepSeek-V3, arXiv 2412.19437, section 2.1.2): the experts lie in n_group groups of equal
+  // size, one after the other, and all experts of a token in topk_group of them. The names are those of config.json.
+  int64_t n_group = 1, topk_group = 1;
   bool tie_embeddings = false;
   double rope_theta = 10000;
   double rms_norm_eps = 1e-5;
@@ -56,6 +59,7 @@ struct ModelConfig {
   int64_t num_mtp_layers = 0;           // multi-token prediction (DeepSeek-V3, arXiv 2412.19437)
 
   int64_t num_moe_layers() const { return num_experts > 0 ? num_layers - num_dense_layers : 0; }
+  bool limits_groups() const { return topk_group < n_group; }
   bool is_moe_layer(int64_t layer) const { return num_experts > 0 && layer >= num_dense_layers; }
   int64_t query_size() const { return num_heads * head_dim; }
   int64_t kv_size() const { return num_kv_heads * head_dim; }

@@ -119,6 +119,10 @@ class Writer {
     argument("--num-experts", m.num_experts);
     argument("--moe-ffn-hidden-size", m.expert_hidden_size);
     argument("--moe-router-topk", top_k);
+    if (m.limits_groups()) {
+      argument("--moe-router-num-groups", m.n_group);
+      argument("--moe-router-group-topk", m.topk_group);
+    }
     if (m.num_dense_layers > 0) {
       argument("--moe-layer-freq",
                "([0]*" + std::to_string(m.num_dense_layers) + "+[1]*" + std::to_string(m.num_moe_layers()) + ")");

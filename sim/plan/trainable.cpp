@@ -19,6 +19,7 @@ std::optional<std::string> why_model_is_not_trained(const Job& job) {
   if (model.position != plain.position) return refuse("model.position", name_of(model.position), "use rotary");
   if (model.linear_bias) return refuse("model.linear_bias", "true", "use false");
   if (model.num_mtp_layers > 0) return refuse("model.num_mtp_layers", std::to_string(model.num_mtp_layers), "use 0");
+  if (model.limits_groups()) return refuse("model.topk_group", std::to_string(model.topk_group), "use model.n_group");
   if (model.v_head_dim != model.head_dim) {
     return refuse("model.v_head_dim", std::to_string(model.v_head_dim), "use model.head_dim");
   }

@@ -92,5 +92,31 @@ TEST(LayerTimes, OddVocabularyIsSlowOnOneTensorRankAlone) {
   }
 }
 
+// DeepSeek-V3's limit of 4 of 8 groups: a token crosses to fewer nodes, once each. Dispatch without a second level
+// sends every row whatever the groups are.
+TEST(LayerTimes, GroupLimitedRoutingSparesTheNetwork) {
+  const auto transfers = [](int64_t limit, const char* dispatcher) {
+    Job job = example_cluster_job({{"hardware.num_devices", "64"},
+                                   {"parallelism.tensor", "1"},
+                                   {"parallelism.pipeline", "1"},
+                                   {"parallelism.expert", "64"},
+                                   {"model.num_experts", "64"},
+                                   {"model.top_k", "8"},
+                                   {"model.n_group", "8"},
+                                   {"model.topk_group", std::to_string(limit)},
+                                   {"training.moe.dispatcher", dispatcher}});
+    const Framework framework = framework_of(job);
+    const LayerTimes times(job, framework);
+    return times.moe_layer(8).forward[static_cast<std::size_t>(TimeCause::kExpert)];
+  };
+  double last = 0;
+  for (const int64_t limit : {1, 2, 4, 8}) {
+    const double now = transfers(limit, R"("hierarchical")");
+    EXPECT_GT(now, last) << limit;
+    last = now;
+    EXPECT_EQ(transfers(limit, R"("alltoall")"), transfers(8, R"("alltoall")"));
+  }
+}
+
 }  // namespace
 }  // namespace mmoe

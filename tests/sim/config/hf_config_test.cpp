@@ -142,13 +142,26 @@ TEST(HfConfig, DeepSeekV3HasLatentAttentionAndFurtherTokens) {
     "intermediate_size": 18432, "first_k_dense_replace": 3, "n_routed_experts": 256, "num_experts_per_tok": 8,
     "moe_intermediate_size": 2048, "n_shared_experts": 1, "norm_topk_prob": true, "scoring_func": "sigmoid",
     "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
-    "num_nextn_predict_layers": 1, "hidden_act": "silu", "tie_word_embeddings": false})"));
+    "num_nextn_predict_layers": 1, "n_group": 8, "topk_group": 4, "topk_method": "noaux_tc", "hidden_act": "silu", "tie_word_embeddings": false})"));
   EXPECT_EQ(m.attention, AttentionKind::kLatent);
   EXPECT_EQ(m.head_dim, 192);
   EXPECT_EQ(m.v_head_dim, 128);
   EXPECT_EQ(m.num_mtp_layers, 1);
+  EXPECT_EQ(m.n_group, 8);
+  EXPECT_EQ(m.topk_group, 4);
   const ParameterCounts counts = parameter_counts(m);
   EXPECT_NEAR((counts.total() - counts.multi_token) / 1e9, 671, 0.5);  // printed to 1 B
+}
+
+// "greedy" chooses among all experts, whatever groups the file names (DeepSeek-V2-Lite).
+TEST(HfConfig, GreedyRoutingHasNoGroups) {
+  nlohmann::json json = deepseek();
+  json["n_group"] = 8;
+  json["topk_group"] = 3;
+  json["topk_method"] = "group_limited_greedy";
+  EXPECT_TRUE(parse(json).limits_groups());
+  json["topk_method"] = "greedy";
+  EXPECT_FALSE(parse(json).limits_groups());
 }
 
 // GPT-2: 124 M parameters, biases, layer norms, learned positions, tied embeddings.

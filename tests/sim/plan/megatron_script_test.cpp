@@ -40,6 +40,7 @@ TEST(MegatronScript, SaysSizesAndLayout) {
   EXPECT_EQ(script.devices_per_node, 8);
   EXPECT_EQ(value(script, "--num-layers"), "10");
   EXPECT_EQ(value(script, "--moe-router-topk"), "2");
+  EXPECT_EQ(value(script, "--moe-router-num-groups"), "absent");
   EXPECT_EQ(value(script, "--tensor-model-parallel-size"), "2");
   EXPECT_EQ(value(script, "--sequence-parallel"), "");
   EXPECT_EQ(value(script, "--use-distributed-optimizer"), "");
