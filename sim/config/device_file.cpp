@@ -68,6 +68,29 @@ DeviceSpec parse_device(const nlohmann::json& json, const std::string& where) {
 constexpr double kNetworkLatencyUs = 14;
 constexpr double kNetworkHalfSize = 65536;
 
+// The columns of nccl-tests.
+MeasuredCollective parse_measured(const nlohmann::json& json, const std::string& where, const std::string& path) {
+  JsonReader section(json, where, path, nullptr);
+  MeasuredCollective measured;
+  std::vector<double> sizes, rates;
+  for (const char* key : {"collective", "num_ranks", "size_bytes", "bus_bandwidth_gb_per_s"})
+    section.require(key, "each entry of measured needs collective, num_ranks, size_bytes and bus_bandwidth_gb_per_s");
+  section.read_enum("collective", measured.collective);
+  section.read("num_ranks", measured.num_ranks, 2, 1 << 24);
+  section.read("size_bytes", sizes);
+  section.read("bus_bandwidth_gb_per_s", rates);
+  section.finish();
+  if (sizes.empty() || sizes.size() != rates.size())
+    section.fail("size_bytes", "and bus_bandwidth_gb_per_s must be lists of the same length, one number a size");
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    if (!(sizes[i] > (i > 0 ? sizes[i - 1] : 0))) section.fail("size_bytes", "must rise from above 0");
+    if (!(rates[i] > 0)) section.fail("bus_bandwidth_gb_per_s", "must be above 0; leave out sizes that print as 0");
+    measured.sizes.emplace_back(sizes[i]);
+    measured.bus_bandwidths.push_back(gb_per_s(rates[i]));
+  }
+  return measured;
+}
+
 FabricLevel parse_level(const nlohmann::json& json, const std::string& where, std::size_t index) {
   const std::string path = "levels[" + std::to_string(index) + "]";
   JsonReader section(json, where, path, nullptr);
@@ -86,6 +109,12 @@ FabricLevel parse_level(const nlohmann::json& json, const std::string& where, st
   section.read("mesh", level.is_mesh);
   if (level.is_mesh && level.devices < 2) section.fail("mesh", "needs the number of devices that the mesh joins");
   section.read("switch_reduces", level.switch_reduces);
+  if (const nlohmann::json* measured = section.find("measured"); measured != nullptr) {
+    if (!measured->is_array()) section.fail("measured", "must be a list, one entry a collective");
+    for (std::size_t i = 0; i < measured->size(); ++i) {
+      level.measured.push_back(parse_measured((*measured)[i], where, path + ".measured[" + std::to_string(i) + "]"));
+    }
+  }
   section.finish();
   return level;
 }

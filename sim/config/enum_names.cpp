@@ -41,6 +41,12 @@ MMOE_ENUM_NAMES(Sampling, {{kUniform, "uniform"},
                            {kTopP, "top_p"}})
 MMOE_ENUM_NAMES(BudgetKind, {{kAtMost, "at_most"}, {kExact, "exact"}, {kWindow, "window"}})
 MMOE_ENUM_NAMES(BudgetMethod, {{kCondition, "condition"}, {kReject, "reject"}, {kClip, "clip"}, {kRescale, "rescale"}})
+MMOE_ENUM_NAMES(Collective, {{kAllReduce, "all_reduce"},
+                             {kReduceScatter, "reduce_scatter"},
+                             {kAllGather, "all_gather"},
+                             {kAllToAll, "all_to_all"},
+                             {kBroadcast, "broadcast"},
+                             {kSend, "send"}})
 MMOE_ENUM_NAMES(DrawSharing, {{kNone, "none"}, {kReplicas, "replicas"}})
 
 #undef MMOE_ENUM_NAMES

@@ -69,6 +69,8 @@ template <>
 std::span<const EnumName<BudgetMethod>> enum_names();
 template <>
 std::span<const EnumName<DrawSharing>> enum_names();
+template <>
+std::span<const EnumName<Collective>> enum_names();
 
 // The word of an enum value: name_of(Precision::kBf16) is "bf16".
 template <class E>

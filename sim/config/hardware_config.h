@@ -25,6 +25,17 @@ struct DeviceSpec {
   std::string source;         // where the numbers come from
 };
 
+// What a collective is called in nccl-tests.
+enum class Collective { kAllReduce, kReduceScatter, kAllGather, kAllToAll, kBroadcast, kSend };
+
+// A collective timed over several sizes, in the columns of nccl-tests: the whole buffer of one rank, bus bandwidth.
+struct MeasuredCollective {
+  Collective collective = Collective::kAllReduce;
+  int64_t num_ranks = 0;     // that ran it, on whole domains of the level below
+  std::vector<Bytes> sizes;  // rising
+  std::vector<BytesPerSecond> bus_bandwidths;
+};
+
 // One level of a cluster's network; bandwidths are of one device, in one direction.
 struct FabricLevel {
   std::string name;     // "node", "cluster"
@@ -34,6 +45,7 @@ struct FabricLevel {
   Bytes half_size{262144};      // a message of this size reaches half of the bandwidth; default: an estimate
   bool is_mesh = false;         // a link for each pair of devices, which share the bandwidth, in place of a switch
   bool switch_reduces = false;  // the switch adds up what an all-reduce sends through it (NVLink SHARP)
+  std::vector<MeasuredCollective> measured;  // in place of bandwidth and latency, of collectives that reach this level
 };
 
 inline constexpr int kMaxFabricLevels = 4;

@@ -24,9 +24,30 @@ int farthest_level(const GroupPlacement& group) {
 }
 
 // A device reaches the others of a mesh over one link each, so m members use m - 1 of them.
-double bytes_per_second(const Network& network, int level, double members) {
+double share_of_links(const Network& network, int level, double members) {
   const Link& link = network.links[level];
-  return link.bandwidth.value * (link.mesh_links > 0 ? std::min(1.0, (members - 1) / link.mesh_links) : 1);
+  return link.mesh_links > 0 ? std::min(1.0, (members - 1) / link.mesh_links) : 1;
+}
+
+double bytes_per_second(const Network& network, int level, double members) {
+  return network.links[level].bandwidth.value * share_of_links(network, level, members);
+}
+
+// What was measured on groups that reach as far as this one, if anything was.
+const MeasuredTimes* measured(const Network& network, const GroupPlacement& group, Collective collective) {
+  const int level = farthest_level(group);
+  if (level < 0) return nullptr;
+  for (const MeasuredTimes& times : network.measured[level]) {
+    if (times.collective == collective) return &times;
+  }
+  return nullptr;
+}
+
+Seconds measured_seconds(const Network& network, const MeasuredTimes& times, const GroupPlacement& group, Bytes size) {
+  const int level = farthest_level(group);
+  const Bytes crossing =
+      crossing_bytes(times.collective, static_cast<double>(group.size), members_below(group, level), size);
+  return times.at(crossing * (1 / share_of_links(network, level, members_of(group, level))));
 }
 
 // Levels that the group's traffic crosses, each with its hops and its time for a byte out of every member.
@@ -91,6 +112,8 @@ double exchange(const Network& network, const GroupPlacement& group, int level, 
 
 Seconds all_reduce(const Network& network, const GroupPlacement& group, Bytes size) {
   if (group.size == 1) return {};
+  if (const auto* times = measured(network, group, Collective::kAllReduce))
+    return measured_seconds(network, *times, group, size);
   Crossing around = ring(network, group);
   around.fixed *= 2;
   double best = seconds(around, 2 * share_of_others(group) * size.value);
@@ -103,20 +126,28 @@ Seconds all_reduce(const Network& network, const GroupPlacement& group, Bytes si
 
 Seconds reduce_scatter(const Network& network, const GroupPlacement& group, Bytes size) {
   if (group.size == 1) return {};
+  if (const auto* times = measured(network, group, Collective::kReduceScatter))
+    return measured_seconds(network, *times, group, size);
   return network.launch + Seconds{seconds(ring(network, group), share_of_others(group) * size.value)};
 }
 
-// The reduce-scatter backwards.
+// The reduce-scatter backwards, unless it was measured itself.
 Seconds all_gather(const Network& network, const GroupPlacement& group, Bytes size) {
+  if (const auto* times = measured(network, group, Collective::kAllGather))
+    return measured_seconds(network, *times, group, size);
   return reduce_scatter(network, group, size);
 }
 
 Seconds broadcast(const Network& network, const GroupPlacement& group, Bytes size) {
   if (group.size == 1) return {};
+  if (const auto* times = measured(network, group, Collective::kBroadcast))
+    return measured_seconds(network, *times, group, size);
   return network.launch + Seconds{seconds(ring(network, group), size.value)};
 }
 
 Seconds all_to_all(const Network& network, const GroupPlacement& group, Bytes hottest) {
+  if (const auto* times = measured(network, group, Collective::kAllToAll))
+    return measured_seconds(network, *times, group, hottest);
   double latency = 0, slowest = 0;
   for (int level = 0; level < group.num_levels; ++level) {
     const double peers = members_of(group, level) - members_below(group, level);
@@ -145,6 +176,8 @@ Seconds hierarchical_all_to_all(const Network& network, const GroupPlacement& gr
 Seconds send(const Network& network, const GroupPlacement& group, Bytes size) {
   const int level = farthest_level(group);
   if (level < 0) return {};
+  if (const auto* times = measured(network, group, Collective::kSend))
+    return measured_seconds(network, *times, group, size);
   const Link& link = network.links[level];
   return network.launch + link.latency + Seconds{(size + link.half_size).value / bytes_per_second(network, level, 2)};
 }

@@ -10,7 +10,9 @@
 //   tree    (all-reduce) the buffer up and down, twice out of each rank; between two nodes once, as each is the root
 //           of one of the two trees; 2 (m - 1) hops in the node and 2 log2(nodes) across
 //   switch  (all-reduce; NVLink SHARP) 1 + 1/m of the buffer out of each rank of a node, a tree across nodes
-// The least of those that the fabric offers is taken, as NCCL's tuner does.
+// The least of those that the fabric offers is taken, as NCCL's tuner does. Where the cluster file has a table of the
+// collective measured at the outermost level that the group reaches (FabricLevel::measured), it decides instead,
+// start-up and latency included, by the bytes that cross one device's link there: for groups of other sizes too.
 // Sources: Thakur, Rabenseifner, Gropp 2005 (IJHPCA 19:49), sections 4.1 and 4.5; Chan, Heimlich, Purkayastha, van de
 // Geijn 2007 (CCPE 19:1749); Sanders, Speck, Traeff 2009 (double binary trees); NCCL 2.28 tuning model; nccl-tests
 // PERFORMANCE.md (bus bandwidth).
@@ -38,8 +40,6 @@ Seconds hierarchical_all_to_all(const Network& network, const GroupPlacement& gr
 
 // From one member to the next, where the two are farthest apart (a pipeline is as slow as its slowest hop).
 Seconds send(const Network& network, const GroupPlacement& group, Bytes size);
-
-enum class Collective { kAllReduce, kReduceScatter, kAllGather, kAllToAll, kBroadcast, kSend };
 
 // nccl-tests' bus bandwidth of a measured or predicted time: what each link must have carried.
 BytesPerSecond bus_bandwidth(Collective collective, int64_t num_ranks, Bytes size, Seconds time);

@@ -1,10 +1,55 @@
 #include "sim/network/network.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "sim/units/errors.h"
 
 namespace mmoe {
+
+Seconds MeasuredTimes::at(Bytes crossing) const {
+  const double size = crossing.value;
+  if (size <= bytes.front()) return Seconds{seconds.front()};
+  if (size >= bytes.back()) return Seconds{seconds.back() * size / bytes.back()};
+  const auto right = std::upper_bound(bytes.begin(), bytes.end(), size) - bytes.begin();
+  const double share = (size - bytes[right - 1]) / (bytes[right] - bytes[right - 1]);
+  return Seconds{std::lerp(seconds[right - 1], seconds[right], share)};
+}
+
+Bytes crossing_bytes(Collective collective, double num_ranks, double members_below, Bytes size) {
+  switch (collective) {
+    case Collective::kAllReduce:
+      return size * (2 * (1 - 1 / num_ranks) / members_below);
+    case Collective::kReduceScatter:
+    case Collective::kAllGather:
+      return size * ((1 - 1 / num_ranks) / members_below);
+    case Collective::kAllToAll:  // each rank to those outside of its own domain
+      return size * (1 - members_below / num_ranks);
+    case Collective::kBroadcast:
+      return size * (1 / members_below);
+    case Collective::kSend:
+      break;
+  }
+  return size;
+}
+
+namespace {
+
+MeasuredTimes measured_times(const MeasuredCollective& measured, double members_below) {
+  MeasuredTimes times{measured.collective, {}, {}};
+  const auto ranks = static_cast<double>(measured.num_ranks);
+  double longest = 0;
+  for (std::size_t i = 0; i < measured.sizes.size(); ++i) {
+    const Bytes size = measured.sizes[i];
+    const Bytes on_bus = crossing_bytes(measured.collective, ranks, 1, size);
+    longest = std::max(longest, (on_bus / measured.bus_bandwidths[i]).value);
+    times.bytes.push_back(crossing_bytes(measured.collective, ranks, members_below, size).value);
+    times.seconds.push_back(longest);
+  }
+  return times;
+}
+
+}  // namespace
 
 Network make_network(const HardwareConfig& hardware, const NetworkParameters& parameters) {
   const auto& levels = hardware.fabric;
@@ -25,6 +70,11 @@ Network make_network(const HardwareConfig& hardware, const NetworkParameters& pa
     link.latency = level.latency * (is_node ? parameters.node_latency_factor : parameters.network_latency_factor);
     link.half_size = level.half_size;
     if (level.is_mesh) link.mesh_links = static_cast<double>(level.devices - 1);
+    const double below = is_node ? 1 : static_cast<double>(network.domains.devices[i - 1]);
+    for (const MeasuredCollective& measured : level.measured) {
+      const double members = std::min(below, static_cast<double>(measured.num_ranks));
+      network.measured[i].push_back(measured_times(measured, members));
+    }
     if (is_node && level.switch_reduces)
       link.switch_reduction = level.bandwidth * parameters.switch_reduction_efficiency;
   }

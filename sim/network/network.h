@@ -3,6 +3,7 @@
 
 #include <array>
 #include <string_view>
+#include <vector>
 
 #include "sim/config/hardware_config.h"
 #include "sim/network/rank_groups.h"
@@ -57,13 +58,27 @@ struct Link {
   BytesPerSecond switch_reduction;  // bandwidth where the switch adds up; 0: it does not
 };
 
+// Times of one collective on groups that reach a level and no further, by the bytes that cross one device's link there.
+// Between sizes along a line; below the least as long as that one; beyond the largest at its bandwidth.
+struct MeasuredTimes {
+  Collective collective;
+  std::vector<double> bytes;    // rising
+  std::vector<double> seconds;  // never falling: measured times waver, and a larger message takes no less
+  Seconds at(Bytes crossing) const;
+};
+
 struct Network {
   FabricDomains domains;
   std::array<Link, kMaxFabricLevels> links;  // with the efficiencies applied
+  std::array<std::vector<MeasuredTimes>, kMaxFabricLevels> measured;
   Seconds launch;
   double all_to_all_efficiency = 1;
   bool tree = true;
 };
+
+// Bytes of a collective's buffer (nccl-tests' size) that cross the link of one device of a level, where the group has
+// `members` in a domain of the level below: all of a ring's traffic, through as many links side by side.
+Bytes crossing_bytes(Collective collective, double num_ranks, double members_below, Bytes size);
 
 Network make_network(const HardwareConfig& hardware, const NetworkParameters& parameters);
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "sim/config/device_file.h"
 
 namespace mmoe {
@@ -169,6 +171,62 @@ TEST(Collectives, BusBandwidthIsThatOfNcclTests) {
   EXPECT_NEAR(bus_bandwidth(Collective::kReduceScatter, 4, Bytes{8}, second).value, 6, 1e-12);
   EXPECT_NEAR(bus_bandwidth(Collective::kAllToAll, 4, Bytes{8}, second).value, 6, 1e-12);
   EXPECT_NEAR(bus_bandwidth(Collective::kBroadcast, 4, Bytes{8}, second).value, 8, 1e-12);
+}
+
+// Every measured row comes out again, as the bus bandwidth that nccl-tests printed (a larger message takes no less time
+// than a smaller one, which decides where the rows waver).
+TEST(Collectives, MeasuredTablesComeOutAgain) {
+  struct Case {
+    const char* cluster;
+    int64_t num_devices;
+    std::size_t level;
+  };
+  for (const Case& one : {Case{"mi300x-8x", 8, 0}, {"dgx-h200", 16, 1}}) {
+    const HardwareConfig hardware = cluster(one.cluster, one.num_devices);
+    const Network network = make_network(hardware, {});
+    const GroupPlacement group = place({one.num_devices, 1}, network.domains);
+    ASSERT_EQ(hardware.fabric[one.level].measured.size(), 1u) << one.cluster;
+    const MeasuredCollective& rows = hardware.fabric[one.level].measured[0];
+    ASSERT_EQ(rows.num_ranks, one.num_devices);
+    Seconds longest;
+    for (std::size_t i = 0; i < rows.sizes.size(); ++i) {
+      const double factor = 2 * (1 - 1 / static_cast<double>(one.num_devices));
+      longest = std::max(longest, rows.sizes[i] * factor / rows.bus_bandwidths[i]);
+      const Seconds time = all_reduce(network, group, rows.sizes[i]);
+      EXPECT_NEAR(time / longest, 1, 1e-12) << one.cluster << ", " << rows.sizes[i].value;
+    }
+  }
+}
+
+// 1 MiB in 30 us and 2 MiB in 40 us over 8 devices of a node: 1.75 of each over a device's link.
+TEST(Collectives, MeasuredTimesAreScaledByWhatCrossesALink) {
+  constexpr double kMiB = 1 << 20;
+  HardwareConfig hardware = cluster("dgx-h100", 16);
+  const auto bus = [](double size, double seconds) { return BytesPerSecond{1.75 * size / seconds}; };
+  hardware.fabric[0].measured = {
+      {Collective::kAllReduce, 8, {Bytes{kMiB}, Bytes{2 * kMiB}}, {bus(kMiB, 30e-6), bus(2 * kMiB, 40e-6)}}};
+  const Network network = make_network(hardware, {});
+  const GroupPlacement node = place({8, 1}, network.domains), pair = place({2, 1}, network.domains);
+  const auto seconds = [&](const GroupPlacement& group, double size) {
+    return all_reduce(network, group, Bytes{size}).value;
+  };
+  EXPECT_NEAR(seconds(node, 1.5 * kMiB), 35e-6, 1e-15);
+  EXPECT_NEAR(seconds(node, 1000), 30e-6, 1e-15);
+  EXPECT_NEAR(seconds(node, 20 * kMiB), 400e-6, 1e-15);
+  EXPECT_NEAR(seconds(pair, 1.75 * kMiB), 30e-6, 1e-15);  // two devices: half of an all-reduce twice is one size
+  // Other collectives and groups that reach further go by bandwidth and latency as before.
+  const Network plain = network_of("dgx-h100", 16);
+  const GroupPlacement both = place({16, 1}, network.domains);
+  EXPECT_EQ(all_gather(network, node, kLarge), all_gather(plain, node, kLarge));
+  EXPECT_EQ(all_reduce(network, both, kLarge), all_reduce(plain, both, kLarge));
+}
+
+// Two devices of a mesh share one of its seven links.
+TEST(Collectives, MeasuredMeshesHaveFewerLinksForFewerDevices) {
+  const Network network = network_of("mi300x-8x", 8);
+  const GroupPlacement node = place({8, 1}, network.domains), pair = place({2, 1}, network.domains);
+  const double whole = 2 * 7.0 / 8, two = 1;  // of the size over a device's links
+  EXPECT_NEAR(all_reduce(network, pair, kLarge * (whole / two / 7)) / all_reduce(network, node, kLarge), 1, 1e-12);
 }
 
 }  // namespace
