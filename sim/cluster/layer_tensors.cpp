@@ -84,15 +84,11 @@ std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework
   list.add("attention input, normalised", hidden,
            latent ? std::initializer_list<const char*>{"attention", "norm"}
                   : std::initializer_list<const char*>{"attention"});
-  // A rank's own share is kept as the norm's result.
-  const double gathered = framework.memory.gathered_inputs / 2 * gathered_input_bytes(job, s);
-  list.add("attention input, gathered", gathered, {"attention"});
   add_attention(list, job, framework, s);
   list.add("dropout mask of attention", mask, {});
   list.add("input of the feed-forward part", hidden, {});
   if (kind == LayerKind::kDense) {
     list.add("feed-forward input, normalised", hidden, {"mlp"});
-    list.add("feed-forward input, gathered", gathered, {"mlp"});
     list.add("up projection", kElement * s.tokens * up * s.dense_hidden_size, {"mlp"});
     list.add("activation", (1 + framework.memory.activation_copies) * kElement * s.tokens * s.dense_hidden_size,
              {"mlp"});

@@ -16,7 +16,6 @@ struct MemoryConventions {
   double accumulated_logit_bytes = 0;  // more of it where a step has several micro-batches: of the one before
   double attention_output_copies = 0;  // further outputs that core attention keeps: 1 with flash-attn, 0 with cuDNN
   double activation_copies = 0;        // further tensors of the feed-forward width that are kept
-  double gathered_inputs = 0;          // inputs of column-parallel products that are kept gathered, a layer
   double matrix_workspace = 33554432;  // of cuBLAS, for each of the threads of forward and backward
   double engine_workspace = 33554432;  // of Transformer Engine
   double grouped_workspaces = 4;       // more of these with grouped products, a number
@@ -47,7 +46,6 @@ inline constexpr std::array kMemoryConventionDefinitions = std::to_array<NumberD
     {"accumulated_logit_bytes", &MemoryConventions::accumulated_logit_bytes, 0, 8, "more with several micro-batches"},
     {"attention_output_copies", &MemoryConventions::attention_output_copies, 0, 2, "further attention outputs kept"},
     {"activation_copies", &MemoryConventions::activation_copies, 0, 3, "further feed-forward tensors kept"},
-    {"gathered_inputs", &MemoryConventions::gathered_inputs, 0, 4, "gathered inputs kept by a layer"},
     {"matrix_workspace", &MemoryConventions::matrix_workspace, 0, 1e9, "workspace of cuBLAS, bytes a thread"},
     {"engine_workspace", &MemoryConventions::engine_workspace, 0, 1e9, "workspace of Transformer Engine, bytes"},
     {"grouped_workspaces", &MemoryConventions::grouped_workspaces, 0, 16, "more of them for grouped products"},
