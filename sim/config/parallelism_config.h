@@ -10,10 +10,16 @@
 
 namespace mmoe {
 
+// Which pass a pipeline rank runs when. 1F1B: each backward as soon as it can run (PipeDream-Flush, Narayanan et al.
+// 2021, arXiv 2006.09503, section 3.2). Interleaved: the same with several chunks a rank (Narayanan et al. 2021, arXiv
+// 2104.04473, section 2.2). Zero-bubble: gradients of weights apart, in what was the bubble; ZB-H1 with one chunk a
+// rank (Qi et al. 2023, arXiv 2401.10241, section 2.2), ZB-V with two (the same, section 6).
 enum class PipelineSchedule { kOneForwardOneBackward, kInterleaved, kZeroBubble };
 
-// How context parallelism sees the whole sequence: keys and values travel round a ring, or all-to-all turns the split
-// of the sequence into a split of the heads (DeepSpeed-Ulysses, arXiv 2309.14509).
+// How context parallelism sees the whole sequence: keys and values travel round a ring (Ring Attention, Liu et al.
+// 2023, arXiv 2310.01889; causal work is shared out evenly by giving each rank a chunk from either end, as in
+// Megatron-Core), or all-to-all turns the split of the sequence into a split of the heads (DeepSpeed-Ulysses, arXiv
+// 2309.14509).
 enum class ContextKind { kRing, kAllToAll };
 
 struct ParallelismConfig {
