@@ -59,16 +59,17 @@ nlohmann::json to_json(const PlanSearchResult& result, const PlanRequest& reques
 }
 
 void print(const PlanSearchResult& result, const PlanRequest& request) {
-  std::printf("%4s  %11s  %-10s  %-7s  %12s  %10s  %9s  %7s\n", "rank", "micro-batch", "recompute", "sum k", "peak",
+  std::printf("%4s  %11s  %-33s  %-7s  %12s  %10s  %9s  %7s\n", "rank", "micro-batch", "recompute", "sum k", "peak",
               "step", "tokens/s", "front");
   for (size_t i = 0; i < num_shown(result, request); ++i) {
     const PlanCandidate& candidate = result.candidates[i];
     const Plan& plan = candidate.plan;
-    std::printf("%4zu  %11ld  %-10s  %-7s  %12s  %10s  %9.0f  %7s\n", i + 1,
+    std::printf("%4zu  %11ld  %-33s  %-7s  %12s  %10s  %9.0f  %7s\n", i + 1,
                 static_cast<long>(plan.job.training.micro_batch_size),
-                recompute_text(plan.job.training.recompute).c_str(), budget_text(candidate).c_str(),
-                to_string(plan.memory.total()).c_str(), to_string(plan.throughput.step).c_str(),
-                plan.throughput.tokens_per_second_per_device, candidate.on_front ? "*" : "");
+                recompute_text(plan.job.training.recompute, plan.job.training.expert_saving).c_str(),
+                budget_text(candidate).c_str(), to_string(plan.memory.total()).c_str(),
+                to_string(plan.throughput.step).c_str(), plan.throughput.tokens_per_second_per_device,
+                candidate.on_front ? "*" : "");
   }
   std::printf("%ld evaluated in %s", static_cast<long>(result.evaluated), to_string(Seconds{result.seconds}).c_str());
   for (const auto& [reason, count] : result.rejected) {

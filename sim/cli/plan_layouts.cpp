@@ -59,6 +59,7 @@ nlohmann::json layout_json(const Job& job, const LayoutCandidate& layout) {
   return {{"parallelism", resolved["parallelism"]},
           {"micro_batch_size", layout.micro_batch_size},
           {"recompute", resolved["training"]["recompute"]},
+          {"expert_saving", resolved["training"]["expert_saving"]},
           {"peak_reserved_bytes", layout.peak_bytes}};
 }
 
@@ -92,7 +93,8 @@ std::string excess_text(const Rejection& rejection) {
   const LayoutCandidate& closest = *rejection.closest;
   return "memory of stage " + std::to_string(rejection.stage) + " over by " + in_gib(rejection.least_excess_bytes) +
          " GiB at best (micro-batch " + std::to_string(closest.micro_batch_size) + ", recompute " +
-         recompute_text(closest.recompute) + ", ZeRO " + std::to_string(closest.parallelism.zero_stage) + ")";
+         recompute_text(closest.recompute, closest.expert_saving) + ", ZeRO " +
+         std::to_string(closest.parallelism.zero_stage) + ")";
 }
 
 void print_rejected(const LayoutSearchResult& result, std::ostream& out) {
@@ -152,7 +154,7 @@ std::vector<std::string> row(std::size_t rank, const LayoutPlan& simulated) {
           text(p.expert_tensor),
           text(p.zero_stage),
           text(plan.job.training.micro_batch_size),
-          recompute_text(plan.job.training.recompute),
+          recompute_text(plan.job.training.recompute, plan.job.training.expert_saving),
           plan.job.model.num_experts > 0 ? name_of(plan.job.training.moe.dispatcher) : "-",
           in_gib(reserved),
           percent(plan.fit.probability),

@@ -8,9 +8,10 @@ constexpr double kElement = 2;  // bytes of an activation in bf16 and fp16; fp8 
 class TensorList {
  public:
   explicit TensorList(const Job& job) : recompute_(job.training.recompute) {}
-  void add(const char* name, double bytes, std::initializer_list<const char*> modules) {
+  // Kept, unless recomputation says otherwise of one of its modules; `again` if it never is.
+  void add(const char* name, double bytes, std::initializer_list<const char*> modules, bool again = false) {
     if (bytes <= 0) return;
-    bool again = recompute_.full;
+    again |= recompute_.full;
     for (const char* module : modules) again |= recompute_.has(module);
     tensors_.push_back({name, bytes, again});
   }
@@ -96,12 +97,13 @@ std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework
     list.add("feed-forward input, normalised", hidden, {"norm"});
     const double rows = expert_rows(job, framework, s, k, rows_factor);
     list.add("router", 8 * s.split_tokens * static_cast<double>(model.num_experts), {"moe"});
-    list.add("experts' input", kElement * rows * s.hidden_size, {"moe"});
-    list.add("experts' up projection", kElement * rows * up * s.expert_hidden_size, {"moe"});
+    const bool again = job.training.expert_saving == ExpertSaving::kRecompute;
+    list.add("experts' input", kElement * rows * s.hidden_size, {"moe"}, again);
+    list.add("experts' up projection", kElement * rows * up * s.expert_hidden_size, {"moe"}, again);
     // Without a gate the product with the routing weight is a tensor of its own.
     list.add("experts' activation",
              (model.activation == Activation::kSwiGlu ? 1 : 2) * kElement * rows * s.expert_hidden_size,
-             {"moe", "moe_activation"});
+             {"moe", "moe_activation"}, again);
     if (s.shared_expert_hidden_size > 0) {
       const bool split = job.parallelism.sequence && job.parallelism.tensor > 1;
       list.add("shared experts",

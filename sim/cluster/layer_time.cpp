@@ -60,6 +60,7 @@ struct LayerTimes::Work {
   SecondsByCause forward{}, backward{};
   double weight_gradients = 0;
   double core_attention = 0, attention = 0, mlp = 0, norm = 0, activation = 0;  // forward seconds, for recomputation
+  double expert_inner = 0;  // the same: experts' rows gathered, their up projection and activation
   void add_elementwise(double seconds, double backward_factor) {
     part(forward, TimeCause::kElementwise) += seconds;
     part(backward, TimeCause::kElementwise) += backward_factor * seconds;
@@ -222,12 +223,15 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
   if (moe.dispatch != DispatchKind::kDropless) rows_factor = moe.capacity_factor;
   const double rows = s.rows_per_k * k * rows_factor;
   const double rows_per_expert = rows / s.local_experts;
+  const double before_up = part(work.forward, TimeCause::kExperts);
   add_product(work, {rows_per_expert, up * s.expert_hidden_size, s.hidden_size, s.local_experts}, true);
+  work.expert_inner = part(work.forward, TimeCause::kExperts) - before_up;
   add_product(work, {rows_per_expert, s.hidden_size, s.expert_hidden_size, s.local_experts}, true);
   const double per_element = time_.expert_elementwise_factor * kElement / bandwidth_;
   work.activation = per_element * rows * (up + 1) * s.expert_hidden_size;
-  work.add_elementwise(per_element * kPermuteRows * rows * s.hidden_size + work.activation,
-                       time_.elementwise_backward_factor);
+  const double permutation = per_element * kPermuteRows * rows * s.hidden_size;
+  work.expert_inner += permutation / 2 + work.activation;
+  work.add_elementwise(permutation + work.activation, time_.elementwise_backward_factor);
   // Dispatch and combine, forward and backward.
   double exchange = 0;
   const double own_tokens = s.tokens / static_cast<double>(job_.parallelism.tensor);
@@ -273,6 +277,8 @@ LayerSeconds LayerTimes::finish(const Work& work, double idle, double host) cons
       again += work.core_attention;
     if (recompute.has("mlp") || recompute.has("moe"))
       again += work.mlp;
+    else if (job_.training.expert_saving == ExpertSaving::kRecompute)
+      again += work.expert_inner;
     else if (recompute.has("moe_activation"))
       again += work.activation;
     if (recompute.has("norm")) again += work.norm;

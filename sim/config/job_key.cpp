@@ -69,7 +69,7 @@ const std::vector<JobKey>& job_key_table() {
       {"training.precision", kWord, false},
       {"training.recompute", kList, true},
       {"training.recompute_num_layers", kValue, true},
-      {"training.expert_saving", kWord, false},
+      {"training.expert_saving", kWord, true},
       {"training.operations", kWord, false},
       {"training.framework", kWordOrPath, false},
       {"training.gradient_precision", kWord, false},

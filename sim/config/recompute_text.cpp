@@ -1,12 +1,14 @@
 #include "sim/config/recompute_text.h"
 
+#include "sim/config/enum_names.h"
+
 namespace mmoe {
 
-std::string recompute_text(const Recompute& recompute) {
-  if (recompute.full) return "full";
-  std::string text;
+std::string recompute_text(const Recompute& recompute, ExpertSaving saving) {
+  std::string text = recompute.full ? "full" : "";
   for (const std::string& module : recompute.modules) text += (text.empty() ? "" : "+") + module;
-  return text.empty() ? "none" : text;
+  if (text.empty()) text = "none";
+  return saving == ExpertSaving::kLean ? text : text + ", expert_saving " + name_of(saving);
 }
 
 }  // namespace mmoe

@@ -6,7 +6,8 @@
 
 namespace mmoe {
 
-// "none", "full", or the modules: "attention+moe".
-std::string recompute_text(const Recompute& recompute);
+// "none", "full", or the modules, and what experts keep where it is not the default: "attention+moe", "none,
+// expert_saving recompute".
+std::string recompute_text(const Recompute& recompute, ExpertSaving saving);
 
 }  // namespace mmoe

@@ -133,8 +133,10 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   plan.job = job;
   plan.framework = framework;
   plan.evidence = evidence_for(job);
-  if (job.training.expert_saving == ExpertSaving::kRecompute && !predicts_trainer_ranks(job)) {
-    plan.evidence.outside.emplace_back("training.expert_saving = recompute is predicted as if the experts kept all");
+  const bool lean = job.training.framework == TrainingConfig().framework && job.model.num_moe_layers() > 0 &&
+                    job.training.expert_saving == ExpertSaving::kLean;
+  if (lean && !predicts_trainer_ranks(job)) {
+    plan.evidence.outside.emplace_back("training.expert_saving = lean is predicted as if the experts kept all");
   }
   const double widening = plan.evidence.widening;
   plan.rows_factor = expert_load_factor(job);

@@ -294,6 +294,9 @@ class Writer {
 
   void recomputation() {
     const Recompute& recompute = job_.training.recompute;
+    if (job_.training.expert_saving == ExpertSaving::kRecompute && !recompute.full && !recompute.has("moe")) {
+      unexpressed("training.expert_saving", "recompute", "the experts' inputs and up projections are kept");
+    }
     if (recompute.full) {
       argument("--recompute-granularity", "full");
       argument("--recompute-method", recompute.num_layers > 0 ? "block" : "uniform");

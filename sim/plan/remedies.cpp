@@ -27,6 +27,10 @@ std::vector<Change> changes(const Job& job) {
       "training.attention_backend", "flash");
   add(many && recompute.modules.empty() && !recompute.full && moe, "recompute the experts' activation function",
       "training.recompute", R"(["moe_activation"])");
+  const bool keeps_experts = moe && !recompute.has("moe") && !recompute.full;
+  add(keeps_experts && training.framework == TrainingConfig().framework &&
+          training.expert_saving != ExpertSaving::kRecompute,
+      "recompute what the experts keep", "training.expert_saving", "recompute");
   add(moe && !recompute.has("moe"), "recompute the experts", "training.recompute", R"(["moe"])");
   add(!recompute.full, "recompute whole layers", "training.recompute", "full");
   for (int64_t size = training.micro_batch_size / 2; size >= 1; size /= 2) {

@@ -12,6 +12,7 @@ Job with_layout(const Job& job, const LayoutCandidate& candidate) {
   result.parallelism = candidate.parallelism;
   result.training.micro_batch_size = candidate.micro_batch_size;
   result.training.recompute = candidate.recompute;
+  result.training.expert_saving = candidate.expert_saving;
   result.training.moe.dispatcher = candidate.dispatcher;
   if (!job.elastic.budget || job.given.contains("elastic.budget.groups")) return result;
   // One group a pipeline rank, each with its share of the bound.

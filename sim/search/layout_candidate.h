@@ -12,6 +12,7 @@ struct LayoutCandidate {
   ParallelismConfig parallelism;
   int64_t micro_batch_size = 1;
   Recompute recompute;
+  ExpertSaving expert_saving = ExpertSaving::kLean;
   DispatcherKind dispatcher = DispatcherKind::kAllToAll;
   double step_seconds = 0;
   double peak_bytes = 0;  // of the worst rank, at the largest draw that the law allows

@@ -160,6 +160,7 @@ class ShapeSearch {
                 LayoutFamily& family) {
     ++found.evaluated;
     double peak = 0;
+            job_.training.expert_saving,
     int64_t highest = 0;
     for (std::size_t i = 0; i < plan.distinct.size(); ++i) {
       const double reserved = memory.rank(plan.distinct[i], plan.distinct_ranks[i]).peak_reserved.value;

@@ -86,6 +86,11 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
     offer(!moe, "mlp", {false, {"mlp"}});
     offer(true, "attention", {false, {"attention"}});
   }
+  // A choice of this trainer. What keeps all is predicted like what keeps less, so it is not worth a try.
+  expert_savings = {job.training.expert_saving};
+  const bool ours = job.training.framework == TrainingConfig().framework;
+  if (ours && model.num_moe_layers() > 0 && !job.given.contains("training.expert_saving"))
+    expert_savings = {ExpertSaving::kLean, ExpertSaving::kRecompute};
   dispatchers = {job.training.moe.dispatcher};
   if (!job.given.contains("training.moe.dispatcher") && model.num_experts > 0) {
     dispatchers = framework.dispatchers;
@@ -99,6 +104,18 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
   }
 }
 
+// What is recomputed of a layer, and of its experts where the layer keeps them.
+std::vector<std::pair<std::size_t, ExpertSaving>> LayoutSpace::recomputations() const {
+  std::vector<std::pair<std::size_t, ExpertSaving>> list;
+  for (std::size_t recompute = 0; recompute < recomputes.size(); ++recompute) {
+    const bool all = recomputes[recompute].full || recomputes[recompute].has("moe");
+    for (const ExpertSaving saving : expert_savings) {
+      if (!all || saving == expert_savings.front()) list.emplace_back(recompute, saving);
+    }
+  }
+  return list;
+}
+
 std::vector<LayoutShape> LayoutSpace::shapes() const {
   const int64_t node = job_.hardware.devices_per_node;
   std::vector<LayoutShape> list;
@@ -107,7 +124,7 @@ std::vector<LayoutShape> LayoutSpace::shapes() const {
       for (const int64_t expert : experts) {
         for (const int64_t expert_tensor : expert_tensors) {
           for (const int64_t size : micro_batches) {
-            for (std::size_t recompute = 0; recompute < recomputes.size(); ++recompute) {
+            for (const auto& [recompute, saving] : recomputations()) {
               for (const bool sequence : sequences) {
                 // One rank has nothing to split; sequence parallelism with more saves memory for the same transfers.
                 if (sequences.size() > 1 && sequence != (tensor > 1)) continue;
@@ -122,7 +139,7 @@ std::vector<LayoutShape> LayoutSpace::shapes() const {
                       continue;
                     }
                     list.push_back(
-                        {tensor, context, expert, expert_tensor, size, recompute, sequence, dispatcher, kind});
+                        {tensor, context, expert, expert_tensor, size, recompute, saving, sequence, dispatcher, kind});
                   }
                 }
               }
@@ -184,6 +201,7 @@ void LayoutSpace::apply(const LayoutShape& shape, Job& job) const {
   job.parallelism.pipeline = 1;
   job.training.micro_batch_size = shape.micro_batch_size;
   job.training.recompute = recomputes[shape.recompute];
+  job.training.expert_saving = shape.expert_saving;
   job.training.moe.dispatcher = shape.dispatcher;
 }
 

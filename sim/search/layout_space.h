@@ -1,6 +1,7 @@
 #pragma once
 // Which layouts a job leaves open, and which of them are valid.
 
+#include <utility>
 #include <vector>
 
 #include "sim/config/job.h"
@@ -12,6 +13,7 @@ namespace mmoe {
 struct LayoutShape {
   int64_t tensor = 1, context = 1, expert = 1, expert_tensor = 1, micro_batch_size = 1;
   std::size_t recompute = 0;  // index into LayoutSpace::recomputes
+  ExpertSaving expert_saving = ExpertSaving::kLean;
   bool sequence = false;
   DispatcherKind dispatcher = DispatcherKind::kAllToAll;
   ContextKind context_kind = ContextKind::kRing;
@@ -33,6 +35,7 @@ class LayoutSpace {
 
   std::vector<int64_t> tensors, contexts, experts, expert_tensors, micro_batches, pipelines, zero_stages;
   std::vector<Recompute> recomputes;
+  std::vector<ExpertSaving> expert_savings;
   std::vector<bool> sequences;
   std::vector<DispatcherKind> dispatchers;
   std::vector<ContextKind> context_kinds;
@@ -46,6 +49,7 @@ class LayoutSpace {
   const char* why_not(const Job& job) const;
 
  private:
+  std::vector<std::pair<std::size_t, ExpertSaving>> recomputations() const;
   std::vector<int64_t> chunks_of_equal_length(int64_t pipeline) const;
 
   const Job& job_;

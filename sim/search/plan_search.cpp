@@ -26,6 +26,14 @@ std::vector<Recompute> recomputes(const Job& job) {
   return all;
 }
 
+// Of what is kept for the experts' backward pass; with experts recomputed as a whole, and without any, nothing is.
+std::vector<ExpertSaving> expert_savings(const Job& job, const Recompute& recompute) {
+  const bool matters = job.model.num_moe_layers() > 0 && !recompute.full && !recompute.has("moe") &&
+                       job.training.operations == OperationSet::kKernels;
+  if (!matters || job.given.count("training.expert_saving") > 0) return {job.training.expert_saving};
+  return {ExpertSaving::kLean, ExpertSaving::kAll, ExpertSaving::kRecompute};
+}
+
 // The budget that keeps the most diversity within the device's memory; nothing where none does or nothing is drawn.
 std::optional<TunedBudget> tuned(const Job& job, const Calibration& calibration, int64_t horizon, double confidence) {
   if (job.model.num_moe_layers() == 0 || job.elastic.sampling == Sampling::kTopP) return std::nullopt;
@@ -48,37 +56,48 @@ void mark_front(std::vector<PlanCandidate>& candidates) {
   }
 }
 
+// The job with every combination of what it leaves open.
+std::vector<Job> tried_jobs(const Job& job) {
+  std::vector<Job> jobs;
+  for (const int64_t size : micro_batch_sizes(job)) {
+    for (const Recompute& recompute : recomputes(job)) {
+      for (const ExpertSaving saving : expert_savings(job, recompute)) {
+        Job& tried = jobs.emplace_back(job);
+        tried.training.micro_batch_size = size;
+        tried.training.recompute = recompute;
+        tried.training.expert_saving = saving;
+        tried.elastic.budget_is_auto = false;
+      }
+    }
+  }
+  return jobs;
+}
+
 }  // namespace
 
 PlanSearchResult search_plans(const Job& job, const Calibration& calibration, double confidence, BudgetSearch budget) {
   const auto start = std::chrono::steady_clock::now();
   PlanSearchResult result;
-  for (const int64_t size : micro_batch_sizes(job)) {
-    for (const Recompute& recompute : recomputes(job)) {
-      Job tried = job;
-      tried.training.micro_batch_size = size;
-      tried.training.recompute = recompute;
-      tried.elastic.budget_is_auto = false;
-      PlanCandidate candidate{simulate(tried, calibration)};
-      ++result.evaluated;
-      if (candidate.plan.fit.probability < confidence) {
-        if (budget == BudgetSearch::kOff) {
-          ++result.rejected["does not fit the memory"];
-          continue;
-        }
-        const auto choice = tuned(tried, calibration, candidate.plan.fit.horizon_steps, confidence);
-        if (!choice) {
-          ++result.rejected["does not fit the memory under any budget"];
-          continue;
-        }
-        tried.elastic.budget = choice->budget;
-        candidate.plan = simulate(tried, calibration);
-        candidate.kl_divergence = choice->kl_divergence;
-        candidate.expected_sum_fraction = choice->expected_sum_fraction;
-        ++result.evaluated;
+  for (Job& tried : tried_jobs(job)) {
+    PlanCandidate candidate{simulate(tried, calibration)};
+    ++result.evaluated;
+    if (candidate.plan.fit.probability < confidence) {
+      if (budget == BudgetSearch::kOff) {
+        ++result.rejected["does not fit the memory"];
+        continue;
       }
-      result.candidates.push_back(std::move(candidate));
+      const auto choice = tuned(tried, calibration, candidate.plan.fit.horizon_steps, confidence);
+      if (!choice) {
+        ++result.rejected["does not fit the memory under any budget"];
+        continue;
+      }
+      tried.elastic.budget = choice->budget;
+      candidate.plan = simulate(tried, calibration);
+      candidate.kl_divergence = choice->kl_divergence;
+      candidate.expected_sum_fraction = choice->expected_sum_fraction;
+      ++result.evaluated;
     }
+    result.candidates.push_back(std::move(candidate));
   }
   std::stable_sort(result.candidates.begin(), result.candidates.end(),
                    [](const PlanCandidate& a, const PlanCandidate& b) {

@@ -1,5 +1,6 @@
 #pragma once
-// Searches what a job leaves open on one device: micro-batch size, recomputation and, if asked, an activation budget.
+// Searches what a job leaves open on one device: micro-batch size, recomputation, what experts keep and, if asked,
+// an activation budget.
 
 #include <map>
 #include <string>

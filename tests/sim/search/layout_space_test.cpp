@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
+#include "sim/config/recompute_text.h"
 #include "tests/sim/cluster/example_cluster_job.h"
 
 namespace mmoe {
@@ -97,6 +100,37 @@ TEST(LayoutSpace, AllToAllContextSplitsHeads) {
   }
   EXPECT_GT(all_to_all, 0);
   EXPECT_LT(all_to_all, ring);  // 8 key-value heads, up to 16 ranks
+}
+
+// What experts keep is a choice of the project's own trainer; where they are recomputed as a whole there is none.
+TEST(LayoutSpace, WhatExpertsKeepIsOpenInTheOwnTrainer) {
+  nlohmann::json json = example_cluster_json();
+  json["training"]["framework"] = "mmoe";
+  const auto counts = [&](const nlohmann::json& one) {
+    const Job job = parse_job(one, "job.json", "/", {}, Layout::kOpen);
+    const Framework framework = framework_of(job);
+    const LayoutSpace space(job, framework);
+    std::map<std::pair<std::string, ExpertSaving>, int> count;
+    for (const LayoutShape& shape : space.shapes()) {
+      Job applied = job;
+      space.apply(shape, applied);
+      ++count[{recompute_text(applied.training.recompute, ExpertSaving::kLean), applied.training.expert_saving}];
+    }
+    return count;
+  };
+  const auto open = counts(json);
+  for (const char* recompute : {"none", "attention"}) {
+    EXPECT_GT(open.at({recompute, ExpertSaving::kLean}), 0);
+    EXPECT_EQ(open.at({recompute, ExpertSaving::kLean}), open.at({recompute, ExpertSaving::kRecompute}));
+  }
+  for (const char* recompute : {"full", "moe"}) {
+    EXPECT_EQ(open.count({recompute, ExpertSaving::kLean}), 1u);
+    EXPECT_EQ(open.count({recompute, ExpertSaving::kRecompute}), 0u);
+  }
+  json["training"]["expert_saving"] = "auto";
+  EXPECT_EQ(counts(json), open);
+  json["training"]["expert_saving"] = "recompute";
+  for (const auto& [key, count] : counts(json)) EXPECT_EQ(key.second, ExpertSaving::kRecompute);
 }
 
 }  // namespace

@@ -20,14 +20,15 @@ PlanSearchResult search(const Job& job, BudgetSearch budget = BudgetSearch::kOff
 
 TEST(PlanSearch, TriesEveryMicroBatchAndRecomputation) {
   const PlanSearchResult result = search(open_job());
-  EXPECT_EQ(result.evaluated, 4 * 4);  // 1, 2, 4, 8 and none, attention, moe, full
-  EXPECT_EQ(result.candidates.size(), 16u);
+  EXPECT_EQ(result.evaluated, 4 * (2 + 2 * 3));  // 1, 2, 4, 8; full, moe; none, attention with all, lean, recompute
+  EXPECT_EQ(result.candidates.size(), 32u);
   for (size_t i = 1; i < result.candidates.size(); ++i) {
     EXPECT_LE(result.candidates[i - 1].plan.throughput.step, result.candidates[i].plan.throughput.step);
   }
 }
 
 TEST(PlanSearch, WhatIsGivenStays) {
+  EXPECT_EQ(search(small_memory_job(R"({"training": {"recompute": "none", "expert_saving": "all"}})")).evaluated, 1);
   const PlanSearchResult result = search(small_memory_job(R"({"training": {"recompute": "full"}})"));
   ASSERT_EQ(result.candidates.size(), 1u);
   EXPECT_EQ(result.candidates[0].plan.job.training.micro_batch_size, 4);
@@ -50,7 +51,7 @@ TEST(PlanSearch, FrontHasNoDominatedCandidate) {
 TEST(PlanSearch, ABudgetIsSearchedOnlyWhenAskedAndStandsBehindTheOwnLaw) {
   const Job roomy = small_memory_job();
   const double worst = simulate(roomy, default_calibration(roomy.hardware.spec)).memory.total().value;
-  Job job = small_memory_job(R"({"training": {"recompute": "none"}})");
+  Job job = small_memory_job(R"({"training": {"recompute": "none", "expert_saving": "lean"}})");
   job.hardware.usable_memory = Bytes{worst * 0.97};
   EXPECT_TRUE(search(job).candidates.empty());
   EXPECT_EQ(search(job).rejected.at("does not fit the memory"), 1);
