@@ -26,15 +26,6 @@ std::string moment_of(const ClusterPlan& plan, std::size_t rank) {
 
 nlohmann::json fit_json(const ClusterPlan& plan) {
   const Fit& fit = plan.fit;
-  std::string command = "mmoe simulate --job " + plan.job.where;
-  for (const auto& [key, value] : plan.job.overrides) command += " --" + key + " '" + value + "'";
-  nlohmann::json remedies = nlohmann::json::array();
-  for (const Remedy& remedy : fit.remedies) {
-    remedies.push_back({{"change", remedy.change},
-                        {"command", command + " " + remedy.flag},
-                        {"probability", remedy.probability},
-                        {"tokens_per_second_lost", remedy.tokens_per_second_lost}});
-  }
   const RankMemory& worst = plan.ranks[static_cast<std::size_t>(plan.limiting_rank)].worst;
   // The first device of the pipeline rank.
   const int64_t devices_per_stage = plan.job.hardware.num_devices / plan.job.parallelism.pipeline;
@@ -48,7 +39,7 @@ nlohmann::json fit_json(const ClusterPlan& plan) {
             {"stage", plan.limiting_rank},
             {"cause", largest_cause(worst)},
             {"moment", moment_of(plan, static_cast<std::size_t>(plan.limiting_rank))}}},
-          {"remedies", remedies}};
+          {"remedies", to_json(plan.job, fit.remedies)}};
 }
 
 // Our trainer's ranks are predicted without parting activations, logits and the layer at work: all are activations.

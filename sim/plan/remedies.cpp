@@ -58,6 +58,25 @@ std::vector<Change> changes(const Job& job) {
 
 }  // namespace
 
+std::string command_of(const Job& job, const Remedy& remedy) {
+  std::string command = "mmoe simulate --job " + job.where;
+  for (const auto& [key, value] : job.overrides) {
+    if (key != remedy.key) command += " --" + key + " '" + value + "'";
+  }
+  return command + " --" + remedy.key + " '" + remedy.value + "'";
+}
+
+nlohmann::json to_json(const Job& job, const std::vector<Remedy>& remedies) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const Remedy& remedy : remedies) {
+    list.push_back({{"change", remedy.change},
+                    {"command", command_of(job, remedy)},
+                    {"probability", remedy.probability},
+                    {"tokens_per_second_lost", remedy.tokens_per_second_lost}});
+  }
+  return list;
+}
+
 std::vector<Remedy> find_remedies(const Job& job, double tokens_per_second, double confidence,
                                   const std::function<Outcome(const Job&)>& evaluate) {
   const nlohmann::json resolved = to_json(job);
@@ -66,9 +85,8 @@ std::vector<Remedy> find_remedies(const Job& job, double tokens_per_second, doub
     try {
       const Outcome outcome = evaluate(parse_job(resolved, job.where, "/", {{change.key, change.value}}));
       if (outcome.probability < confidence) continue;
-      const bool quoted = change.value.find('"') != std::string::npos;
-      found.push_back({change.name, "--" + change.key + " " + (quoted ? "'" + change.value + "'" : change.value),
-                       outcome.probability, tokens_per_second - outcome.tokens_per_second_per_device});
+      found.push_back({change.name, change.key, change.value, outcome.probability,
+                       tokens_per_second - outcome.tokens_per_second_per_device});
     } catch (const ConfigError&) {  // not a valid job: no remedy
     }
   }

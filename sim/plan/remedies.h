@@ -12,7 +12,7 @@ namespace mmoe {
 // One change that makes a job fit that does not.
 struct Remedy {
   std::string change;                 // "recompute everything"
-  std::string flag;                   // "--training.recompute full"
+  std::string key, value;             // "training.recompute", "full"
   double probability = 0;             // of fitting after it
   double tokens_per_second_lost = 0;  // per device
 };
@@ -21,6 +21,12 @@ struct Outcome {
   double probability = 0;  // of fitting
   double tokens_per_second_per_device = 0;
 };
+
+// The command line that predicts the job with one change more: "mmoe simulate --job j.json --training.recompute
+// 'full'".
+std::string command_of(const Job& job, const Remedy& remedy);
+
+nlohmann::json to_json(const Job& job, const std::vector<Remedy>& remedies);
 
 // Changes one key at a time (recomputation, micro-batch, degrees, sharding, offload, allocator); keeps those that are
 // valid and fit with `confidence`, the least tokens/s lost first. `evaluate` may throw ConfigError for jobs that it

@@ -9,15 +9,6 @@ namespace {
 
 nlohmann::json fit_json(const Plan& plan) {
   const Fit& fit = plan.fit;
-  nlohmann::json remedies = nlohmann::json::array();
-  std::string command = "mmoe simulate --job " + plan.job.where;
-  for (const auto& [key, value] : plan.job.overrides) command += " --" + key + " '" + value + "'";
-  for (const Remedy& remedy : fit.remedies) {
-    remedies.push_back({{"change", remedy.change},
-                        {"command", command + " " + remedy.flag},
-                        {"probability", remedy.probability},
-                        {"tokens_per_second_lost", remedy.tokens_per_second_lost}});
-  }
   const StepPeak& peak = plan.memory.peak;
   // The largest single cause.
   const PersistentMemory& persistent = plan.memory.persistent;
@@ -33,7 +24,7 @@ nlohmann::json fit_json(const Plan& plan) {
           {"horizon_steps", fit.horizon_steps},
           {"limit_bytes", fit.limit.value},
           {"limiting", {{"rank", 0}, {"stage", 0}, {"cause", cause}, {"moment", peak.moment}}},
-          {"remedies", remedies}};
+          {"remedies", to_json(plan.job, fit.remedies)}};
 }
 
 nlohmann::json memory_json(const Plan& plan) {

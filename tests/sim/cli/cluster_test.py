@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import shlex
 import subprocess
 import sys
 
@@ -38,13 +39,39 @@ def test_simulate_a_cluster_job_has_the_keys_of_the_contract():
     assert low < plan["throughput"]["step_seconds"] < high
 
 
-def test_what_does_not_fit_comes_with_changes_that_make_it_fit():
-    result = run("simulate", "--job", "llama3-70b-h100-64", "--hardware.usable_memory_gib", "60", "--json")
-    assert result.returncode == 3
-    remedies = json.loads(result.stdout)["fit"]["remedies"]
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("llama3-70b-h100-64", "--hardware.usable_memory_gib", "60"),
+        ("llama3-70b-h100-64", "--hardware.usable_memory_gib", "70", "--calibration", "nanotron"),
+        ("m-moe-100b-h100-1024", "--hardware.usable_memory_gib", "40"),
+        ("demo", "--hardware.usable_memory_gib", "0.066"),
+    ],
+    ids=["dense cluster", "another framework", "elastic cluster", "one device"],
+)
+def test_every_remedy_makes_the_job_fit_as_it_says(words):
+    result = run("simulate", "--job", *words, "--json")
+    assert result.returncode == 3, result.stderr
+    plan = json.loads(result.stdout)
+    assert plan["fits"] is False
+    remedies = plan["fit"]["remedies"]
     assert remedies
-    again = run(*remedies[0]["command"].replace("'", "").split()[1:])
-    assert again.returncode == 0, again.stderr
+    assert [remedy["tokens_per_second_lost"] for remedy in remedies] == sorted(
+        remedy["tokens_per_second_lost"] for remedy in remedies
+    )
+    before = plan["throughput"]["tokens_per_second_per_device"]
+    for remedy in remedies:
+        name, *command = shlex.split(remedy["command"])
+        assert name == "mmoe"
+        again = run(*command, "--json")
+        assert again.returncode == 0, (remedy, again.stderr)
+        fixed = json.loads(again.stdout)
+        assert fixed["fits"] is True, remedy
+        assert fixed["fit"]["probability"] == pytest.approx(remedy["probability"], rel=1e-9), remedy
+        lost = before - fixed["throughput"]["tokens_per_second_per_device"]
+        assert lost == pytest.approx(remedy["tokens_per_second_lost"], rel=1e-9, abs=1e-9 * before), remedy
+    if words[0].startswith("m-moe"):
+        assert any("expert_saving recompute" in remedy["command"] for remedy in remedies)
 
 
 def test_trace_is_a_chrome_trace(tmp_path):

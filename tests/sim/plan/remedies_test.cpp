@@ -15,9 +15,12 @@ TEST(Remedies, KeepsWhatFitsTheCheapestFirst) {
     return Outcome{size <= 2 || other.training.recompute.full ? 1.0 : 0.5, 80 + size};
   });
   ASSERT_EQ(found.size(), 3);
-  EXPECT_EQ(found[0].flag, "--training.recompute full");
-  EXPECT_EQ(found[1].flag, "--training.micro_batch_size 2");
-  EXPECT_EQ(found[2].flag, "--training.micro_batch_size 1");
+  EXPECT_EQ(found[0].key, "training.recompute");
+  EXPECT_EQ(found[0].value, "full");
+  EXPECT_EQ(command_of(job, found[0]),
+            "mmoe simulate --job job.json --training.micro_batch_size '4' --training.recompute 'full'");
+  EXPECT_EQ(command_of(job, found[1]), "mmoe simulate --job job.json --training.micro_batch_size '2'");
+  EXPECT_EQ(found[2].value, "1");
   EXPECT_EQ(found[2].tokens_per_second_lost, 19);
 }
 
