@@ -134,6 +134,7 @@ class ShapeSearch {
           }
         }
       }
+      time_.reset();
       for (const int64_t zero : space_.zero_stages) {
         job_.parallelism.zero_stage = zero;
         evaluate(plan, step, memory, found, family);
@@ -142,6 +143,14 @@ class ShapeSearch {
   }
 
  private:
+  // Of one pipeline, however its states are sharded.
+  struct PipelineTime {
+    PipelineShape shape;
+    double backward = 0;  // of the slowest rank
+    double least = 0;     // no step is shorter
+    std::optional<double> exact = std::nullopt;
+  };
+
   bool alike(const StageChunk& chunk) const {
     return last_.num_layers == chunk.num_layers && last_.embedding == chunk.embedding && last_.head == chunk.head &&
            last_.num_moe_layers(job_.model) == chunk.num_moe_layers(job_.model);
@@ -151,6 +160,7 @@ class ShapeSearch {
     return {job_.parallelism,
             job_.training.micro_batch_size,
             job_.training.recompute,
+            job_.training.expert_saving,
             job_.training.moe.dispatcher,
             seconds,
             peak};
@@ -160,7 +170,6 @@ class ShapeSearch {
                 LayoutFamily& family) {
     ++found.evaluated;
     double peak = 0;
-            job_.training.expert_saving,
     int64_t highest = 0;
     for (std::size_t i = 0; i < plan.distinct.size(); ++i) {
       const double reserved = memory.rank(plan.distinct[i], plan.distinct_ranks[i]).peak_reserved.value;
@@ -179,10 +188,31 @@ class ShapeSearch {
       return;
     }
     ++family.fitting;
-    const PipelineShape shape = pipeline_shape(job_);
+    if (!time_) time_ = pipeline_time(plan, step);
+    PipelineTime& time = *time_;
+    // What can no longer be among the best is not worked out.
+    LayoutCandidate one = candidate(time.least + overhead(plan, step, time.least, time.backward), peak);
+    if (plan.pipeline > 1) {
+      const bool hopeless = found.best.size() == top_ && one.step_seconds >= found.best.back().step_seconds &&
+                            behind_front(found.front, one);
+      if (hopeless) return;
+      if (!time.exact) {
+        time.exact = (time.shape.is_v_shaped() ? v_shaped_.seconds(time.shape, chunks_, transfers_)
+                                               : pipeline_seconds(time.shape, chunks_, transfers_))
+                         .value;
+      }
+      one.step_seconds = *time.exact + overhead(plan, step, *time.exact, time.backward);
+    }
+    add_best(found.best, one, top_);
+    add_front(found.front, one);
+  }
+
+  // Sets transfers_ too.
+  PipelineTime pipeline_time(const StagePlan& plan, const StepModel& step) {
+    PipelineTime time{.shape = pipeline_shape(job_)};
     transfers_.mode = TransferMode::kBlocking;
     transfers_.seconds.assign(plan.pipeline > 1 ? static_cast<std::size_t>(plan.pipeline) : 0, step.transfer());
-    double backward = 0, slowest = 0;
+    double slowest = 0;
     const auto v = static_cast<std::size_t>(plan.schedule.virtual_pipeline);
     for (std::size_t rank = 0; rank < plan.stages.size(); ++rank) {
       double sum = 0, back = 0;
@@ -192,23 +222,11 @@ class ShapeSearch {
       }
       if (sum > slowest) {
         slowest = sum;
-        backward = back;
+        time.backward = back;
       }
     }
-    // No step is shorter than this; what can no longer be among the best is not worked out.
-    const double least = least_step_seconds(shape, chunks_, transfers_).value;
-    LayoutCandidate one = candidate(least + overhead(plan, step, least, backward), peak);
-    const bool exact = plan.pipeline == 1;
-    if (!exact) {
-      const bool hopeless = found.best.size() == top_ && one.step_seconds >= found.best.back().step_seconds &&
-                            behind_front(found.front, one);
-      if (hopeless) return;
-      const double pipeline = shape.is_v_shaped() ? v_shaped_.seconds(shape, chunks_, transfers_).value
-                                                  : pipeline_seconds(shape, chunks_, transfers_).value;
-      one.step_seconds = pipeline + overhead(plan, step, pipeline, backward);
-    }
-    add_best(found.best, one, top_);
-    add_front(found.front, one);
+    time.least = least_step_seconds(time.shape, chunks_, transfers_).value;
+    return time;
   }
 
   double overhead(const StagePlan& plan, const StepModel& step, double pipeline, double backward) const {
@@ -233,6 +251,7 @@ class ShapeSearch {
   StageChunk last_;
   Transfers transfers_;
   VShapedSteps v_shaped_;
+  std::optional<PipelineTime> time_;
 };
 
 }  // namespace
