@@ -51,8 +51,8 @@ INSTANTIATE_TEST_SUITE_P(, Device, testing::ValuesIn(embedded_names("hardware"))
 
 TEST(Devices, AllOfTheContractAreThere) {
   const std::vector<std::string> names = device_names();
-  for (const char* name : {"cpu", "v100-sxm-32gb", "a100-sxm-40gb", "a100-sxm-80gb", "h100-sxm-80gb", "h800-sxm-80gb",
-                           "h200-sxm-141gb", "b200-sxm-180gb", "gb200", "gb300", "mi300x", "mi355x"}) {
+  for (const char* name : {"cpu", "v100-sxm-32gb", "a100-sxm-40gb", "a100-sxm-80gb", "h100-sxm-80gb", "h100-sxm-96gb",
+                           "h800-sxm-80gb", "h200-sxm-141gb", "b200-sxm-180gb", "gb200", "gb300", "mi300x", "mi355x"}) {
     EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
   }
 }
@@ -102,6 +102,16 @@ TEST(Presets, JobsLoad) {
   for (const std::string& name : embedded_names("presets/jobs")) {
     EXPECT_NO_THROW(parse_job(parse_json(*embedded_file("presets/jobs/" + name + ".json"), name), name, "/")) << name;
   }
+}
+
+TEST(Presets, EveryKindOfClusterHasAReadyJob) {
+  std::set<std::string> clusters;
+  for (const std::string& name : embedded_names("presets/jobs")) {
+    const nlohmann::json job = parse_json(*embedded_file("presets/jobs/" + name + ".json"), name);
+    clusters.insert(job["hardware"].value("cluster", ""));
+  }
+  for (const char* name : {"dgx-a100-80gb", "dgx-h100", "dgx-h200", "dgx-b200", "gb200-nvl72", "mi300x-8x"})
+    EXPECT_TRUE(clusters.contains(name)) << name;
 }
 
 TEST(Presets, ClustersLoadAndNameKnownDevices) {
