@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <iomanip>
 #include <map>
 #include <sstream>
 #include <vector>
 
+#include "sim/config/json_text.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/units/errors.h"
 #include "sim/units/units.h"
@@ -37,13 +37,7 @@ struct Document {
   }
 };
 
-Document read(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) throw ConfigError(path + ": cannot be read; run mmoe loop again to make it");
-  Document document{path, json::parse(file, nullptr, false)};
-  if (document.content.is_discarded()) throw ConfigError(path + ": is no JSON; remove it and run mmoe loop again");
-  return document;
-}
+Document read(const std::string& path) { return {path, read_json_file(path)}; }
 
 // One column of metrics.jsonl, by step.
 struct Metrics {
@@ -52,13 +46,9 @@ struct Metrics {
 };
 
 Metrics read_metrics(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) throw ConfigError(path + ": cannot be read; run mmoe loop again to make it");
   Metrics metrics;
-  for (std::string line; std::getline(file, line);) {
-    const Document record{path, json::parse(line, nullptr, false)};
-    if (record.content.is_discarded())
-      throw ConfigError(path + ": line " + std::to_string(metrics.loss.size() + 1) + " is no JSON");
+  for (json& line : read_json_lines(path, "run mmoe loop again to make it")) {
+    const Document record{path, std::move(line)};
     metrics.seconds.push_back(record.number("/seconds"));
     metrics.peak_bytes.push_back(record.number("/peak_allocated_bytes"));
     metrics.loss.push_back(record.number("/loss"));

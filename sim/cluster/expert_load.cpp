@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <numeric>
 #include <random>
 
@@ -81,13 +80,10 @@ std::vector<double> measured_shares(const nlohmann::json& json, const Job& job) 
 std::vector<std::vector<double>> loads_of_run(const Job& job) {
   constexpr int64_t kStepsOfALoad = 20;
   const std::string& path = job.training.moe.load_file;
-  std::ifstream file(path);
-  if (!file) throw ConfigError(path + ": cannot be read; training.moe.load names it");
   std::vector<std::vector<double>> sums;
-  int64_t steps = 0;
-  std::string line;
-  for (int64_t number = 1; std::getline(file, line); ++number) {
-    const nlohmann::json step = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  int64_t steps = 0, number = 0;
+  for (const nlohmann::json& step : read_json_lines(path, "training.moe.load names it")) {
+    ++number;
     const auto fail = [&] {
       throw ConfigError(path + ": line " + std::to_string(number) + " is no step of a model with " +
                         std::to_string(job.model.num_experts) + " experts (moe[].tokens_per_expert.by_expert)");

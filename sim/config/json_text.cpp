@@ -95,6 +95,16 @@ nlohmann::json read_json_file(const std::string& path) {
   return parse_json(text.str(), path);
 }
 
+std::vector<nlohmann::json> read_json_lines(const std::string& path, const std::string& advice) {
+  std::ifstream file(path);
+  if (!file) throw ConfigError(path + ": cannot be read; " + advice);
+  std::vector<nlohmann::json> values;
+  for (std::string line; std::getline(file, line);) {
+    values.push_back(parse_json(line, path + ":" + std::to_string(values.size() + 1)));
+  }
+  return values;
+}
+
 std::string shown(const nlohmann::json& value) {
   constexpr std::size_t kLongest = 60;
   std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

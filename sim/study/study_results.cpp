@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <stdexcept>
 
+#include "sim/config/json_text.h"
 #include "sim/study/paired_summary.h"
 
 namespace mmoe {
@@ -14,16 +14,6 @@ Summary summary_of(const std::vector<double>& samples) {
   std::vector<std::pair<double, double>> outcomes;
   for (const double sample : samples) outcomes.emplace_back(sample, 1);
   return ValueLaw(std::move(outcomes)).summary();
-}
-
-std::vector<nlohmann::json> read_lines(const std::string& path) {
-  std::vector<nlohmann::json> lines;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    lines.push_back(nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false));
-    if (!lines.back().is_object()) throw std::runtime_error(path + ": line " + std::to_string(lines.size()));
-  }
-  return lines;
 }
 
 // The loss at the k where it is largest.
@@ -146,7 +136,7 @@ nlohmann::json speed(const nlohmann::json& timing, const std::string& arm, const
 }  // namespace
 
 nlohmann::json run_measurements(const std::string& metrics_path, int64_t steps) {
-  const std::vector<nlohmann::json> lines = read_lines(metrics_path);
+  const std::vector<nlohmann::json> lines = read_json_lines(metrics_path, "run the study again");
   if (static_cast<int64_t>(lines.size()) != steps) {
     throw std::runtime_error(metrics_path + ": " + std::to_string(lines.size()) + " steps of " + std::to_string(steps));
   }
@@ -170,7 +160,7 @@ nlohmann::json run_measurements(const std::string& metrics_path, int64_t steps) 
 
 std::vector<double> step_seconds(const std::string& metrics_path, int64_t warmup_steps) {
   std::vector<double> seconds;
-  for (const nlohmann::json& line : read_lines(metrics_path)) {
+  for (const nlohmann::json& line : read_json_lines(metrics_path, "run the study again")) {
     if (line.at("step").get<int64_t>() > warmup_steps) seconds.push_back(line.at("seconds").get<double>());
   }
   return seconds;

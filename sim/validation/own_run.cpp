@@ -1,7 +1,6 @@
 #include "sim/validation/own_run.h"
 
 #include <algorithm>
-#include <fstream>
 #include <numeric>
 
 #include "sim/config/json_text.h"
@@ -24,8 +23,7 @@ struct Step {
   }
 };
 
-Step read_step(const std::string& line, const std::string& where, const Job& job) {
-  const nlohmann::json json = parse_json(line, where);
+Step read_step(const nlohmann::json& json, const std::string& where, const Job& job) {
   Step step;
   try {
     json.at("step").get_to(step.number);
@@ -48,11 +46,9 @@ Step read_step(const std::string& line, const std::string& where, const Job& job
 }
 
 std::vector<Step> read_steps(const std::string& path, const Job& job, int64_t first_step) {
-  std::ifstream file(path);
-  if (!file) throw ConfigError(path + ": cannot be read; name a run folder of mmoe train");
   std::vector<Step> steps;
   int64_t number = 0;
-  for (std::string line; std::getline(file, line);) {
+  for (const nlohmann::json& line : read_json_lines(path, "name a run folder of mmoe train")) {
     Step step = read_step(line, path + ":" + std::to_string(++number), job);
     if (step.number >= first_step) steps.push_back(std::move(step));
   }
