@@ -104,6 +104,12 @@ int64_t JsonFields::integer(const std::string& name, int64_t low, int64_t high) 
   return value.get<int64_t>();
 }
 
+bool JsonFields::boolean(const std::string& name) {
+  const nlohmann::json& value = get(name);
+  if (!value.is_boolean()) fail(name, "must be true or false, not " + short_text(value));
+  return value.get<bool>();
+}
+
 std::string JsonFields::text(const std::string& name) {
   const nlohmann::json& value = get(name);
   if (!value.is_string()) fail(name, "must be a text, not " + short_text(value));

@@ -20,6 +20,7 @@ class JsonFields {
   bool has(const std::string& name) const { return object_.contains(name); }
   double number(const std::string& name, double low, double high);  // finite, low <= value <= high
   int64_t integer(const std::string& name, int64_t low, int64_t high);
+  bool boolean(const std::string& name);
   std::string text(const std::string& name);
   const nlohmann::json& array(const std::string& name);
   const nlohmann::json& object(const std::string& name);

@@ -1,5 +1,6 @@
 #include "profiles/store/profile.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -13,6 +14,7 @@ namespace {
 constexpr double kMaxSeconds = 1e7;        // four months: anything longer is no measurement
 constexpr double kMaxBytes = 9.0e15;       // 2^53, where double stops counting every byte
 constexpr int64_t kMaxCount = 1000000000;  // layers, experts, repetitions: far above what exists
+constexpr std::array kCollectives = {"all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send"};
 constexpr std::array kPhases = {"forward", "backward", "recompute", "update"};
 
 std::string item_key(const char* list, size_t index) { return std::string(list) + "[" + std::to_string(index) + "]"; }
@@ -99,6 +101,26 @@ StepRecord parse_step(const nlohmann::json& json, const std::string& where, size
   return record;
 }
 
+CollectiveRecord parse_collective(const nlohmann::json& json, const std::string& where, size_t index, size_t num_jobs) {
+  JsonFields fields(json, where, item_key("collectives", index));
+  CollectiveRecord record;
+  record.job = fields.integer("job", 0, static_cast<int64_t>(num_jobs) - 1);
+  record.collective = fields.text("collective");
+  if (std::find(kCollectives.begin(), kCollectives.end(), record.collective) == kCollectives.end()) {
+    fields.fail("collective",
+                "= \"" + record.collective + "\" is none of all_reduce, reduce_scatter, all_gather, all_to_all, send");
+  }
+  record.group = fields.text("group");
+  record.group_size = fields.integer("group_size", 2, kMaxCount);
+  record.within_node = fields.boolean("within_node");
+  record.calls = fields.integer("calls", 1, std::numeric_limits<int64_t>::max());
+  record.bytes_per_call = Bytes{fields.number("bytes_per_call", 1, kMaxBytes)};
+  record.seconds = parse_timing(fields);
+  if (record.seconds.median.value <= 0) fields.fail("seconds.median", "must be above 0: no transfer takes no time");
+  fields.finish();
+  return record;
+}
+
 MachinePeaks parse_peaks(const nlohmann::json& json, const std::string& where) {
   JsonFields fields(json, where, "peaks");
   MachinePeaks peaks;
@@ -140,6 +162,11 @@ Profile parse_profile(const nlohmann::json& json, const std::string& where) {
   }
   for (const nlohmann::json& record : fields.array("steps")) {
     profile.steps.push_back(parse_step(record, where, profile.steps.size(), profile.jobs.size()));
+  }
+  if (fields.has("collectives")) {
+    for (const nlohmann::json& record : fields.array("collectives")) {
+      profile.collectives.push_back(parse_collective(record, where, profile.collectives.size(), profile.jobs.size()));
+    }
   }
   fields.finish();
   return profile;
@@ -187,6 +214,17 @@ nlohmann::json to_json(const Profile& profile) {
       step["predicted_peak_allocated_bytes"] = record.predicted_peak_allocated->value;
     }
     json["steps"].push_back(step);
+  }
+  for (const CollectiveRecord& record : profile.collectives) {
+    json["collectives"].push_back({{"job", record.job},
+                                   {"collective", record.collective},
+                                   {"group", record.group},
+                                   {"group_size", record.group_size},
+                                   {"within_node", record.within_node},
+                                   {"calls", record.calls},
+                                   {"bytes_per_call", record.bytes_per_call.value},
+                                   {"seconds", seconds_json(record.seconds)},
+                                   {"repetitions", record.seconds.repetitions}});
   }
   return json;
 }

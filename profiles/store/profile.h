@@ -1,5 +1,5 @@
 #pragma once
-// A profile: what was measured on one machine, per operation and per step. The file is described in
+// A profile: what was measured on one machine, per operation, per step and per collective. The file is described in
 // profiles/schema/profile.md.
 
 #include <cstdint>
@@ -56,6 +56,19 @@ struct StepRecord {
   std::optional<Bytes> predicted_peak_allocated;  // by the simulator with framework overhead 0
 };
 
+// One collective over groups of one name, alone and in step: all groups of that name at once, every rank at the same
+// moment.
+struct CollectiveRecord {
+  int64_t job = 0;         // index into Profile::jobs
+  std::string collective;  // "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send"
+  std::string group;       // "data", "expert", ...: the names of sim/network/rank_groups.h
+  int64_t group_size = 0;
+  bool within_node = true;  // whether every such group lies on one host
+  int64_t calls = 0;        // of about this size in the measured run, all ranks together
+  Bytes bytes_per_call;     // that a rank hands to one call: its own input
+  Timing seconds;           // of one call, begin to end
+};
+
 // Rates that the machine reached in the plainest benchmark; the roofs of the model.
 struct MachinePeaks {
   BytesPerSecond stream_bandwidth;                    // 0: not measured
@@ -69,6 +82,7 @@ struct Profile {
   MachinePeaks peaks;
   std::vector<OperationRecord> operations;
   std::vector<StepRecord> steps;
+  std::vector<CollectiveRecord> collectives;  // of runs on several devices
 };
 
 // Reads and checks a profile; throws ConfigError naming the file and the JSON key.

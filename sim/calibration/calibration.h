@@ -41,6 +41,7 @@ struct Calibration {
   double operation_spread = 0;
   double step_spread = 0;
   double peak_bytes_spread = 0;
+  double collective_spread = 0;
 
   // "name.precision" if there is one, else "name"; MMOE_CHECKs that one of them exists.
   const CalibrationParameter& parameter(std::string_view name, Precision precision) const;

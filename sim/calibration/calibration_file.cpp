@@ -82,6 +82,7 @@ Calibration parse_calibration(const nlohmann::json& json, const std::string& whe
   calibration.operation_spread = spread.number("operation_seconds", 0, 100);
   calibration.step_spread = spread.number("step_seconds", 0, 100);
   calibration.peak_bytes_spread = spread.number("peak_allocated_bytes", 0, 100);
+  if (spread.has("collective_seconds")) calibration.collective_spread = spread.number("collective_seconds", 0, 100);
   spread.finish();
   fields.finish();
   return calibration;
@@ -105,7 +106,8 @@ nlohmann::json to_json(const Calibration& calibration) {
           {"spread",
            {{"operation_seconds", calibration.operation_spread},
             {"step_seconds", calibration.step_spread},
-            {"peak_allocated_bytes", calibration.peak_bytes_spread}}}};
+            {"peak_allocated_bytes", calibration.peak_bytes_spread},
+            {"collective_seconds", calibration.collective_spread}}}};
 }
 
 void save_calibration(const Calibration& calibration, const std::string& path) {

@@ -7,7 +7,9 @@
 #include <unsupported/Eigen/NonLinearOptimization>
 #include <unsupported/Eigen/NumericalDiff>
 
+#include "sim/calibration/links.h"
 #include "sim/calibration/parameters.h"
+#include "sim/calibration/robust.h"
 #include "sim/calibration/samples.h"
 #include "sim/config/enum_names.h"
 #include "sim/units/errors.h"
@@ -16,15 +18,8 @@ namespace mmoe {
 namespace {
 
 constexpr double kStepNoise = 0.03;    // least standard deviation of log(step seconds)
-constexpr double kOutlier = 3;         // residuals beyond so many standard deviations count linearly
 constexpr double kLeastSpread = 0.01;  // no prediction of time is claimed better than this
 constexpr double kLeastPeakSpread = 1e-3;
-
-// Squared, this is the pseudo-Huber loss: quadratic near 0, linear beyond kOutlier.
-double robust(double residual) {
-  const double ratio = residual / kOutlier;
-  return std::copysign(kOutlier * std::sqrt(2 * (std::sqrt(1 + ratio * ratio) - 1)), residual);
-}
 
 // The free parameters, on their unbounded scale, and the residuals of everything that is fitted.
 class Problem {
@@ -295,34 +290,16 @@ void count_records(const FitSamples& samples, FitResult& result) {
   for (const StepSample& step : samples.steps) ++(step.held_out ? result.held_out_records : result.fitted_records);
 }
 
-}  // namespace
-
-ProfiledJobs load_profiled_jobs(const std::string& path) {
-  ProfiledJobs result;
-  result.profile = load_profile(path);
-  result.where = path;
-  for (size_t i = 0; i < result.profile.jobs.size(); ++i) {
-    result.jobs.push_back(parse_job(result.profile.jobs[i], path + ": jobs[" + std::to_string(i) + "]", ""));
-  }
-  return result;
-}
-
-FitResult fit_calibration(const std::vector<ProfiledJobs>& profiles, const Calibration& initial,
-                          const FitOptions& options) {
-  check_devices(profiles);
+// Operations and steps. `profiles` hold some.
+void fit_device(const std::vector<ProfiledJobs>& profiles, const FitOptions& options, FitResult& result) {
   const FitSamples samples = collect_samples(profiles, options);
-  FitResult result;
   result.held_out = samples.held_out;
   result.ignored_records = samples.ignored_records;
   count_records(samples, result);
-  if (result.fitted_records == 0) {
-    throw ConfigError(profiles.front().where + ": holds no record that can be fitted (operations and steps are empty " +
-                      "or unknown); measure again with mmoe profile");
-  }
-  result.before = errors_of(samples, initial, true);
+  if (result.fitted_records == 0) return;
+  result.before = errors_of(samples, result.calibration, true);
 
-  Calibration start = initial;
-  start.device = profiles.front().profile.machine.device;
+  Calibration start = result.calibration;
   set_measured_peaks(profiles, start);
   Problem problem(samples, start);
   Eigen::VectorXd u = problem.start();
@@ -356,11 +333,60 @@ FitResult fit_calibration(const std::vector<ProfiledJobs>& profiles, const Calib
   result.after = errors_of(samples, calibration, true);
   result.fitted = errors_of(samples, calibration, false);
   widen_spreads(samples, calibration);  // after the coverage has been stated
+}
+
+void fit_network(const std::vector<ProfiledJobs>& profiles, const FitOptions& options, FitResult& result) {
+  LinkFit links = fit_links(profiles, options.hold_out, result.calibration);
+  result.fitted_records += links.fitted_records;
+  result.held_out_records += links.held_out_records;
+  result.not_fitted = std::move(links.not_fitted);
+  if (!measured_links(result.calibration).empty()) {
+    result.calibration.source += "; links fitted to " + std::to_string(links.fitted_records) + " collectives";
+  }
+  result.held_out.insert(result.held_out.end(), links.held_out.begin(), links.held_out.end());
+  const auto add = [](const std::vector<MeasuredPrediction>& list, std::map<std::string, ErrorSummary>& errors) {
+    if (!list.empty()) errors["collective_seconds"] = summarize_errors(list);
+  };
+  add(links.before, result.before);
+  add(links.after, result.after);
+  add(links.fitted, result.fitted);
+}
+
+}  // namespace
+
+ProfiledJobs load_profiled_jobs(const std::string& path) {
+  ProfiledJobs result;
+  result.profile = load_profile(path);
+  result.where = path;
+  for (size_t i = 0; i < result.profile.jobs.size(); ++i) {
+    result.jobs.push_back(parse_job(result.profile.jobs[i], path + ": jobs[" + std::to_string(i) + "]", ""));
+  }
+  return result;
+}
+
+FitResult fit_calibration(const std::vector<ProfiledJobs>& profiles, const Calibration& initial,
+                          const FitOptions& options) {
+  check_devices(profiles);
+  FitResult result;
+  result.calibration = initial;
+  result.calibration.device = profiles.front().profile.machine.device;
+  std::vector<ProfiledJobs> of_device;
+  std::copy_if(profiles.begin(), profiles.end(), std::back_inserter(of_device),
+               [](const ProfiledJobs& one) { return !one.profile.operations.empty() || !one.profile.steps.empty(); });
+  if (!of_device.empty()) fit_device(of_device, options, result);
+  fit_network(profiles, options, result);
+  if (result.calibration.covariance_names.empty()) {
+    throw ConfigError(profiles.front().where + ": holds no record that can be fitted (" +
+                      (result.not_fitted.empty()
+                           ? "operations, steps and collectives are empty or unknown); measure again with mmoe profile"
+                           : result.not_fitted.front() + ")"));
+  }
   return result;
 }
 
 nlohmann::json to_json(const FitResult& result) {
   return {
+      {"not_fitted", result.not_fitted},
       {"before", result.before},
       {"after", result.after},
       {"fitted", result.fitted},

@@ -82,6 +82,18 @@ inline constexpr ParameterDefinition kFrameworkOverhead = {"framework_overhead_b
                                                            3.2e7,
                                                            "constant bytes beside the job's tensors"};
 
+// Links of one fabric level, by the level's name ("link_latency.node"); there only where they were fitted. From the
+// light's way through a rack to that around the globe, from Ethernet of 10 Mb/s to above NVLink 5.
+struct LinkParameterDefinition {
+  std::string_view name, unit;
+  double low, high;
+  std::string_view meaning;
+};
+inline constexpr LinkParameterDefinition kLinkLatency = {"link_latency", "s", 1e-8, 0.2,
+                                                         "latency of one hop as collectives see it"};
+inline constexpr LinkParameterDefinition kLinkBandwidth = {"link_bandwidth", "bytes/s", 1e6, 1e13,
+                                                           "bandwidth of one device, one way, that collectives reach"};
+
 // Peaks that a profile measured; they replace the datasheet's.
 inline constexpr std::string_view kMatmulPeak = "matmul_peak";            // FLOP/s, by precision
 inline constexpr std::string_view kStreamBandwidth = "stream_bandwidth";  // bytes/s

@@ -16,11 +16,6 @@ namespace {
 constexpr double kLeastNoise = 0.05;
 constexpr double kNormalP90 = 1.2815515655446004;  // 90th percentile of the standard normal
 
-double log_noise(const Timing& timing) {
-  const double spread = (timing.p90 - timing.p10) / (timing.median * 2 * kNormalP90);
-  return std::hypot(kLeastNoise, spread / std::sqrt(static_cast<double>(timing.repetitions)));
-}
-
 bool depends_on_k(Operation operation) { return operation == Operation::kRouter || operation == Operation::kExperts; }
 
 using GroupKey = std::tuple<size_t, Operation, Phase, LayerKind, int>;
@@ -221,6 +216,11 @@ void hold_out_records(FitSamples& samples) {
 }
 
 }  // namespace
+
+double log_noise(const Timing& timing) {
+  const double spread = (timing.p90 - timing.p10) / (timing.median * 2 * kNormalP90);
+  return std::hypot(kLeastNoise, spread / std::sqrt(static_cast<double>(timing.repetitions)));
+}
 
 FitSamples collect_samples(const std::vector<ProfiledJobs>& profiles, const FitOptions& options) {
   FitSamples samples;

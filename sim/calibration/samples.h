@@ -53,6 +53,9 @@ struct FitSamples {
   int64_t ignored_records = 0;
 };
 
+// Standard deviation of the logarithm of a timing's median.
+double log_noise(const Timing& timing);
+
 // Matches records with work and chooses what is held out. Throws ConfigError naming file and key when a record does not
 // fit its job. The profiles must outlive the samples.
 FitSamples collect_samples(const std::vector<ProfiledJobs>& profiles, const FitOptions& options);

@@ -138,7 +138,8 @@ ExitCode calibrate_command(const std::vector<std::string>& arguments) {
   command.example = "mmoe calibrate --profile run/profile.json --out run/calibration.json";
   using Strings = std::vector<std::string>;
   command.options.add_options()("profile", po::value<Strings>()->multitoken()->composing(),
-                                "profiles that mmoe profile wrote, all of one device")(
+                                "profiles of one device: of mmoe profile, and RUN/profile_collectives.json of mmoe "
+                                "train on several devices, to which links are fitted")(
       "table", po::value<Strings>()->multitoken()->composing(),
       "instead: tables of measured runs, to fit a framework's speed on a cluster")(
       "framework", po::value<Strings>()->multitoken()->composing(), "with --table: rows of these frameworks alone")(
@@ -165,6 +166,7 @@ ExitCode calibrate_command(const std::vector<std::string>& arguments) {
   }
   const FitResult result = fit_calibration(profiles, default_calibration(profiles.front().jobs.front().hardware.spec));
   save_calibration(result.calibration, flags.get("out"));
+  for (const std::string& line : result.not_fitted) std::cerr << "calibrate: " << line << '\n';
   if (flags.json()) {
     std::cout << to_json(result).dump(1) << '\n';
   } else {

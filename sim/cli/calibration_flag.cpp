@@ -1,6 +1,8 @@
 #include "sim/cli/calibration_flag.h"
 
 #include "profiles/presets/embedded.h"
+#include "profiles/store/json_fields.h"
+#include "sim/calibration/links.h"
 #include "sim/config/json_text.h"
 
 namespace mmoe {
@@ -32,9 +34,21 @@ Calibration calibration_for(const Flags& flags, const Job& job) {
 }
 
 Framework framework_for(const std::string& path, const Job& job) {
-  const bool given = !path.empty();
-  return load_framework(given ? path : job.training.framework, job.hardware.spec,
-                        given ? "--calibration" : job.where + ": training.framework");
+  const bool calibrates = !path.empty() && json_from_file(path).contains("schema_version");
+  const bool given = !path.empty() && !calibrates;
+  Framework framework = load_framework(given ? path : job.training.framework, job.hardware.spec,
+                                       given ? "--calibration" : job.where + ": training.framework");
+  if (!calibrates) return framework;
+  const Calibration calibration = calibration_for(path, job);
+  framework.network.measured = measured_links(calibration);
+  if (framework.network.measured.empty()) {
+    throw ConfigError(
+        "--calibration " + path + " has no link that was fitted, which is all that " + job.where + " on " +
+        std::to_string(job.hardware.num_devices) +
+        " devices takes from it; calibrate with RUN/profile_collectives.json of a run on several devices");
+  }
+  framework.fitted_to["network"] = path;
+  return framework;
 }
 
 Framework framework_for(const Flags& flags, const Job& job) { return framework_for(calibration_path(flags), job); }

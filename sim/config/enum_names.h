@@ -1,6 +1,7 @@
 #pragma once
 // The words that stand for enum values in job files and on screen.
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -79,6 +80,15 @@ std::string name_of(E value) {
     if (entry.value == value) return std::string(entry.name);
   }
   return "?";
+}
+
+// The value that a word stands for; nothing where it is none of them.
+template <class E>
+std::optional<E> value_named(std::string_view word) {
+  for (const auto& entry : enum_names<E>()) {
+    if (entry.name == word) return entry.value;
+  }
+  return std::nullopt;
 }
 
 }  // namespace mmoe

@@ -54,7 +54,8 @@ struct Framework {
   // Standard deviation of the logarithm of measured over predicted, by quantity ("step_seconds"), from rows that were
   // not fitted.
   std::map<std::string, double> spread;
-  std::map<std::string, std::string> fitted_to;  // by section: which measurements
+  std::map<std::string, std::string>
+      fitted_to;  // by section: which measurements; network: the calibration of its links
 
   double spread_of(const std::string& quantity) const;
   // Of the time of a step and of MFU; MoE models have their own where the file gives "moe_step_seconds".

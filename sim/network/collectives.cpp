@@ -16,13 +16,6 @@ double members_below(const GroupPlacement& group, int level) {
 
 double members_of(const GroupPlacement& group, int level) { return static_cast<double>(group.members[level]); }
 
-// The outermost level that the group's traffic crosses; -1 for a group of one.
-int farthest_level(const GroupPlacement& group) {
-  int level = group.num_levels - 1;
-  while (level >= 0 && members_of(group, level) <= members_below(group, level)) --level;
-  return level;
-}
-
 // A device reaches the others of a mesh over one link each, so m members use m - 1 of them.
 double share_of_links(const Network& network, int level, double members) {
   const Link& link = network.links[level];
@@ -110,6 +103,12 @@ double exchange(const Network& network, const GroupPlacement& group, int level, 
 
 }  // namespace
 
+int farthest_level(const GroupPlacement& group) {
+  int level = group.num_levels - 1;
+  while (level >= 0 && members_of(group, level) <= members_below(group, level)) --level;
+  return level;
+}
+
 Seconds all_reduce(const Network& network, const GroupPlacement& group, Bytes size) {
   if (group.size == 1) return {};
   if (const auto* times = measured(network, group, Collective::kAllReduce))
@@ -180,6 +179,24 @@ Seconds send(const Network& network, const GroupPlacement& group, Bytes size) {
     return measured_seconds(network, *times, group, size);
   const Link& link = network.links[level];
   return network.launch + link.latency + Seconds{(size + link.half_size).value / bytes_per_second(network, level, 2)};
+}
+
+Seconds collective_seconds(const Network& network, const GroupPlacement& group, Collective collective, Bytes input) {
+  switch (collective) {
+    case Collective::kAllReduce:
+      return all_reduce(network, group, input);
+    case Collective::kReduceScatter:
+      return reduce_scatter(network, group, input);
+    case Collective::kAllGather:
+      return all_gather(network, group, input * static_cast<double>(group.size));
+    case Collective::kAllToAll:
+      return all_to_all(network, group, input);
+    case Collective::kBroadcast:
+      return broadcast(network, group, input);
+    case Collective::kSend:
+      break;
+  }
+  return send(network, group, input);
 }
 
 BytesPerSecond bus_bandwidth(Collective collective, int64_t num_ranks, Bytes size, Seconds time) {

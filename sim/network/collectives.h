@@ -41,6 +41,12 @@ Seconds hierarchical_all_to_all(const Network& network, const GroupPlacement& gr
 // From one member to the next, where the two are farthest apart (a pipeline is as slow as its slowest hop).
 Seconds send(const Network& network, const GroupPlacement& group, Bytes size);
 
+// The outermost level that a group's transfers cross; -1 for a group of one.
+int farthest_level(const GroupPlacement& group);
+
+// The same by kind, for what every rank hands to the call itself: of an all-gather its own part.
+Seconds collective_seconds(const Network& network, const GroupPlacement& group, Collective collective, Bytes input);
+
 // nccl-tests' bus bandwidth of a measured or predicted time: what each link must have carried.
 BytesPerSecond bus_bandwidth(Collective collective, int64_t num_ranks, Bytes size, Seconds time);
 

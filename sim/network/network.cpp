@@ -77,6 +77,13 @@ Network make_network(const HardwareConfig& hardware, const NetworkParameters& pa
     }
     if (is_node && level.switch_reduces)
       link.switch_reduction = level.bandwidth * parameters.switch_reduction_efficiency;
+    for (const MeasuredLink& measured : parameters.measured) {
+      if (measured.level != level.name) continue;
+      link.bandwidth = measured.bandwidth.value_or(link.bandwidth);
+      if (!measured.latency) continue;
+      link.latency = *measured.latency;
+      link.half_size = Bytes{0};
+    }
   }
   return network;
 }

@@ -2,6 +2,8 @@
 // The job's fabric as the collectives see it: what each level's links really reach.
 
 #include <array>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -10,6 +12,14 @@
 #include "sim/units/units.h"
 
 namespace mmoe {
+
+// What collectives measured of one fabric level's links, in place of what files and efficiencies say. A measured
+// latency holds all that small messages wait for, so none is added until links run at full bandwidth.
+struct MeasuredLink {
+  std::string level;                        // FabricLevel::name
+  std::optional<BytesPerSecond> bandwidth;  // of one device, in one direction, as collectives reach it
+  std::optional<Seconds> latency;           // of one hop
+};
 
 // What datasheets do not say about a network; to be calibrated. "Node" is the innermost fabric level, "network" all
 // beyond it. Efficiencies are shares of the one-way bandwidth.
@@ -22,6 +32,7 @@ struct NetworkParameters {
   double network_latency_factor = 1;
   double launch_seconds = 8.4e-6;  // a collective's fixed time; NCCL 2.28 tuning model, base latency of Simple
   bool tree = true;                // whether all-reduce may use trees across nodes; some networks' plug-ins have none
+  std::vector<MeasuredLink> measured;
 };
 
 // One fitted number of NetworkParameters, with the range that physics allows.

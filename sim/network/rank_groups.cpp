@@ -17,7 +17,21 @@ RankGroups rank_groups(const ParallelismConfig& p, int64_t num_devices) {
           .stage = {stage, 1},
           .expert_tensor = {p.expert_tensor, 1},
           .expert = {p.expert, p.expert_tensor},
-          .expert_data = {stage / folded, folded}};
+          .expert_data = {stage / folded, folded},
+          .world = {num_devices, 1}};
+}
+
+std::optional<RankGroup> group_named(const RankGroups& groups, std::string_view name) {
+  if (name == "world") return groups.world;
+  if (name == "tensor") return groups.tensor;
+  if (name == "data") return groups.data_context;
+  if (name == "stage") return groups.stage;
+  if (name == "expert") return groups.expert;
+  if (name == "expert_data") return groups.expert_data;
+  for (const char* pipeline : {"forward", "forward_around", "backward", "backward_around"}) {
+    if (name == pipeline) return groups.pipeline;
+  }
+  return std::nullopt;
 }
 
 GroupPlacement place(const RankGroup& group, const FabricDomains& domains) {

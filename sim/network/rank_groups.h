@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 #include "sim/config/parallelism_config.h"
 
@@ -25,9 +27,15 @@ struct RankGroups {
   RankGroup data_context;  // data x context: the ranks that hold the same weights outside the experts
   RankGroup stage;         // all ranks of a pipeline stage: they hold the same weights that nothing splits
   RankGroup expert_tensor, expert, expert_data;
+  RankGroup world;  // all
 };
 
 RankGroups rank_groups(const ParallelismConfig& parallelism, int64_t num_devices);
+
+// The group that our trainer's transfers are counted under: "world", "tensor", "data" (with context), "stage",
+// "expert", "expert_data", and of the pipeline "forward", "forward_around", "backward", "backward_around". Nothing for
+// other names.
+std::optional<RankGroup> group_named(const RankGroups& groups, std::string_view name);
 
 // Devices that one domain of each level joins, from the node outwards; the last level joins all.
 struct FabricDomains {

@@ -121,6 +121,7 @@ nlohmann::json to_json(const ClusterPlan& plan) {
   const std::string source = fitted == plan.framework.fitted_to.end() || fitted->second.empty()
                                  ? "not fitted to measurements: typical values"
                                  : "from " + fitted->second;
+  const auto links = plan.framework.fitted_to.find("network");
   nlohmann::json nearest = nlohmann::json::array();
   for (const MeasuredNeighbour& run : plan.evidence.nearest) {
     nearest.push_back({{"id", run.id},
@@ -133,7 +134,8 @@ nlohmann::json to_json(const ClusterPlan& plan) {
   return {{"fits", plan.fit.verdict == FitVerdict::kFits},
           {"fit", fit_json(plan)},
           {"evidence",
-           {{"calibration", plan.framework.name + " on " + plan.job.hardware.device + ", " + source},
+           {{"calibration", plan.framework.name + " on " + plan.job.hardware.device + ", " + source +
+                                (links == plan.framework.fitted_to.end() ? "" : "; links by " + links->second)},
             {"nearest", nearest},
             {"outside", plan.evidence.outside},
             {"interval_widening", plan.evidence.widening}}},

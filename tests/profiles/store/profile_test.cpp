@@ -41,6 +41,14 @@ Profile example() {
                     .seconds = {Seconds{0.5}, Seconds{0.5}, Seconds{0.5}, 1},
                     .peak_allocated = Bytes{2e9},
                     .predicted_peak_allocated = std::nullopt}};
+  profile.collectives = {{.job = 0,
+                          .collective = "all_to_all",
+                          .group = "expert",
+                          .group_size = 4,
+                          .within_node = false,
+                          .calls = 96,
+                          .bytes_per_call = Bytes{65536},
+                          .seconds = {Seconds{2e-4}, Seconds{1e-4}, Seconds{3e-4}, 7}}};
   return profile;
 }
 
@@ -61,6 +69,12 @@ TEST(Profile, RoundTrip) {
   EXPECT_EQ(read.steps[0].k_per_layer, (std::vector<std::vector<int>>{{1, 2}, {3, 1}}));
   EXPECT_EQ(read.steps[0].predicted_peak_allocated->value, 0.99e9);
   EXPECT_FALSE(read.steps[1].predicted_peak_allocated.has_value());
+  ASSERT_EQ(read.collectives.size(), 1u);
+  EXPECT_EQ(read.collectives[0].group, "expert");
+  EXPECT_FALSE(read.collectives[0].within_node);
+  EXPECT_EQ(read.collectives[0].calls, 96);
+  EXPECT_EQ(read.collectives[0].bytes_per_call.value, 65536);
+  EXPECT_EQ(read.collectives[0].seconds.p10.value, 1e-4);
   EXPECT_EQ(to_json(read), to_json(example()));
 }
 
@@ -105,8 +119,25 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"bytes", "/steps/0/peak_allocated_bytes", 1e30, "steps[0].peak_allocated_bytes = 1e+30 is outside"},
         Hostile{"no_jobs", "/jobs", nlohmann::json::array(), "jobs must hold at least one job"},
         Hostile{"job_text", "/jobs/0", "job.json", "jobs[0] must be an object"},
+        Hostile{"collective", "/collectives/0/collective", "all_too_all", "collective = \"all_too_all\" is none of"},
+        Hostile{"one_rank", "/collectives/0/group_size", 1, "collectives[0].group_size = 1 is outside"},
+        Hostile{"node_text", "/collectives/0/within_node", "yes", "collectives[0].within_node must be true or false"},
+        Hostile{"no_bytes", "/collectives/0/bytes_per_call", 0, "collectives[0].bytes_per_call = 0 is outside"},
+        Hostile{"no_time",
+                "/collectives/0/seconds",
+                {{"median", 0}, {"p10", 0}, {"p90", 0}},
+                "collectives[0].seconds.median must be above 0"},
         Hostile{"rate", "/peaks/matmul_gflop_per_s/fp12", 5, "peaks.matmul_gflop_per_s.fp12 is not a key"}),
     [](const auto& row) { return std::string(row.param.name); });
+
+// Profiles of one device, and those of before collectives were measured, have none.
+TEST(Profile, CollectivesMayBeLeftOut) {
+  nlohmann::json json = to_json(example());
+  json.erase("collectives");
+  const Profile read = parse_profile(json, "p.json");
+  EXPECT_TRUE(read.collectives.empty());
+  EXPECT_EQ(to_json(read), json);
+}
 
 TEST(Profile, MissingKeyIsNamed) {
   nlohmann::json json = to_json(example());

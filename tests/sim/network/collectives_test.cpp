@@ -165,6 +165,20 @@ TEST(Collectives, TimesGrowWithSizeAndGroup) {
   }
 }
 
+// What a rank hands over is the whole buffer of every kind but the all-gather, of which it is one part.
+TEST(Collectives, ByKindTheyTakeARanksOwnInput) {
+  const Network network = network_of("dgx-h100", 16);
+  const GroupPlacement group = place({16, 1}, network.domains);
+  const Bytes input{1e6};
+  const auto time = [&](Collective kind) { return collective_seconds(network, group, kind, input); };
+  EXPECT_EQ(time(Collective::kAllReduce), all_reduce(network, group, input));
+  EXPECT_EQ(time(Collective::kReduceScatter), reduce_scatter(network, group, input));
+  EXPECT_EQ(time(Collective::kAllGather), all_gather(network, group, input * 16));
+  EXPECT_EQ(time(Collective::kAllToAll), all_to_all(network, group, input));
+  EXPECT_EQ(time(Collective::kBroadcast), broadcast(network, group, input));
+  EXPECT_EQ(time(Collective::kSend), send(network, group, input));
+}
+
 TEST(Collectives, BusBandwidthIsThatOfNcclTests) {
   const Seconds second{1};
   EXPECT_NEAR(bus_bandwidth(Collective::kAllReduce, 4, Bytes{8}, second).value, 12, 1e-12);

@@ -31,6 +31,22 @@ TEST(Network, AppliesTheParametersLevelByLevel) {
   EXPECT_NEAR(network.links[1].latency.value, 30e-6, 1e-20);
 }
 
+// What is measured holds as it is: no efficiency on top, no filling beside a measured latency.
+TEST(Network, MeasuredLinksReplaceWhatFilesSay) {
+  HardwareConfig hardware = two_levels();
+  hardware.fabric[0].name = "node";
+  hardware.fabric[1].name = "network";
+  NetworkParameters parameters;
+  parameters.measured = {{"network", gb_per_s(7), Seconds{80e-6}}, {"node", gb_per_s(90), std::nullopt}};
+  const Network network = make_network(hardware, parameters);
+  EXPECT_EQ(network.links[1].bandwidth, gb_per_s(7));
+  EXPECT_EQ(network.links[1].latency, Seconds{80e-6});
+  EXPECT_EQ(network.links[1].half_size, Bytes{0});
+  EXPECT_EQ(network.links[0].bandwidth, gb_per_s(90));
+  EXPECT_EQ(network.links[0].latency, hardware.fabric[0].latency);
+  EXPECT_EQ(network.links[0].half_size, hardware.fabric[0].half_size);
+}
+
 TEST(Network, DefaultsLieWithinTheirRanges) {
   const NetworkParameters defaults;
   for (const NetworkParameterDefinition& parameter : kNetworkParameters) {

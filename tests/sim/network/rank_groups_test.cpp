@@ -81,6 +81,18 @@ TEST(Place, IsTheSmallestShareOrBelow) {
   }
 }
 
+TEST(RankGroupNames, AreThoseThatTransfersAreCountedUnder) {
+  const ParallelismConfig parallelism{.tensor = 2, .pipeline = 2, .expert = 4};
+  const RankGroups groups = rank_groups(parallelism, 16);
+  EXPECT_EQ(group_named(groups, "world")->size, 16);
+  EXPECT_EQ(group_named(groups, "data")->size, 4);
+  EXPECT_EQ(group_named(groups, "stage")->size, 8);
+  EXPECT_EQ(group_named(groups, "expert")->size, 4);
+  EXPECT_EQ(group_named(groups, "expert_data")->stride, 4);
+  EXPECT_EQ(group_named(groups, "backward_around")->stride, 8);
+  EXPECT_FALSE(group_named(groups, "experts"));
+}
+
 TEST(Place, LevelsGrowOutwards) {
   const GroupPlacement placement = place({64, 2}, {.num_levels = 3, .devices = {8, 72, 256}});
   EXPECT_EQ(placement.members[0], 4);
