@@ -10,6 +10,7 @@ std::string layer_tensor(const std::string& part, int64_t layer) {
 
 std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
   const int64_t D = model.hidden_size, M = model.query_size(), N = model.kv_size();
+  const int64_t F = model.expert_hidden_size;
   const double std = std::sqrt(2.0 / (5.0 * static_cast<double>(D)));
   const double output_std = std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
   std::vector<ParameterSpec> specs;
@@ -53,8 +54,10 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& model) {
     }
     if (moe) {
       matrix(layer_tensor("router", l), {model.num_experts, D}, std);
-      matrix(layer_tensor("experts.gate_up", l), {model.num_experts, 2 * model.expert_hidden_size, D}, std);
-      matrix(layer_tensor("experts.down", l), {model.num_experts, D, model.expert_hidden_size}, output_std);
+      matrix(layer_tensor("experts.gate_up", l), {model.num_experts, 2 * F, D}, std);
+      split(1, {F, F});
+      matrix(layer_tensor("experts.down", l), {model.num_experts, D, F}, output_std);
+      split(2, {F});
     }
   }
   layer = model.num_layers;

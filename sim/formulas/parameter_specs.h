@@ -20,8 +20,8 @@ struct IndexRange {
 // A box of a tensor: of each dimension these indices.
 using TensorBox = std::vector<IndexRange>;
 
-// The part of a tensor that one rank holds: boxes, one behind the other along the first dimension. Empty: the whole
-// tensor.
+// The part of a tensor that one rank holds: boxes, whose elements lie one box behind the other, each in row-major
+// order. Empty: the whole tensor.
 struct TensorPart {
   std::vector<int64_t> full_shape;
   std::vector<TensorBox> boxes;
@@ -35,8 +35,8 @@ struct TensorPart {
 enum class ParameterGroup { kShared, kSplitExperts, kSplitTensors, kRouters };
 inline constexpr int kNumParameterGroups = 4;
 
-// How tensor parallelism cuts a tensor: of each of these blocks of dimension `dim` every rank holds an equal part
-// (Shoeybi et al. 2019, arXiv:1909.08053, section 3). No blocks: every rank holds all of it.
+// How tensor (of routed experts: expert-tensor) parallelism cuts a tensor: of these blocks of dimension `dim` every
+// rank holds equal parts (Shoeybi et al. 2019, arXiv:1909.08053, section 3). No blocks: every rank holds all of it.
 struct TensorSplit {
   int64_t dim = 0;
   std::vector<int64_t> blocks;  // sizes, which add up to the dimension's

@@ -19,9 +19,11 @@ struct Sizes {
   double T, N, D, H, G, h, A, C, M, E, F, W, K, b, a;
   double rows, row_capacity;
   bool gated;          // shared expert with a gate
-  bool split;          // experts lie on several ranks
+  bool exchanged;      // experts lie on several ranks
+  double parts;        // of each expert, on as many ranks
   bool split_tokens;   // over tensor parallel ranks
-  double R;            // pairs that this rank's experts work on: T K where it holds all
+  double received;     // pairs from the expert group: T K where this rank holds all experts
+  double R;            // pairs that this rank's experts work on: those that ranks with parts of them received
   double own_experts;  // of E
   bool mixed;          // bf16 with fp32 sums
   bool cpu;
@@ -35,11 +37,11 @@ struct Sizes {
   double gathered() const { return N * D * b; }
   double sent() const { return T * K; }
   double sent_rows() const { return sent() * D * b; }
-  double received_rows() const { return R * D * b; }
+  double worked_rows() const { return R * D * b; }
+  bool split() const { return exchanged || parts > 1; }
 };
 
-// `received`: (token, expert) pairs that come to this rank's experts.
-Sizes sizes(const Job& job, int64_t layer, int k, double received) {
+Sizes sizes(const Job& job, int64_t layer, int k, RoutedPairs pairs) {
   const ModelConfig& model = job.model;
   const bool moe = model.is_moe_layer(layer);
   Sizes s{};
@@ -55,7 +57,8 @@ Sizes sizes(const Job& job, int64_t layer, int k, double received) {
   s.C = (s.H + 2 * s.G) * s.h;
   s.M = (s.H + s.G) * s.h;
   s.E = static_cast<double>(model.num_experts);
-  s.F = static_cast<double>(model.expert_hidden_size);
+  s.parts = static_cast<double>(job.parallelism.expert_tensor);
+  s.F = static_cast<double>(model.expert_hidden_size) / s.parts;
   s.W = static_cast<double>(moe ? model.shared_expert_hidden_size : model.dense_hidden_size) / tensor;
   s.gated = moe && model.shared_expert_gate;
   s.K = moe ? k : 0;
@@ -68,8 +71,9 @@ Sizes sizes(const Job& job, int64_t layer, int k, double received) {
   s.seq_len = static_cast<double>(job.training.seq_len);
   s.documents_apart = job.training.reset_attention_mask;
   const double alignment = !s.cpu ? 8 : s.mixed ? static_cast<double>(kBf16SegmentRows) : 1;
-  s.R = received;
-  s.split = job.parallelism.expert > 1;
+  s.received = pairs.received;
+  s.R = pairs.gathered;
+  s.exchanged = job.parallelism.expert > 1;
   s.own_experts = s.E / static_cast<double>(job.parallelism.expert);
   const double segments = std::min(s.R, s.own_experts);
   s.row_capacity = std::floor((s.R + segments * (alignment - 1)) / alignment) * alignment;
@@ -80,7 +84,9 @@ Sizes sizes(const Job& job, int64_t layer, int k, double received) {
 
 Sizes sizes(const Job& job, int64_t layer, int k) {
   const int64_t own_tokens = job.training.micro_batch_tokens() / job.parallelism.tensor;
-  return sizes(job, layer, k, job.model.is_moe_layer(layer) ? static_cast<double>(own_tokens * k) : 0);
+  const int64_t own_pairs = job.model.is_moe_layer(layer) ? own_tokens * k : 0;
+  return sizes(job, layer, k,
+               {static_cast<double>(own_pairs), static_cast<double>(own_pairs * job.parallelism.expert_tensor)});
 }
 
 double rstd_bytes(const Sizes& s) { return s.T * s.a; }
@@ -167,12 +173,13 @@ double kept_numbers_per_row(const Sizes& s) {
   return s.saving == ExpertSaving::kAll ? s.D + 3 * s.F : s.saving == ExpertSaving::kLean ? 2 * s.F : 0;
 }
 double experts_rows_kept(const Sizes& s) { return s.rows * kept_numbers_per_row(s) * s.b; }
-// Where experts are split: the order of this rank's pairs by expert, hence by rank; the rows and weights that came in.
+// Where experts are split: the order of this rank's pairs by expert, hence by rank; the rows and weights on which its
+// experts work.
 double exchange_order(const Sizes& s) { return (s.E + 1) * kCountBytes + 3 * s.sent() * kIndexBytes; }
-double received_kept(const Sizes& s) { return s.received_rows() + s.R * s.a; }
+double worked_kept(const Sizes& s) { return s.worked_rows() + s.R * s.a; }
 // From dispatch to combine.
 double experts_kept(const Sizes& s) {
-  return dispatch_kept(s) + experts_rows_kept(s) + (s.split ? exchange_order(s) + received_kept(s) : 0);
+  return dispatch_kept(s) + experts_rows_kept(s) + (s.split() ? exchange_order(s) + worked_kept(s) : 0);
 }
 // The chunk buffers of the CPU path.
 double experts_buffers(const Sizes& s, bool activations) {
@@ -224,19 +231,48 @@ void own_experts_forward(const Sizes& s, double rows, AllocationMeter& meter) {
   s.cpu ? experts_forward_cpu(s, rows, meter) : experts_forward_cuda(s, rows, meter);
 }
 
+// As Exchange::to_experts of train/ops/expert_exchange.cpp, of rows of so many bytes: leaves those on which the experts
+// work beside the ones that were sent.
+void to_experts(const Sizes& s, double row, AllocationMeter& meter) {
+  if (s.exchanged) meter.allocate(s.received * row);
+  if (s.parts == 1) return;
+  meter.allocate(s.parts * s.received * row);
+  if (s.exchanged) meter.free(s.received * row);
+  meter.allocate(s.R * row);
+  meter.free(s.parts * s.received * row);
+}
+
+// As Exchange::from_experts: leaves the sums back where the tokens are, and the partial ones only where the caller
+// keeps them.
+enum class Partial { kKept, kFreed };
+void from_experts(const Sizes& s, double row, Partial partial, AllocationMeter& meter) {
+  if (s.parts > 1) {
+    meter.allocate(s.parts * s.received * row);
+    if (partial == Partial::kFreed) meter.free(s.R * row);
+    meter.allocate(s.received * row);
+    meter.free(s.parts * s.received * row);
+  }
+  if (!s.exchanged) return;
+  meter.allocate(s.sent() * row);
+  if (s.parts > 1 || partial == Partial::kFreed) meter.free(s.received * row);
+}
+
 // As train/ops/expert_exchange.cpp. Leaves the block's output.
 void split_experts_forward(const Sizes& s, AllocationMeter& meter) {
-  const double to_send = s.sent_rows() + s.sent() * s.a, counts = 2 * s.E * kCountBytes + s.R * kIndexBytes;
-  meter.allocate(exchange_order(s) + counts);
+  const double to_send = s.sent_rows() + s.sent() * s.a, expert_of_row = s.R * kIndexBytes;
+  meter.allocate(exchange_order(s));
+  meter.touch((2 + s.parts) * s.E * kCountBytes + expert_of_row);
+  meter.allocate(expert_of_row);
   meter.allocate(to_send);
-  meter.allocate(received_kept(s));
+  to_experts(s, s.D * s.b, meter);
+  to_experts(s, s.a, meter);
   meter.free(to_send);
-  meter.allocate(s.received_rows());  // zeros, to which the experts add
+  meter.allocate(s.worked_rows());  // zeros, to which the experts add
   own_experts_forward(s, s.R, meter);
-  meter.free(s.received_rows());
-  meter.allocate(s.sent_rows());
+  meter.free(s.worked_rows());
+  from_experts(s, s.D * s.b, Partial::kKept, meter);
   meter.allocate(s.stream());
-  meter.free(s.sent_rows() + s.received_rows() + counts);
+  meter.free(s.sent_rows() + s.worked_rows() + expert_of_row);
 }
 
 // As backward_cuda of train/ops/experts.cpp; a grouped product makes the gradients of all experts' weights at once.
@@ -275,14 +311,12 @@ void own_experts_backward(const Sizes& s, double rows, AllocationMeter& meter) {
 
 void split_experts_backward(const Sizes& s, AllocationMeter& meter) {
   meter.allocate(s.sent_rows());
-  meter.allocate(s.received_rows());
+  to_experts(s, s.D * s.b, meter);
   meter.free(s.sent_rows());
   own_experts_backward(s, s.R, meter);
-  meter.free(received_kept(s) + s.received_rows());
-  meter.allocate(s.sent_rows());  // the rows' gradients, back where the tokens are
-  meter.free(s.received_rows());
-  meter.allocate(s.sent() * s.a);
-  meter.free(s.R * s.a);
+  meter.free(worked_kept(s) + s.worked_rows());
+  from_experts(s, s.D * s.b, Partial::kFreed, meter);
+  from_experts(s, s.a, Partial::kFreed, meter);
   meter.allocate(s.sent() * s.a);
   meter.allocate(s.stream());
   meter.free(s.sent_rows() + s.sent() * s.a + exchange_order(s));
@@ -325,7 +359,7 @@ void feed_forward_forward(const Sizes& s, bool moe, Keep keep, AllocationMeter& 
   if (s.mixed) meter.free(s.wide_stream());
   meter.allocate(router_fixed(s) - s.T * s.E * s.a + router_selected(s));
   if (keep == Keep::kNothing) meter.free(s.T * s.E * s.a + s.T * s.a);
-  s.split ? split_experts_forward(s, meter) : own_experts_forward(s, s.T, meter);
+  s.split() ? split_experts_forward(s, meter) : own_experts_forward(s, s.T, meter);
   if (s.W > 0) meter.free(s.stream());  // the shared expert's sum, which nobody keeps
   if (keep == Keep::kNothing) {
     meter.free(s.stream() + router_selected(s) + s.E * kCountBytes + 2 * s.a + experts_kept(s));
@@ -336,7 +370,7 @@ void feed_forward_forward(const Sizes& s, bool moe, Keep keep, AllocationMeter& 
 // With the gradient of the block's output live and the block's output itself freed; leaves the gradient of its input.
 void feed_forward_backward(const Sizes& s, bool moe, AllocationMeter& meter) {
   if (moe) {
-    s.split ? split_experts_backward(s, meter) : own_experts_backward(s, s.T, meter);
+    s.split() ? split_experts_backward(s, meter) : own_experts_backward(s, s.T, meter);
     if (s.mixed) {
       meter.touch(s.wide_stream());
     }
@@ -452,8 +486,8 @@ double kept_bytes_per_k(const Job& job) {
 
 LayerMemory layer_memory(const Job& job, int64_t layer, int k) { return memory_of(job, layer, sizes(job, layer, k)); }
 
-LayerMemory layer_memory(const Job& job, int64_t layer, int k, double received_pairs) {
-  return memory_of(job, layer, sizes(job, layer, k, received_pairs));
+LayerMemory layer_memory(const Job& job, int64_t layer, int k, RoutedPairs pairs) {
+  return memory_of(job, layer, sizes(job, layer, k, pairs));
 }
 
 BytesByCause loss_head_peak(const Job& job) {

@@ -19,9 +19,13 @@ struct LayerMemory {
 // expectation.
 LayerMemory layer_memory(const Job& job, int64_t layer, int k);
 
-// The same of one rank of several that share the experts (parallelism.expert), to whose experts `received_pairs`
-// (token, expert) pairs come.
-LayerMemory layer_memory(const Job& job, int64_t layer, int k, double received_pairs);
+// (token, expert) pairs that come to one rank of several that share the experts: from its expert group, and to all
+// ranks that hold parts of the same experts (parallelism.expert_tensor), each of which works on all of these.
+struct RoutedPairs {
+  double received = 0, gathered = 0;
+};
+// The same of one such rank.
+LayerMemory layer_memory(const Job& job, int64_t layer, int k, RoutedPairs pairs);
 
 // Bytes that one more active expert adds to `kept` in one MoE layer; the same for every layer and k.
 double kept_bytes_per_k(const Job& job);

@@ -1,7 +1,5 @@
 #include "sim/plan/trainable.h"
 
-#include <utility>
-
 #include "sim/config/enum_names.h"
 #include "sim/config/json_text.h"
 
@@ -50,9 +48,7 @@ std::optional<std::string> why_layout_is_not_trained(const Job& job) {
   const auto refuse = [](const std::string& key, const std::string& value, const char* advice) {
     return key + " = " + value + " can be simulated but not trained yet; " + advice;
   };
-  for (const auto& [key, degree] : {std::pair{"context", layout.context}, {"expert_tensor", layout.expert_tensor}}) {
-    if (degree > 1) return refuse(std::string("parallelism.") + key, std::to_string(degree), "set it to 1");
-  }
+  if (layout.context > 1) return refuse("parallelism.context", std::to_string(layout.context), "set it to 1");
   if (job.hardware.num_devices > 1 && job.training.operations == OperationSet::kAten) {
     return std::string("training.operations = aten runs on one device; set it to kernels");
   }

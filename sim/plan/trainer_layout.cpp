@@ -14,27 +14,44 @@ TensorBox whole_box(const std::vector<int64_t>& shape) {
   return box;
 }
 
-// Part `index` of `parts`.
-void split_experts(ParameterSpec& spec, int64_t parts, int64_t index) {
-  TensorBox box = whole_box(spec.shape);
-  spec.part.full_shape = spec.shape;
-  spec.shape[0] /= parts;
-  box[0] = {index * spec.shape[0], spec.shape[0]};
-  spec.part.boxes = {box};
-  spec.group = ParameterGroup::kSplitExperts;
-}
-
-void split_tensor(ParameterSpec& spec, int64_t parts, int64_t index) {
-  spec.part.full_shape = spec.shape;
+// Adds the parts of `box` that a rank at this position holds, one of each block.
+void add_blocks(ParameterSpec& spec, TensorBox box, const RankGroup& ranks, int64_t position) {
   int64_t block_begin = 0;
   for (const int64_t block : spec.tensor_split.blocks) {
-    TensorBox box = whole_box(spec.shape);
-    box[spec.tensor_split.dim] = {block_begin + index * (block / parts), block / parts};
+    const int64_t count = block / ranks.size;
+    box[spec.tensor_split.dim] = {block_begin + position * count, count};
     spec.part.boxes.push_back(box);
     block_begin += block;
   }
-  spec.shape[spec.tensor_split.dim] /= parts;
+}
+
+// Of the experts of this rank's share the parts of this rank.
+void split_experts(ParameterSpec& spec, const RankGroups& groups, int64_t rank) {
+  if (groups.expert.size * groups.expert_tensor.size == 1) return;
+  TensorBox box = whole_box(spec.shape);
+  spec.part.full_shape = spec.shape;
+  spec.group = ParameterGroup::kSplitExperts;
+  spec.shape[0] /= groups.expert.size;
+  box[0] = {position_in(groups.expert, rank) * spec.shape[0], spec.shape[0]};
+  if (groups.expert_tensor.size == 1) {
+    spec.part.boxes = {box};
+    return;
+  }
+  // An expert's blocks lie together, so with several each expert has its own boxes.
+  const int64_t in_a_box = spec.tensor_split.blocks.size() == 1 ? box[0].count : 1;
+  for (int64_t expert = box[0].begin, end = expert + box[0].count; expert < end; expert += in_a_box) {
+    box[0] = {expert, in_a_box};
+    add_blocks(spec, box, groups.expert_tensor, position_in(groups.expert_tensor, rank));
+  }
+  spec.shape[spec.tensor_split.dim] /= groups.expert_tensor.size;
+}
+
+void split_tensor(ParameterSpec& spec, const RankGroup& tensor, int64_t rank) {
+  if (tensor.size == 1 || spec.tensor_split.blocks.empty()) return;
+  spec.part.full_shape = spec.shape;
   spec.group = ParameterGroup::kSplitTensors;
+  add_blocks(spec, whole_box(spec.shape), tensor, position_in(tensor, rank));
+  spec.shape[spec.tensor_split.dim] /= tensor.size;
 }
 
 }  // namespace
@@ -69,11 +86,8 @@ std::vector<ParameterSpec> local_specs(const Job& job, int64_t rank) {
     }
   }
   for (ParameterSpec& spec : specs) {
-    if (groups.expert.size > 1 && spec.name.find(".experts.") != std::string::npos) {
-      split_experts(spec, groups.expert.size, position_in(groups.expert, rank));
-    } else if (groups.tensor.size > 1 && !spec.tensor_split.blocks.empty()) {
-      split_tensor(spec, groups.tensor.size, position_in(groups.tensor, rank));
-    }
+    const bool experts = spec.name.find(".experts.") != std::string::npos;
+    experts ? split_experts(spec, groups, rank) : split_tensor(spec, groups.tensor, rank);
   }
   return specs;
 }

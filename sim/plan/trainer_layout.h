@@ -20,9 +20,9 @@ struct LayerChunk {
 // The chunks of one pipeline rank in the order of the model; one for the whole model without a pipeline.
 std::vector<LayerChunk> layer_chunks(const Job& job, int64_t pipeline_rank);
 
-// Of the model's tensors what one rank holds: its pipeline stage's layers, its share of the experts, its tensor
-// parallel part of attention and dense feed-forwards. Every tensor parallel rank holds the whole vocabulary and runs it
-// on its own tokens. With tied embeddings the first and the last stage both hold the embedding.
+// Of the model's tensors what one rank holds: its pipeline stage's layers, its share of the experts and its part of
+// each, its tensor parallel part of attention and dense feed-forwards. Every tensor parallel rank holds the whole
+// vocabulary and runs it on its own tokens. With tied embeddings the first and the last stage both hold the embedding.
 std::vector<ParameterSpec> local_specs(const Job& job, int64_t rank);
 
 // Elements [begin, end) of the flat buffers.

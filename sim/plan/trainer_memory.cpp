@@ -182,13 +182,16 @@ class RankPlayer {
       return k_[replica * job_.num_micro_batches() + pass.micro_batch][layer - job_.model.num_dense_layers];
     };
     // Expert ranks run the like-numbered micro-batches of their replicas together, tensor ranks each its tokens of one.
-    const RankGroup& experts = groups_.expert;
-    const int64_t first = rank_ - position_in(experts, rank_) * experts.stride;
-    double k_sum = 0;
-    for (int64_t i = 0; i < experts.size; ++i) k_sum += k_of(first + i * experts.stride);
+    const int64_t sharing = groups_.expert.size * groups_.expert_tensor.size, first = rank_ / sharing * sharing;
+    double k_sum = 0, k_sum_of_group = 0;
+    for (int64_t rank = first; rank < first + sharing; ++rank) {
+      k_sum += k_of(rank);
+      const bool sends_here = (rank - rank_) % groups_.expert.stride == 0;
+      if (sends_here) k_sum_of_group += k_of(rank);
+    }
     const auto own_tokens = static_cast<double>(job_.training.micro_batch_tokens() / job_.parallelism.tensor);
-    return layer_memory(job_, layer, k_of(rank_),
-                        k_sum * load_factor_ * own_tokens / static_cast<double>(experts.size));
+    const double pairs_per_k = load_factor_ * own_tokens / static_cast<double>(groups_.expert.size);
+    return layer_memory(job_, layer, k_of(rank_), {k_sum_of_group * pairs_per_k, k_sum * pairs_per_k});
   }
 
   void forward(const Pass& pass) {

@@ -60,13 +60,14 @@ std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k) {
 StageMemory trainer_stage_memory(const Job& job, double load_factor) {
   MMOE_CHECK(job.parallelism.pipeline == 1 && job.elastic.k_max > job.elastic.k_min) << job.parallelism.pipeline;
   const int k_min = job.elastic.k_min, k_max = job.elastic.k_max;
-  const bool split = job.parallelism.expert > 1;
+  const bool split = job.parallelism.expert * job.parallelism.expert_tensor > 1;
   const Bytes persistent = trainer_stage_peaks(job, k_max).front().persistent();
   const auto terms_at = [&](double load) {
     const auto memory_of = [&](int64_t layer, int k) {
       if (!split || !job.model.is_moe_layer(layer)) return layer_memory(job, layer, k);
       const int64_t tokens = job.training.micro_batch_tokens() / job.parallelism.tensor;
-      return layer_memory(job, layer, k, k * load * static_cast<double>(tokens));
+      const double received = k * load * static_cast<double>(tokens);
+      return layer_memory(job, layer, k, {received, received * static_cast<double>(job.parallelism.expert_tensor)});
     };
     const int64_t moe_layer = job.model.num_dense_layers;
     const double added = memory_of(moe_layer, k_max).kept - memory_of(moe_layer, k_min).kept;

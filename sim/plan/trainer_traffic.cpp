@@ -133,30 +133,37 @@ class Counter {
     }
   }
 
+  // Consecutive ranks, which hold all experts between them.
+  int64_t num_sharing_experts() const { return groups_.expert.size * groups_.expert_tensor.size; }
+
   // Forward, and again where the layer is recomputed: numbers of rows (64 bits an expert), rows and routing weights to
-  // the experts, rows back; backward their gradients the other way.
+  // the experts, rows back; backward their gradients the other way. So too over the ranks that hold parts of the same
+  // experts, each of which gives its rows, and partial sums of them, to all.
   void count_experts(const std::vector<std::vector<int>>& k) {
-    if (groups_.expert.size == 1) return;
+    if (num_sharing_experts() == 1) return;
     const int64_t forwards = num_forwards("moe"), ranks = job_.parallelism.tensor;  // that share a micro-batch
     const int64_t row = job_.model.hidden_size * compute_bytes_;
     for (const std::vector<int>& layers : k) {
       for (const int active : layers) {
         const int64_t pairs = job_.training.micro_batch_tokens() * active;
-        const int64_t once = pairs * (2 * row + accumulate_bytes_);
-        add("expert", "all_to_all", ranks * (4 * forwards + 3),
-            forwards * (ranks * job_.model.num_experts * 8 + once) + once);
+        const int64_t once = pairs * (2 * row + accumulate_bytes_), counts = ranks * job_.model.num_experts * 8;
+        if (groups_.expert.size > 1) {
+          add("expert", "all_to_all", ranks * (4 * forwards + 3), forwards * (counts + once) + once);
+        }
+        if (const int64_t parts = groups_.expert_tensor.size; parts > 1) {
+          add("expert_tensor", "all_gather", ranks * forwards, forwards * counts);
+          add("expert_tensor", "all_to_all", ranks * (3 * forwards + 3), (forwards + 1) * parts * once);
+        }
       }
     }
   }
 
-  // Rows that the rank sends off go with their weights forward and alone backward, rows that came to it the other way
-  // round.
   void count_experts_of(int64_t rank, const std::vector<std::vector<int>>& k) {
-    if (groups_.expert.size == 1) return;
+    if (num_sharing_experts() == 1) return;
     const int64_t forwards = num_forwards("moe"), row = job_.model.hidden_size * compute_bytes_;
     const int64_t in_replica = job_.num_micro_batches();
     const int64_t tokens = job_.training.micro_batch_tokens() / job_.parallelism.tensor;
-    const int64_t first = rank - position_in(groups_.expert, rank) * groups_.expert.stride;
+    const int64_t first = rank / num_sharing_experts() * num_sharing_experts();
     const double share = stated_share(job_, rank);
     for (const LayerChunk& chunk : layer_chunks(job_, position_in(groups_.pipeline, rank))) {
       for (int64_t layer = std::max(chunk.begin, job_.model.num_dense_layers); layer < chunk.end; ++layer) {
@@ -165,14 +172,25 @@ class Counter {
             const int64_t replica = position_in(groups_.data, sender);
             return tokens * k[replica * in_replica + j][layer - job_.model.num_dense_layers];
           };
-          int64_t received = 0;
-          for (int64_t i = 0; i < groups_.expert.size; ++i) {
-            received += stated_rows(pairs_of(first + i * groups_.expert.stride), share);
+          int64_t gathered = 0, received = 0;
+          for (int64_t sender = first; sender < first + num_sharing_experts(); ++sender) {
+            const int64_t rows = stated_rows(pairs_of(sender), share);
+            gathered += rows;
+            if ((sender - rank) % groups_.expert.stride == 0) received += rows;
           }
-          const int64_t sent = pairs_of(rank);
-          const int64_t forward = sent * (row + accumulate_bytes_) + received * row;
-          const int64_t backward = sent * row + received * (row + accumulate_bytes_);
-          add("expert", "all_to_all", 4 * forwards + 3, forwards * (job_.model.num_experts * 8 + forward) + backward);
+          // `there` goes with its weights forward and alone backward, `back` the other way round.
+          const auto bytes = [&](int64_t there, int64_t back) {
+            const int64_t forward = there * (row + accumulate_bytes_) + back * row;
+            return forwards * forward + there * row + back * (row + accumulate_bytes_);
+          };
+          const int64_t counts = forwards * job_.model.num_experts * 8;
+          if (groups_.expert.size > 1) {
+            add("expert", "all_to_all", 4 * forwards + 3, counts + bytes(pairs_of(rank), received));
+          }
+          if (const int64_t parts = groups_.expert_tensor.size; parts > 1) {
+            add("expert_tensor", "all_gather", forwards, counts);
+            add("expert_tensor", "all_to_all", 3 * forwards + 3, bytes(parts * received, gathered));
+          }
         }
       }
     }

@@ -16,8 +16,9 @@ struct CollectiveTraffic {
   bool operator==(const CollectiveTraffic&) const = default;
 };
 
-// By group ("world", "tensor", "data", "stage", "expert", "expert_data", "forward", "forward_around", "backward",
-// "backward_around") and collective ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send", "receive").
+// By group ("world", "tensor", "data", "stage", "expert", "expert_tensor", "expert_data", "forward", "forward_around",
+// "backward", "backward_around") and collective ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send",
+// "receive").
 using TrafficByGroup = std::map<std::string, std::map<std::string, CollectiveTraffic>>;
 
 // Numbers (fp64) of the report that all ranks add up at a step's end: by global micro-batch its loss and of each MoE
@@ -30,7 +31,7 @@ int64_t step_report_size(const Job& job);
 TrafficByGroup trainer_traffic(const Job& job, const std::vector<std::vector<int>>& k);
 
 // Of one rank alone; what comes to its experts, and so what it sends back, is as training.moe.load says (stated_rows of
-// what each rank of its expert group sends).
+// what each rank of an expert group sends).
 TrafficByGroup trainer_rank_traffic(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k);
 
 }  // namespace mmoe

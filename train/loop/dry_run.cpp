@@ -26,11 +26,11 @@ class ExpertPeers {
   void begin(int64_t micro_batch) { index_ = micro_batch % in_replica_; }
 
   std::vector<int> k_at(int64_t layer) const {
-    const RankGroup& group = groups_.layout.expert;
-    const int64_t first = groups_.rank - position_in(group, groups_.rank) * group.stride;
+    const RankGroups& layout = groups_.layout;
+    const int64_t sharing = layout.expert.size * layout.expert_tensor.size, first = groups_.rank / sharing * sharing;
     std::vector<int> k;
-    for (int64_t i = 0; i < group.size; ++i) {
-      const int64_t replica = position_in(groups_.layout.data, first + i * group.stride);
+    for (int64_t i = 0; i < sharing; ++i) {
+      const int64_t replica = position_in(groups_.layout.data, first + i);
       k.push_back(k_[replica * in_replica_ + index_][layer - first_moe_layer_]);
     }
     return k;

@@ -11,7 +11,6 @@
 #include "sim/units/errors.h"
 #include "train/ops/backward_hook.h"
 #include "train/ops/embedding.h"
-#include "train/ops/expert_exchange.h"
 #include "train/ops/loss_head.h"
 #include "train/ops/mlp.h"
 #include "train/ops/norm.h"
@@ -59,7 +58,7 @@ Transformer::Transformer(const Job& job, const ProcessGroups& groups, c10::Devic
       operations_(operations(job.training.operations)),
       device_(device),
       chunks_(layer_chunks(job, groups.stage())),
-      expert_group_(groups.expert.size() > 1 ? &groups.expert : nullptr),
+      expert_groups_{&groups.expert, &groups.expert_tensor},
       tensor_group_(groups.tensor.size() > 1 ? &groups.tensor : nullptr),
       parameters_(local_specs(job, groups.rank), compute_type(job.training.precision), device, job.training.seed,
                   gradients, initial, section_alignment(job), kept_ranges(job, groups.rank)),
@@ -145,9 +144,9 @@ at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor&
     *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss, routing.entropy};
   }
   const ExpertSaving saving = training_.expert_saving;
-  if (expert_group_ == nullptr)
+  if (!expert_groups_.split())
     return operations_.run_experts(normed.residual_TD, routing, layer.experts, place, saving);
-  return run_split_experts(normed.residual_TD, routing, layer.experts, *expert_group_, place, saving);
+  return run_split_experts(normed.residual_TD, routing, layer.experts, expert_groups_, place, saving);
 }
 
 void Transformer::gather(int64_t unit, std::optional<int64_t> next) {

@@ -16,6 +16,7 @@
 #include "sim/plan/trainer_layout.h"
 #include "train/model/parameters.h"
 #include "train/ops/attention.h"
+#include "train/ops/expert_exchange.h"
 #include "train/ops/experts.h"
 #include "train/ops/mlp.h"
 #include "train/ops/operation_set.h"
@@ -140,7 +141,7 @@ class Transformer {
   const Operations& operations_;
   c10::Device device_;
   std::vector<LayerChunk> chunks_;
-  const Communicator* expert_group_ = nullptr;  // null: all experts are here
+  ExpertGroups expert_groups_;
   const Communicator* tensor_group_ = nullptr;  // null: all heads are here
   ParameterStore parameters_;
   std::unique_ptr<LayerShards> shards_;  // of ZeRO 2 and 3

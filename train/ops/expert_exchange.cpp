@@ -21,36 +21,59 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+int64_t sum_of(const std::vector<int64_t>& numbers) {
+  return std::accumulate(numbers.begin(), numbers.end(), int64_t{0});
+}
+
 // Where each pair of this rank's tokens went, and how many rows came from and went to every rank.
 struct Exchange {
-  PairOrder order;  // rows sorted by expert, hence by rank
-  std::vector<int64_t> send_rows, receive_rows;
-  const Communicator* group = nullptr;
+  PairOrder order;                               // rows sorted by expert, hence by rank
+  std::vector<int64_t> send_rows, receive_rows;  // of the expert group
+  std::vector<int64_t> gather_rows;              // what each rank of the expert-tensor group received
+  ExpertGroups groups;
   Place place;
 
-  int64_t num_sent() const { return std::accumulate(send_rows.begin(), send_rows.end(), int64_t{0}); }
-  int64_t num_received() const { return std::accumulate(receive_rows.begin(), receive_rows.end(), int64_t{0}); }
+  int64_t num_sent() const { return sum_of(send_rows); }
+  int64_t num_received() const { return sum_of(receive_rows); }
+  int64_t num_gathered() const { return sum_of(gather_rows); }
 
-  // [rows sent, ...] to [rows received, ...], and back.
-  at::Tensor to_experts(const at::Tensor& rows) const {
-    return exchange(rows, num_received(), receive_rows, send_rows);
+  // [rows sent, ...] to [rows gathered, ...].
+  at::Tensor to_experts(at::Tensor rows) const {
+    rows = exchange(*groups.expert, std::move(rows), receive_rows, send_rows);
+    if (groups.expert_tensor->size() == 1) return rows;
+    // c10d gathers no uneven sizes over Gloo: every rank gets a copy.
+    std::vector<int64_t> copies(static_cast<size_t>(rows.dim()), 1);
+    copies[0] = groups.expert_tensor->size();
+    rows = rows.repeat(copies);
+    return exchange(*groups.expert_tensor, std::move(rows), gather_rows, for_each_tensor_rank());
   }
-  at::Tensor from_experts(const at::Tensor& rows) const { return exchange(rows, num_sent(), send_rows, receive_rows); }
+  // Partial sums [rows gathered, ...] to sums over the expert-tensor group [rows sent, ...].
+  at::Tensor from_experts(at::Tensor rows) const {
+    if (const int64_t parts = groups.expert_tensor->size(); parts > 1) {
+      rows = exchange(*groups.expert_tensor, std::move(rows), for_each_tensor_rank(), gather_rows);
+      rows = rows.view({parts, num_received(), rows.size(1)}).sum(0);
+    }
+    return exchange(*groups.expert, std::move(rows), send_rows, receive_rows);
+  }
 
  private:
-  at::Tensor exchange(const at::Tensor& rows, int64_t num_rows, const std::vector<int64_t>& receive,
-                      const std::vector<int64_t>& send) const {
+  std::vector<int64_t> for_each_tensor_rank() const {
+    return std::vector(static_cast<size_t>(groups.expert_tensor->size()), num_received());
+  }
+  static at::Tensor exchange(const Communicator& group, at::Tensor rows, const std::vector<int64_t>& receive,
+                             const std::vector<int64_t>& send) {
+    if (group.size() == 1) return rows;
     std::vector<int64_t> shape = rows.sizes().vec();
-    shape[0] = num_rows;
+    shape[0] = sum_of(receive);
     const at::Tensor out = at::empty(shape, rows.options());
-    group->all_to_all(out, rows, receive, send).wait();
+    group.all_to_all(out, rows, receive, send).wait();
     return out;
   }
 };
 using SharedExchange = std::shared_ptr<const Exchange>;
 
-std::vector<int64_t> sums_by_rank(const at::Tensor& counts_RE) {
-  const at::Tensor sums = counts_RE.sum(1).cpu();
+std::vector<int64_t> sums_by_rank(const at::Tensor& counts, int64_t ranks) {
+  const at::Tensor sums = counts.view({ranks, -1}).sum(1).cpu();
   return {sums.data_ptr<int64_t>(), sums.data_ptr<int64_t>() + sums.numel()};
 }
 
@@ -60,7 +83,7 @@ struct SendFunction : torch::autograd::Function<SendFunction> {
     std::vector<int64_t> weights_shape;
   };
 
-  // Returns the rows and routing weights that came in: [R', D] and [R', 1].
+  // Returns the rows and routing weights that this rank's experts work on: [R', D] and [R', 1].
   static variable_list forward(AutogradContext* context, const at::Tensor& x_TD, const at::Tensor& weights_TK,
                                const SharedExchange& exchange) {
     const OperationScope scope("expert_exchange", OperationPhase::kForward, exchange->place);
@@ -111,33 +134,40 @@ struct ReturnFunction : torch::autograd::Function<ReturnFunction> {
 }  // namespace
 
 at::Tensor run_split_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights,
-                             const Communicator& group, Place place, ExpertSaving saving) {
-  const int64_t local_experts = weights.gate_up->value.size(0), ranks = group.size();
+                             const ExpertGroups& groups, Place place, ExpertSaving saving) {
+  const Communicator &expert = *groups.expert, &expert_tensor = *groups.expert_tensor;
+  const int64_t local_experts = weights.gate_up->value.size(0), ranks = expert.size(), parts = expert_tensor.size();
   const auto exchange = std::make_shared<Exchange>();
   at::Tensor expert_of_row;
   {
     const OperationScope scope("expert_exchange", OperationPhase::kForward, place);
     const at::NoGradGuard no_grad;
     exchange->order = order_pairs(routing.indices_TK, local_experts * ranks, /*alignment=*/1);
-    exchange->group = &group;
+    exchange->groups = groups;
     exchange->place = place;
     const at::Tensor& offsets = exchange->order.offsets_E1;
     const at::Tensor send_counts = offsets.slice(0, 1) - offsets.slice(0, 0, -1);
     const at::Tensor receive_counts = at::empty_like(send_counts);
     const std::vector<int64_t> even(static_cast<size_t>(ranks), local_experts);
-    group.all_to_all(receive_counts, send_counts, even, even).wait();
+    expert.all_to_all(receive_counts, send_counts, even, even).wait();
+    const at::Tensor gather_counts = at::empty({parts * receive_counts.numel()}, receive_counts.options());
+    expert_tensor.all_gather(gather_counts, receive_counts).wait();
     if (send_counts.is_meta()) {
-      StatedExchange stated = stated_exchange(routing.indices_TK.size(0), group.rank(), place.layer);
+      StatedExchange stated =
+          stated_exchange(routing.indices_TK.size(0), expert.rank(), expert_tensor.rank(), parts, place.layer);
       exchange->send_rows = std::move(stated.send_rows);
       exchange->receive_rows = std::move(stated.receive_rows);
+      exchange->gather_rows = std::move(stated.gather_rows);
     } else {
-      exchange->send_rows = sums_by_rank(send_counts.view({ranks, local_experts}));
-      exchange->receive_rows = sums_by_rank(receive_counts.view({ranks, local_experts}));
+      exchange->send_rows = sums_by_rank(send_counts, ranks);
+      exchange->receive_rows = sums_by_rank(receive_counts, ranks);
+      exchange->gather_rows = sums_by_rank(gather_counts, parts);
     }
-    // Rows come by rank, and within a rank by expert.
-    expert_of_row = at::repeat_interleave(at::arange(local_experts, routing.indices_TK.options()).repeat({ranks}),
-                                          receive_counts, 0, exchange->num_received())
-                        .view({-1, 1});
+    // Rows come by part, within that by rank, and within a rank by expert.
+    expert_of_row =
+        at::repeat_interleave(at::arange(local_experts, routing.indices_TK.options()).repeat({parts * ranks}),
+                              gather_counts, 0, exchange->num_gathered())
+            .view({-1, 1});
   }
   const SharedExchange shared = exchange;
   const variable_list received = SendFunction::apply(routing.x_TD, routing.weights_TK, shared);

@@ -28,15 +28,22 @@ const StandIn& stand_in() {
   return *active;
 }
 
-StatedExchange stated_exchange(int64_t tokens, int64_t position, int64_t layer) {
+StatedExchange stated_exchange(int64_t tokens, int64_t expert_rank, int64_t tensor_rank, int64_t tensor_ranks,
+                               int64_t layer) {
   const std::vector<int> k = stand_in().k_of_expert_ranks(layer);
-  const auto ranks = static_cast<int64_t>(k.size());
-  const int64_t pairs = tokens * k[position], own = stated_rows(pairs, stand_in().own_share);
+  const int64_t ranks = static_cast<int64_t>(k.size()) / tensor_ranks;
+  const int64_t pairs = tokens * k[expert_rank * tensor_ranks + tensor_rank];
+  const int64_t own = stated_rows(pairs, stand_in().own_share);
   StatedExchange exchange;
+  exchange.gather_rows.resize(static_cast<size_t>(tensor_ranks));
   for (int64_t rank = 0; rank < ranks; ++rank) {
-    const int64_t other = rank < position ? rank : rank - 1;
-    exchange.send_rows.push_back(rank == position ? own : part_of(pairs - own, other, ranks - 1));
-    exchange.receive_rows.push_back(stated_rows(tokens * k[rank], stand_in().own_share));
+    const int64_t other = rank < expert_rank ? rank : rank - 1;
+    exchange.send_rows.push_back(rank == expert_rank ? own : part_of(pairs - own, other, ranks - 1));
+    for (int64_t i = 0; i < tensor_ranks; ++i) {
+      const int64_t rows = stated_rows(tokens * k[rank * tensor_ranks + i], stand_in().own_share);
+      exchange.gather_rows[static_cast<size_t>(i)] += rows;
+      if (i == tensor_rank) exchange.receive_rows.push_back(rows);
+    }
   }
   return exchange;
 }

@@ -12,7 +12,8 @@ namespace mmoe {
 struct StandIn {
   bool is_gpu = false;   // whose allocations the operations follow: a GPU's or the CPU's
   double own_share = 1;  // of its expert group's rows, what comes to this rank's experts
-  // k of every rank of the expert group in an MoE layer (of all layers) of the micro-batch at work.
+  // k of every rank that shares the experts (expert x expert_tensor consecutive ones) in an MoE layer (of all layers)
+  // of the micro-batch at work.
   std::function<std::vector<int>(int64_t layer)> k_of_expert_ranks;
 };
 
@@ -31,11 +32,14 @@ inline bool runs_on_gpu(const at::Tensor& tensor) {
   return tensor.is_cuda() || (tensor.is_meta() && stand_in().is_gpu);
 }
 
-// Rows to and from every rank of the expert group, where this one, at `position`, has `tokens` tokens.
+// Rows to and from every rank of the expert group, and what each rank of the expert-tensor group receives from its own
+// expert group, where every rank has `tokens` tokens. `expert_rank` and `tensor_rank` are this rank's places in the
+// two.
 struct StatedExchange {
-  std::vector<int64_t> send_rows, receive_rows;
+  std::vector<int64_t> send_rows, receive_rows, gather_rows;
 };
-StatedExchange stated_exchange(int64_t tokens, int64_t position, int64_t layer);
+StatedExchange stated_exchange(int64_t tokens, int64_t expert_rank, int64_t tensor_rank, int64_t tensor_ranks,
+                               int64_t layer);
 
 // Where each of `num_experts` segments begins that share `pairs` rows evenly, and the end of the last; segments start
 // at multiples of `alignment`.

@@ -76,8 +76,8 @@ c10::intrusive_ptr<c10d::Backend> connect_backend(c10::Device device, const c10:
 
 std::vector<const Communicator*> ProcessGroups::connected() const {
   std::vector<const Communicator*> found;
-  for (const Communicator* group : {&world, &tensor, &data, &whole_stage, &expert, &expert_data, &forward,
-                                    &forward_around, &backward, &backward_around}) {
+  for (const Communicator* group : {&world, &tensor, &data, &whole_stage, &expert, &expert_tensor, &expert_data,
+                                    &forward, &forward_around, &backward, &backward_around}) {
     if (group->size() > 1) found.push_back(group);
   }
   return found;
@@ -131,6 +131,7 @@ ProcessGroups make_groups(const Job& job, int64_t rank, const MakeBackend& make_
   groups.data = connect("data", groups.layout.data_context);
   if (job.parallelism.tensor > 1) groups.whole_stage = connect("stage", groups.layout.stage);
   groups.expert = connect("expert", groups.layout.expert);
+  groups.expert_tensor = connect("expert_tensor", groups.layout.expert_tensor);
   groups.expert_data = connect("expert_data", groups.layout.expert_data);
   groups.forward = connect("forward", groups.layout.pipeline);
   groups.backward = connect("backward", groups.layout.pipeline);

@@ -17,7 +17,7 @@ namespace mmoe {
 struct ProcessGroups {
   int64_t rank = 0, world_size = 1;
   RankGroups layout;  // sim's numbering, so plans and runs mean the same ranks
-  Communicator world, tensor, data, expert, expert_data;
+  Communicator world, tensor, data, expert, expert_tensor, expert_data;
   Communicator whole_stage;  // with tensor parallelism; else `data` has the same ranks
   // Neighbours of the pipeline, a group for each direction, and apart for the way from the last rank to the first: two
   // ranks never send to each other in one group, where NCCL would wait for both.

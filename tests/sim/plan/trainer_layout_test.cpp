@@ -53,9 +53,11 @@ TEST(TrainerLayout, RanksTogetherHoldTheModel) {
   }
 }
 
-// Experts lie on tensor parallel ranks too, and what neither splits on all ranks of the stage.
-TEST(TrainerLayout, TensorRanksTogetherHoldTheModel) {
-  const Job job = job_of(R"("tensor": 2, "sequence": true, "pipeline": 2, "expert": 4)", 8);
+// Experts lie on tensor parallel ranks too, whole or in parts, and what neither splits on all ranks of the stage.
+class TensorRanks : public testing::TestWithParam<const char*> {};
+
+TEST_P(TensorRanks, TogetherHoldTheModel) {
+  const Job job = job_of(R"("tensor": 2, "sequence": true, "pipeline": 2, )" + std::string(GetParam()), 8);
   std::map<std::string, std::vector<int>> holders;  // by tensor, of each element
   for (int64_t rank = 0; rank < 8; ++rank) {
     for (const ParameterSpec& spec : local_specs(job, rank)) {
@@ -87,6 +89,25 @@ TEST(TrainerLayout, TensorRanksTogetherHoldTheModel) {
     const int copies = experts ? 1 : spec.tensor_split.blocks.empty() ? 4 : 2;
     EXPECT_EQ(holders[spec.name], std::vector(static_cast<size_t>(elements(spec.shape)), copies)) << spec.name;
   }
+}
+
+INSTANTIATE_TEST_SUITE_P(TrainerLayout, TensorRanks,
+                         testing::Values(R"("expert": 4)", R"("expert": 2, "expert_tensor": 2)"));
+
+// Rank 3 holds the second half of experts 4 to 7: of each its rows of gate, then of up, and its columns of down.
+TEST(TrainerLayout, ExpertTensorRanksHoldPartsOfEveryExpert) {
+  const Job job = job_of(R"("expert": 2, "expert_tensor": 2)", 4);
+  const std::vector<ParameterSpec> specs = local_specs(job, 3);
+  const auto find = [&](const std::string& name) {
+    return *std::find_if(specs.begin(), specs.end(), [&](const ParameterSpec& spec) { return spec.name == name; });
+  };
+  const int64_t D = job.model.hidden_size, F = job.model.expert_hidden_size, E = job.model.num_experts;
+  const ParameterSpec gate_up = find("layers.2.experts.gate_up"), down = find("layers.2.experts.down");
+  EXPECT_EQ(gate_up.shape, (std::vector<int64_t>{E / 2, F, D}));
+  ASSERT_EQ(gate_up.part.boxes.size(), static_cast<size_t>(E));
+  EXPECT_EQ(gate_up.part.boxes[2], (TensorBox{{E / 2 + 1, 1}, {F / 2, F / 2}, {0, D}}));
+  EXPECT_EQ(gate_up.part.boxes[3], (TensorBox{{E / 2 + 1, 1}, {F + F / 2, F / 2}, {0, D}}));
+  EXPECT_EQ(down.part.boxes, (std::vector<TensorBox>{{{E / 2, E / 2}, {0, D}, {F / 2, F / 2}}}));
 }
 
 // Rank 3, the second of two tensor parallel ranks: the second half of the queries, of the keys and of the values.

@@ -229,7 +229,6 @@ def test_torchrun(two, data, tmp_path):
 
 @pytest.mark.parametrize("parallelism, words", [
     ({"tensor": 2}, ["parallelism.sequence = false", "set it to true"]), ({"context": 2}, ["parallelism.context = 2"]),
-    ({"expert_tensor": 2}, ["parallelism.expert_tensor = 2"]),
     ({"pipeline": 2, "schedule": "zero_bubble"}, ["parallelism.schedule"])])
 def test_layouts_that_cannot_be_trained_are_refused(data, tmp_path, parallelism, words):
     job = parallel_job(tmp_path / "job.json", 2, parallelism)

@@ -109,6 +109,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"gpu_expert_2_zero_1",
              R"({"hardware": {"device": "h100-sxm-80gb", "num_devices": 4},
                  "parallelism": {"expert": 2, "zero_stage": 1}, "training": {"precision": "bf16"}})"},
+        Case{"expert_2_expert_tensor_2_pipeline_2",
+             R"({"hardware": {"num_devices": 8}, "parallelism": {"expert": 2, "expert_tensor": 2, "pipeline": 2},
+                 "training": {"micro_batch_size": 2}})"},
+        Case{"gpu_tensor_2_expert_tensor_2_zero_3",
+             R"({"hardware": {"device": "h100-sxm-80gb", "num_devices": 4},
+                 "parallelism": {"tensor": 2, "sequence": true, "expert_tensor": 2, "zero_stage": 3},
+                 "training": {"precision": "bf16", "expert_saving": "all"}})"},
         Case{"gpu_fp32_pipeline_2",
              R"({"hardware": {"device": "h100-sxm-80gb", "num_devices": 2}, "parallelism": {"pipeline": 2}})"}),
     [](const auto& test) { return std::string(test.param.name); });

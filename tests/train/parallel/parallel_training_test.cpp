@@ -154,7 +154,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"tensor_2_expert_2_interleaved_2", 4,
              R"("tensor": 2, "sequence": true, "expert": 2, "pipeline": 2, "virtual_pipeline": 2)", 2},
         Case{"tensor_2_expert_2_pipeline_2", 4, R"("tensor": 2, "sequence": true, "expert": 2, "pipeline": 2)", 4},
-        Case{"data_2_expert_2_pipeline_2", 8, R"("pipeline": 2, "expert": 2)"}),
+        Case{"data_2_expert_2_pipeline_2", 8, R"("pipeline": 2, "expert": 2)"},
+        Case{"expert_tensor_2", 2, R"("expert_tensor": 2)", 2},
+        Case{"expert_2_expert_tensor_2_zero_1", 4, R"("expert": 2, "expert_tensor": 2, "zero_stage": 1)"},
+        Case{"tensor_2_expert_tensor_2_zero_3_recomputed", 2,
+             R"("tensor": 2, "sequence": true, "expert_tensor": 2, "zero_stage": 3)", 4, R"(, "recompute": "full")"},
+        Case{"expert_tensor_2_pipeline_2", 4, R"("pipeline": 2, "expert_tensor": 2)", 2,
+             R"(, "expert_saving": "all")"}),
     [](const auto& test) { return test.param.name; });
 
 }  // namespace

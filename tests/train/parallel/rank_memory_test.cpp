@@ -156,7 +156,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"tensor_2_recomputed", 2, R"("tensor": 2, "sequence": true)", R"(, "recompute": "full")"},
         Case{"tensor_2_data_2_zero_1", 4, R"("tensor": 2, "sequence": true, "zero_stage": 1)", ""},
         Case{"tensor_2_expert_2_pipeline_2", 4, R"("tensor": 2, "sequence": true, "expert": 2, "pipeline": 2)", ""},
-        Case{"data_2_pipeline_2_zero_1", 4, R"("pipeline": 2, "zero_stage": 1)", ""}),
+        Case{"data_2_pipeline_2_zero_1", 4, R"("pipeline": 2, "zero_stage": 1)", ""},
+        Case{"expert_tensor_2", 2, R"("expert_tensor": 2)", ""},
+        Case{"expert_2_expert_tensor_2_zero_1", 4, R"("expert": 2, "expert_tensor": 2, "zero_stage": 1)",
+             R"(, "expert_saving": "recompute")"},
+        Case{"tensor_2_expert_tensor_2_recomputed", 2, R"("tensor": 2, "sequence": true, "expert_tensor": 2)",
+             R"(, "recompute": ["moe"])"}),
     [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace

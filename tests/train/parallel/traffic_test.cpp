@@ -90,7 +90,12 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"tensor_2_expert_2_interleaved_2", 4,
                          R"("tensor": 2, "sequence": true, "expert": 2, "pipeline": 2, "virtual_pipeline": 2)",
                          R"(, "recompute": ["moe"])"},
-                    Case{"data_2_expert_2_pipeline_2", 8, R"("pipeline": 2, "expert": 2, "zero_stage": 1)", ""}),
+                    Case{"data_2_expert_2_pipeline_2", 8, R"("pipeline": 2, "expert": 2, "zero_stage": 1)", ""},
+                    Case{"data_2_expert_tensor_2_zero_1", 4, R"("expert_tensor": 2, "zero_stage": 1)", ""},
+                    Case{"bf16_expert_2_expert_tensor_2_recomputed", 4, R"("expert": 2, "expert_tensor": 2)",
+                         R"(, "precision": "bf16", "recompute": ["moe"])"},
+                    Case{"tensor_2_expert_tensor_2_pipeline_2", 4,
+                         R"("tensor": 2, "sequence": true, "expert_tensor": 2, "pipeline": 2)", ""}),
     [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
