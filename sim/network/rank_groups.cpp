@@ -26,6 +26,7 @@ std::optional<RankGroup> group_named(const RankGroups& groups, std::string_view 
   if (name == "tensor") return groups.tensor;
   if (name == "data") return groups.data_context;
   if (name == "stage") return groups.stage;
+  if (name == "expert_tensor") return groups.expert_tensor;
   if (name == "expert") return groups.expert;
   if (name == "expert_data") return groups.expert_data;
   for (const char* pipeline : {"forward", "forward_around", "backward", "backward_around"}) {

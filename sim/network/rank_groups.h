@@ -33,8 +33,8 @@ struct RankGroups {
 RankGroups rank_groups(const ParallelismConfig& parallelism, int64_t num_devices);
 
 // The group that our trainer's transfers are counted under: "world", "tensor", "data" (with context), "stage",
-// "expert", "expert_data", and of the pipeline "forward", "forward_around", "backward", "backward_around". Nothing for
-// other names.
+// "expert_tensor", "expert", "expert_data", and of the pipeline "forward", "forward_around", "backward",
+// "backward_around". Nothing for other names.
 std::optional<RankGroup> group_named(const RankGroups& groups, std::string_view name);
 
 // Devices that one domain of each level joins, from the node outwards; the last level joins all.

@@ -82,13 +82,14 @@ TEST(Place, IsTheSmallestShareOrBelow) {
 }
 
 TEST(RankGroupNames, AreThoseThatTransfersAreCountedUnder) {
-  const ParallelismConfig parallelism{.tensor = 2, .pipeline = 2, .expert = 4};
+  const ParallelismConfig parallelism{.tensor = 2, .pipeline = 2, .expert = 4, .expert_tensor = 2};
   const RankGroups groups = rank_groups(parallelism, 16);
   EXPECT_EQ(group_named(groups, "world")->size, 16);
   EXPECT_EQ(group_named(groups, "data")->size, 4);
   EXPECT_EQ(group_named(groups, "stage")->size, 8);
   EXPECT_EQ(group_named(groups, "expert")->size, 4);
-  EXPECT_EQ(group_named(groups, "expert_data")->stride, 4);
+  EXPECT_EQ(group_named(groups, "expert_tensor")->size, 2);
+  EXPECT_EQ(group_named(groups, "expert_data")->stride, 8);
   EXPECT_EQ(group_named(groups, "backward_around")->stride, 8);
   EXPECT_FALSE(group_named(groups, "experts"));
 }
