@@ -82,6 +82,7 @@ void read_layouts(JsonReader& reader, Framework& framework) {
   read_words(reader, "context_kinds", framework.context_kinds);
   std::vector<std::string> degrees;
   for (const SplitDegree& degree : kSplitDegrees) degrees.emplace_back(degree.name);
+  degrees.emplace_back("tensor_with_sequence");
   read_words(reader, "splits", degrees, framework.splits);
   reader.read("splits_tied_embeddings", framework.splits_tied_embeddings);
   reader.read("zero_stages", framework.zero_stages);

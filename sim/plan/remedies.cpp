@@ -10,7 +10,8 @@ namespace mmoe {
 namespace {
 
 struct Change {
-  std::string name, key, value;
+  std::string name;
+  Overrides settings;
 };
 
 std::vector<Change> changes(const Job& job) {
@@ -19,7 +20,7 @@ std::vector<Change> changes(const Job& job) {
   const bool gpu = !job.hardware.spec.is_cpu, many = job.hardware.num_devices > 1;
   std::vector<Change> list;
   const auto add = [&](bool useful, std::string name, std::string key, std::string value) {
-    if (useful) list.push_back({std::move(name), std::move(key), std::move(value)});
+    if (useful) list.push_back({std::move(name), {{std::move(key), std::move(value)}}});
   };
   const bool moe = job.model.num_moe_layers() > 0;
   const Recompute& recompute = training.recompute;
@@ -48,10 +49,17 @@ std::vector<Change> changes(const Job& job) {
       add(true, name + std::string(" ") + std::to_string(value * factor), key, std::to_string(value * factor));
     }
   };
+  const size_t tensor_sizes = list.size();
   degree("tensor parallel size", "parallelism.tensor", parallelism.tensor);
+  // The first split over tensor ranks is one change with the way that saves most.
+  for (size_t i = tensor_sizes; i < list.size() && parallelism.tensor == 1 && !parallelism.sequence; ++i) {
+    list[i].name += " with sequence parallelism";
+    list[i].settings.emplace_back("parallelism.sequence", "true");
+  }
   degree("pipeline of", "parallelism.pipeline", parallelism.pipeline);
   degree("context parallel size", "parallelism.context", parallelism.context);
   if (moe) degree("expert parallel size", "parallelism.expert", parallelism.expert);
+  if (moe) degree("expert-tensor parallel size", "parallelism.expert_tensor", parallelism.expert_tensor);
   add(training.offload == "none", "optimizer states on the host", "training.offload", "optimizer");
   return list;
 }
@@ -60,10 +68,14 @@ std::vector<Change> changes(const Job& job) {
 
 std::string command_of(const Job& job, const Remedy& remedy) {
   std::string command = "mmoe simulate --job " + job.where;
-  for (const auto& [key, value] : job.overrides) {
-    if (key != remedy.key) command += " --" + key + " '" + value + "'";
+  const auto add = [&](const Overrides::value_type& flag) { command += " --" + flag.first + " '" + flag.second + "'"; };
+  for (const auto& flag : job.overrides) {
+    const bool changed = std::any_of(remedy.settings.begin(), remedy.settings.end(),
+                                     [&](const auto& setting) { return setting.first == flag.first; });
+    if (!changed) add(flag);
   }
-  return command + " --" + remedy.key + " '" + remedy.value + "'";
+  for (const auto& setting : remedy.settings) add(setting);
+  return command;
 }
 
 nlohmann::json to_json(const Job& job, const std::vector<Remedy>& remedies) {
@@ -83,9 +95,9 @@ std::vector<Remedy> find_remedies(const Job& job, double tokens_per_second, doub
   std::vector<Remedy> found;
   for (const Change& change : changes(job)) {
     try {
-      const Outcome outcome = evaluate(parse_job(resolved, job.where, "/", {{change.key, change.value}}));
+      const Outcome outcome = evaluate(parse_job(resolved, job.where, "/", change.settings));
       if (outcome.probability < confidence) continue;
-      found.push_back({change.name, change.key, change.value, outcome.probability,
+      found.push_back({change.name, change.settings, outcome.probability,
                        tokens_per_second - outcome.tokens_per_second_per_device});
     } catch (const ConfigError&) {  // not a valid job: no remedy
     }

@@ -12,7 +12,7 @@ namespace mmoe {
 // One change that makes a job fit that does not.
 struct Remedy {
   std::string change;                 // "recompute everything"
-  std::string key, value;             // "training.recompute", "full"
+  Overrides settings;                 // {"training.recompute", "full"}; several where they go together
   double probability = 0;             // of fitting after it
   double tokens_per_second_lost = 0;  // per device
 };
@@ -28,7 +28,7 @@ std::string command_of(const Job& job, const Remedy& remedy);
 
 nlohmann::json to_json(const Job& job, const std::vector<Remedy>& remedies);
 
-// Changes one key at a time (recomputation, micro-batch, degrees, sharding, offload, allocator); keeps those that are
+// Makes one change at a time (recomputation, micro-batch, degrees, sharding, offload, allocator); keeps those that are
 // valid and fit with `confidence`, the least tokens/s lost first. `evaluate` may throw ConfigError for jobs that it
 // does not cover.
 std::vector<Remedy> find_remedies(const Job& job, double tokens_per_second, double confidence,

@@ -35,10 +35,14 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
       virtual_given_(job.given.contains("parallelism.virtual_pipeline")),
       pipelines_embeddings_(!job.model.tie_embeddings || framework.splits_tied_embeddings ||
                             job.given.contains("parallelism.pipeline")) {
+  const bool with_sequence = lists(framework.splits, "tensor_with_sequence");
   for (const SplitDegree& degree : kSplitDegrees) {
     const bool given = job.given.contains(std::string("parallelism.") + degree.name);
-    if (!given && !lists(framework.splits, degree.name)) missing_.push_back(degree);
+    const bool runs = lists(framework.splits, degree.name) || (degree.name == std::string("tensor") && with_sequence);
+    if (!given && !runs) missing_.push_back(degree);
   }
+  const bool both_given = job.given.contains("parallelism.tensor") && job.given.contains("parallelism.sequence");
+  tensor_needs_sequence_ = with_sequence && !both_given;
   const ModelConfig& model = job.model;
   const ParallelismConfig& now = job.parallelism;
   const int64_t devices = job.hardware.num_devices, node = job.hardware.devices_per_node;
@@ -212,6 +216,9 @@ const char* LayoutSpace::why_not(const Job& job) const {
   }
   for (const SplitDegree& degree : missing_) {
     if (p.*degree.size > 1) return degree.missing;
+  }
+  if (p.tensor > 1 && !p.sequence && tensor_needs_sequence_) {
+    return "the framework has no tensor parallelism without sequence parallelism";
   }
   const int64_t devices = job.hardware.num_devices;
   if (devices % (p.tensor * p.pipeline * p.context) != 0)

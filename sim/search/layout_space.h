@@ -54,7 +54,7 @@ class LayoutSpace {
 
   const Job& job_;
   const Framework& framework_;
-  bool schedule_given_, virtual_given_, pipelines_embeddings_;
+  bool schedule_given_, virtual_given_, pipelines_embeddings_, tensor_needs_sequence_;
   std::vector<SplitDegree> missing_;  // what the framework lacks and the job does not name
 };
 

@@ -7,6 +7,7 @@
 
 #include "sim/cluster/expert_load.h"
 #include "sim/plan/cluster_plan.h"
+#include "sim/plan/trainable.h"
 #include "sim/plan/trainer_traffic.h"
 
 namespace mmoe {
@@ -86,9 +87,9 @@ TEST(TrainerRanks, RemediesAreWhatTheTrainerRuns) {
   add_remedies(plan);
   EXPECT_FALSE(plan.fit.remedies.empty());
   for (const Remedy& remedy : plan.fit.remedies) {
-    for (const char* refused : {"tensor", "context", "moe_activation", "offload"}) {
-      EXPECT_EQ((remedy.key + " " + remedy.value).find(refused), std::string::npos) << remedy.key;
-    }
+    const Job changed = parse_job(to_json(job), "job.json", "/", remedy.settings);
+    EXPECT_EQ(why_layout_is_not_trained(changed), std::nullopt) << remedy.change;
+    EXPECT_EQ(why_model_is_not_trained(changed), std::nullopt) << remedy.change;
   }
 }
 

@@ -73,13 +73,21 @@ TEST(LayoutSpace, OnlyWhatTheFrameworkRunsIsOfferedUnlessTheJobNamesIt) {
   EXPECT_NE(reason(&ParallelismConfig::pipeline).find("tied embeddings"), std::string::npos);
   EXPECT_EQ(reason(&ParallelismConfig::expert), "");
   EXPECT_EQ(reason(&ParallelismConfig::expert_tensor), "");
-  EXPECT_EQ(reason(&ParallelismConfig::tensor), "");
+  EXPECT_NE(reason(&ParallelismConfig::tensor).find("without sequence parallelism"), std::string::npos);
+  Job both = job;
+  both.parallelism.tensor = 2;
+  both.parallelism.sequence = true;
+  EXPECT_EQ(space.why_not(both), nullptr);
 
   json["parallelism"] = {{"context", 2}, {"pipeline", 2}, {"zero_stage", 3}};
   const Job pinned = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   const LayoutSpace asked(pinned, framework);
   EXPECT_EQ(asked.zero_stages, std::vector<int64_t>{3});
   EXPECT_EQ(asked.why_not(pinned), nullptr);
+
+  json["parallelism"] = {{"tensor", 2}, {"sequence", false}};
+  const Job whole_sequences = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  EXPECT_EQ(LayoutSpace(whole_sequences, framework).why_not(whole_sequences), nullptr);
 }
 
 TEST(LayoutSpace, AllToAllContextSplitsHeads) {

@@ -66,6 +66,18 @@ TEST_P(JobRequirements, HoldForEveryLayoutThatIsPlannedForThisTrainer) {
   EXPECT_GT(all.refused, 0);
 }
 
+TEST(JobRequirements, HoldWhereSequencesStayWhole) {
+  Job job = open_job({"whole_sequences", 4, R"(, "dense_hidden_size": 128)"});
+  job.parallelism.sequence = false;
+  job.given.insert("parallelism.sequence");
+  Framework framework = load_framework(job.training.framework, job.hardware.spec, "training.framework");
+  const Offered ours = offered(job, framework);
+  EXPECT_GT(ours.layouts, 10);
+  EXPECT_EQ(ours.refused, 0) << ours.first_refusal;
+  framework.splits = Framework().splits;
+  EXPECT_GT(offered(job, framework).refused, 0);
+}
+
 constexpr const char* kMixture = R"(, "num_experts": 8, "expert_hidden_size": 32, "top_k": 2)";
 INSTANTIATE_TEST_SUITE_P(, JobRequirements,
                          testing::Values(Case{"mixture_2", 2, kMixture}, Case{"mixture_8", 8, kMixture},
