@@ -23,7 +23,7 @@ struct Unit {
     size_t sum;
     double probability;
   };
-  std::vector<Outcome> outcomes;        // of one draw without a budget, by rising peak
+  std::vector<Outcome> outcomes;        // of one draw without a budget and one device, by rising peak; devices together
   std::vector<double> sum_probability;  // [sum]
   double mean_sum_k = 0;                // without a budget, over all its layers
   double largest_peak = 0;
@@ -45,19 +45,24 @@ ElasticConfig without_budget(const ElasticConfig& config) {
 
 Unit stage_unit(const ElasticConfig& config, const StageMemory& stage) {
   const ElasticLaw law(without_budget(config), static_cast<int>(stage.num_layers()));
-  const RunningMaximumBySum joint = running_maximum_by_sum(law, stage.terms);
   Unit unit;
   unit.layers = {stage.num_layers()};
-  unit.largest_peak = std::max(stage.least, stage.constant + largest_running_maximum(law, stage.terms));
+  unit.largest_peak = stage.least;
   unit.sum_probability.resize(static_cast<size_t>(stage.num_layers() * (config.k_max - config.k_min)) + 1);
-  for (const auto& row : joint.rows) {
-    for (size_t sum = 0; sum < row.probability.size(); ++sum) {
-      if (row.probability[sum] == 0) continue;
-      const double peak = stage.constant + row.offset + joint.slope * static_cast<double>(sum);
-      unit.outcomes.push_back({std::max(stage.least, peak), sum, row.probability[sum]});
-      unit.sum_probability[sum] += row.probability[sum];
+  const auto add = [&](const RunningMaximumTerms& terms, bool first) {
+    unit.largest_peak = std::max(unit.largest_peak, stage.constant + largest_running_maximum(law, terms));
+    const RunningMaximumBySum joint = running_maximum_by_sum(law, terms);
+    for (const auto& row : joint.rows) {
+      for (size_t sum = 0; sum < row.probability.size(); ++sum) {
+        if (row.probability[sum] == 0) continue;
+        const double peak = stage.constant + row.offset + joint.slope * static_cast<double>(sum);
+        unit.outcomes.push_back({std::max(stage.least, peak), sum, row.probability[sum]});
+        if (first) unit.sum_probability[sum] += row.probability[sum];
+      }
     }
-  }
+  };
+  add(stage.terms, true);
+  for (const RunningMaximumTerms& terms : stage.others) add(terms, false);
   unit.mean_sum_k = law.sum().mean();
   return unit;
 }

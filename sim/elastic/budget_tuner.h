@@ -12,10 +12,13 @@
 namespace mmoe {
 
 // Memory of one pipeline rank with one micro-batch: max(least, constant + the running maximum over its own MoE layers).
+// Of devices that share the draws but not the load, `others` are the running maxima beside the first: P(a peak above x)
+// counts as the sum over all of them, which is no less than that of the highest.
 struct StageMemory {
   double constant = 0;  // bytes
   double least = 0;     // bytes: the peak is never lower, whatever is drawn
   RunningMaximumTerms terms;
+  std::vector<RunningMaximumTerms> others = {};
   int64_t num_layers() const { return static_cast<int64_t>(terms.fixed.size()); }
 };
 

@@ -14,6 +14,7 @@ namespace mmoe {
 namespace {
 
 constexpr int64_t kBelowAll = std::numeric_limits<int64_t>::min() / 2;
+constexpr int64_t kAboveAll = -kBelowAll;
 constexpr size_t kMaxStates = 2'000'000;
 
 // The terms in integer units of a power of two, so that equal maxima are equal numbers and can be merged. The sums of
@@ -23,7 +24,7 @@ struct UnitTerms {
   int64_t slope = 0;
   std::vector<int64_t> fixed;
   size_t num_choices = 0;
-  std::vector<std::vector<int64_t>> bump;
+  std::vector<std::vector<int64_t>> bump, surplus;  // surplus: empty where there is none
 
   int64_t value(size_t layer, size_t j) const { return fixed[layer] + bump[layer][j]; }
 };
@@ -32,8 +33,11 @@ void check_shape(const ElasticLaw& law, const RunningMaximumTerms& terms) {
   const auto layers = static_cast<size_t>(law.num_layers());
   MMOE_CHECK(terms.fixed.size() == layers && terms.bump.size() == layers) << terms.fixed.size() << " layers";
   MMOE_CHECK(terms.slope >= 0 && std::isfinite(terms.slope)) << "slope " << terms.slope;
-  for (const auto& bump : terms.bump) {
-    MMOE_CHECK(static_cast<int>(bump.size()) == law.k_max() - law.k_min() + 1) << bump.size() << " bumps";
+  MMOE_CHECK(terms.surplus.empty() || terms.surplus.size() == layers) << terms.surplus.size() << " layers";
+  for (const LayerCosts& costs : {terms.bump, terms.surplus}) {
+    for (const auto& cost : costs) {
+      MMOE_CHECK(static_cast<int>(cost.size()) == law.k_max() - law.k_min() + 1) << cost.size() << " values of k";
+    }
   }
   int next = 0;
   for (const GroupLaw& group : law.groups()) {
@@ -42,12 +46,15 @@ void check_shape(const ElasticLaw& law, const RunningMaximumTerms& terms) {
 }
 
 UnitTerms in_units(const ElasticLaw& law, const RunningMaximumTerms& terms) {
-  double largest = terms.slope * law.k_max() * law.num_layers();
+  const auto highest = [](const std::vector<double>& values) {
+    double most = 0;
+    for (const double value : values) most = std::max(most, std::fabs(value));
+    return most;
+  };
+  double largest = 0, kept = 0;
   for (size_t l = 0; l < terms.fixed.size(); ++l) {
-    double bump = 0;
-    for (const double b : terms.bump[l]) bump = std::max(bump, std::fabs(b));
-    largest =
-        std::max(largest, std::fabs(terms.fixed[l]) + bump + terms.slope * law.k_max() * static_cast<double>(l + 1));
+    kept += terms.slope * law.k_max() + (terms.surplus.empty() ? 0 : highest(terms.surplus[l]));
+    largest = std::max(largest, std::fabs(terms.fixed[l]) + highest(terms.bump[l]) + kept);
   }
   UnitTerms units;
   if (largest > 0) units.unit = std::ldexp(1.0, std::ilogb(largest) + 1 - 60);
@@ -58,6 +65,10 @@ UnitTerms in_units(const ElasticLaw& law, const RunningMaximumTerms& terms) {
     auto& bump = units.bump.emplace_back();
     for (const double b : terms.bump[l]) bump.push_back(rounded(b));
   }
+  for (const auto& values : terms.surplus) {
+    auto& surplus = units.surplus.emplace_back();
+    for (const double s : values) surplus.push_back(rounded(s));
+  }
   units.num_choices = units.bump.front().size();
   return units;
 }
@@ -65,7 +76,8 @@ UnitTerms in_units(const ElasticLaw& law, const RunningMaximumTerms& terms) {
 // The pass from the last layer to the first. With r the sum of the group's layers passed and `offset` the largest of
 // fixed[l'] + bump[l'][k_l'] - slope * (sum after l') over the layers l' passed, the maximum over those layers is
 // slope * (sum of all layers) + offset; so (r, offset) is all that the past leaves behind. Once no earlier layer can
-// reach a state's maximum it is settled: only the law of the remaining sum is still to be convolved.
+// reach a state's maximum it is settled: only the law of the remaining sum is still to be convolved. With a surplus
+// `offset` also holds that of the layers passed, and nothing settles before the first layer.
 class BackwardPass {
  public:
   BackwardPass(const ElasticLaw& law, const UnitTerms& terms) : law_(law), terms_(terms) {
@@ -73,7 +85,7 @@ class BackwardPass {
     best_before_.assign(terms.fixed.size() + 1, kBelowAll);
     for (size_t l = 0; l < terms.fixed.size(); ++l) {
       const int64_t bump = *std::max_element(terms.bump[l].begin(), terms.bump[l].end());
-      best_before_[l + 1] = std::max(best_before_[l], terms.fixed[l] + bump);
+      best_before_[l + 1] = terms.surplus.empty() ? std::max(best_before_[l], terms.fixed[l] + bump) : kAboveAll;
     }
     sums_before_.emplace_back();
     for (const GroupLaw& group : law.groups()) sums_before_.push_back(sums_before_.back().convolve(group.sum()));
@@ -118,10 +130,18 @@ class BackwardPass {
     const auto next_size = static_cast<size_t>(group.largest_drawn(left - 1)) + 1;
     size_t num_sums = 0;
     for (const Row& row : rows_) num_sums = std::max(num_sums, row.mass.size());
-    std::vector<Row> next(rows_.size());
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      next[i].offset = rows_[i].offset;
-      next[i].mass.assign(std::min(rows_[i].mass.size() + num_choices - 1, next_size), 0);
+    // A row's offset rises by the surplus of the choice, so each choice has rows of its own.
+    std::vector<int64_t> rise(num_choices, 0);
+    if (!terms_.surplus.empty()) {
+      for (size_t j = 0; j < num_choices; ++j) rise[j] = on_grid(terms_.surplus[layer][j]);
+      total_grid_ += grid_ > 1 ? grid_ : 0;
+    }
+    const size_t stride = terms_.surplus.empty() ? 0 : rows_.size();
+    std::vector<Row> next(terms_.surplus.empty() ? rows_.size() : rows_.size() * num_choices);
+    for (size_t i = 0; i < next.size(); ++i) {
+      const Row& row = rows_[i % rows_.size()];
+      next[i].offset = row.offset + rise[i / rows_.size()];
+      next[i].mass.assign(std::min(row.mass.size() + num_choices - 1, next_size), 0);
     }
     std::map<int64_t, std::vector<double>> raised;  // states whose offset this layer sets
     std::vector<double> p(num_choices), below(rows_.size() + 1);
@@ -138,12 +158,12 @@ class BackwardPass {
                                                  [](const Row& row, int64_t o) { return row.offset < o; }) -
                                 rows_.begin());
         if (below[first] > 0) {
-          std::vector<double>& to = raised[offset];
+          std::vector<double>& to = raised[offset + rise[j]];
           if (to.size() <= r + j) to.resize(r + j + 1);
           to[r + j] += below[first] * p[j];
         }
         for (size_t i = first; i < rows_.size(); ++i) {
-          if (r < rows_[i].mass.size()) next[i].mass[r + j] += rows_[i].mass[r] * p[j];
+          if (r < rows_[i].mass.size()) next[j * stride + i].mass[r + j] += rows_[i].mass[r] * p[j];
         }
       }
     }
@@ -221,10 +241,12 @@ class BackwardPass {
 
 // M for one k in all layers.
 double shared_maximum(const ElasticLaw& law, const RunningMaximumTerms& terms, int64_t k) {
-  double largest = -INFINITY;
+  const auto j = static_cast<size_t>(k - law.k_min());
+  double largest = -INFINITY, surplus = 0;
   for (size_t l = 0; l < terms.fixed.size(); ++l) {
-    const double sum = terms.slope * static_cast<double>(k * static_cast<int64_t>(l + 1));
-    largest = std::max(largest, terms.fixed[l] + sum + terms.bump[l][static_cast<size_t>(k - law.k_min())]);
+    if (!terms.surplus.empty()) surplus += terms.surplus[l][j];
+    const double sum = terms.slope * static_cast<double>(k * static_cast<int64_t>(l + 1)) + surplus;
+    largest = std::max(largest, terms.fixed[l] + sum + terms.bump[l][j]);
   }
   return largest;
 }
@@ -298,7 +320,9 @@ double largest_running_maximum(const ElasticLaw& law, const RunningMaximumTerms&
         for (size_t j = 0; j < terms.bump[layer].size() && r + j < num_sums; ++j) {
           if (!possible[r + j]) continue;
           const double here = std::max(terms.fixed[layer] + terms.bump[layer][j], after[r + j]);
-          next[r] = std::max(next[r], here + terms.slope * static_cast<double>(law.k_min() + static_cast<int>(j)));
+          const double kept = terms.slope * static_cast<double>(law.k_min() + static_cast<int>(j)) +
+                              (terms.surplus.empty() ? 0 : terms.surplus[layer][j]);
+          next[r] = std::max(next[r], here + kept);
           next_possible[r] = 1;
         }
       }

@@ -8,11 +8,13 @@
 
 namespace mmoe {
 
-// M = max over layers l of fixed[l] + slope * (k_1 + ... + k_l) + bump[l][k_l - k_min]; slope >= 0.
+// M = max over layers l of fixed[l] + K_1 + ... + K_l + bump[l][k_l - k_min], where layer l keeps
+// K_l = slope * k_l + surplus[l][k_l - k_min]; slope >= 0. Without a surplus the sum of k is all that the past leaves.
 struct RunningMaximumTerms {
   std::vector<double> fixed;
   double slope = 0;
   LayerCosts bump;
+  LayerCosts surplus = {};  // empty: none
 };
 
 struct RunningMaximumLaw {
@@ -22,7 +24,8 @@ struct RunningMaximumLaw {
 
 // Groups that are no runs of layers (interleaved pipelines) are taken one at a time (ElasticLaw::of_group).
 // Exact unless the states (sum of a group's later layers, pruned maximum) pass an internal limit: then maxima are
-// rounded up to a grid and `rounding` says by how much. Terms are first rounded to 2^-60 of the largest possible value.
+// rounded up to a grid and `rounding` says by how much. A surplus makes most maxima differ, so that the limit comes
+// soon (some ten layers). Terms are first rounded to 2^-60 of the largest possible value.
 RunningMaximumLaw running_maximum(const ElasticLaw& law, const RunningMaximumTerms& terms);
 
 // The joint law of M and the sum of k_l: M = offset + slope * (sum - least_sum), with a probability for each sum. For a

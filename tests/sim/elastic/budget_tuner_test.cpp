@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -183,6 +184,56 @@ TEST(TuneBudget, OneChoiceHasOneBudget) {
   const BudgetTuning tuning = tune_budget(config, {stage}, goal);
   EXPECT_FALSE(tuning.choice);
   EXPECT_EQ(tuning.free_peak, tuning.free_largest_peak);
+}
+
+// Two devices with the same draws and loads of their own, of no straight line in k: by enumeration, a draw's risk is
+// the sum of the devices' and no less than that of the higher of them.
+TEST(TuneBudget, CountsEveryDeviceThatSharesTheDraws) {
+  const ElasticConfig config = elastic_config(1, 4);
+  StageMemory stage = stage_of(config, 4, 1);
+  std::mt19937 random(5);
+  std::uniform_real_distribution<double> bytes(-5e8, 1e9);
+  stage.others.push_back(stage.terms);
+  for (RunningMaximumTerms* terms : {&stage.terms, &stage.others[0]}) {
+    terms->surplus.assign(4, std::vector<double>(4));
+    for (auto& layer : terms->surplus) {
+      for (double& surplus : layer) surplus = bytes(random);
+    }
+  }
+  const auto peak_of = [&](const RunningMaximumTerms& terms, const std::vector<int>& k) {
+    double kept = 0, highest = 0;
+    for (size_t l = 0; l < 4; ++l) {
+      const auto j = static_cast<size_t>(k[l] - 1);
+      kept += terms.slope * k[l] + terms.surplus[l][j];
+      highest = std::max(highest, stage.constant + terms.fixed[l] + kept + terms.bump[l][j]);
+    }
+    return highest;
+  };
+  BudgetGoal goal;
+  goal.memory_limit = 3.5e10;
+  goal.horizon_draws = 50;
+  for (const double confidence : {0.5, 0.9}) {
+    goal.confidence = confidence;
+    const BudgetTuning tuning = tune_budget(config, {stage}, goal);
+    ASSERT_TRUE(tuning.choice && tuning.budget_needed);
+    double largest = 0, within = 0;
+    for (const auto& [k, probability] : enumerate(config, 4)) {
+      largest = std::max({largest, peak_of(stage.terms, k), peak_of(stage.others[0], k)});
+    }
+    EXPECT_NEAR(tuning.free_largest_peak, largest, 1e-3);  // rounding of sums of some 1e10 bytes
+    double first = 0, second = 0;
+    ElasticConfig budgeted = config;
+    budgeted.budget = tuning.choice->budget;
+    for (const auto& [k, probability] : enumerate(budgeted, 4)) {
+      const bool passes_first = peak_of(stage.terms, k) > 3.5e10, passes_second = peak_of(stage.others[0], k) > 3.5e10;
+      first += passes_first ? probability : 0;
+      second += passes_second ? probability : 0;
+      within += passes_first || passes_second ? 0 : probability;
+    }
+    EXPECT_NEAR(tuning.choice->probability_within_limit, std::pow(1 - first - second, 50), 1e-9);
+    EXPECT_LE(tuning.choice->probability_within_limit, std::pow(within, 50) + 1e-9);
+    EXPECT_GE(tuning.choice->probability_within_limit, confidence);
+  }
 }
 
 }  // namespace

@@ -14,9 +14,9 @@ namespace {
 double maximum_of(const ElasticConfig& config, const RunningMaximumTerms& terms, const std::vector<int>& k) {
   double largest = -INFINITY, sum = 0;
   for (size_t l = 0; l < k.size(); ++l) {
-    sum += k[l];
-    largest =
-        std::max(largest, terms.fixed[l] + terms.slope * sum + terms.bump[l][static_cast<size_t>(k[l] - config.k_min)]);
+    const auto j = static_cast<size_t>(k[l] - config.k_min);
+    sum += terms.slope * k[l] + (terms.surplus.empty() ? 0 : terms.surplus[l][j]);
+    largest = std::max(largest, terms.fixed[l] + sum + terms.bump[l][j]);
   }
   return largest;
 }
@@ -24,11 +24,18 @@ double maximum_of(const ElasticConfig& config, const RunningMaximumTerms& terms,
 struct Shape {
   const char* name;
   double slope, fixed_step, bump_step, noise;
+  double surplus = 0;  // largest, of either sign
 };
-// Activations kept (the last layers decide), recomputed (each layer's bump decides), falling, and no order at all.
-constexpr Shape kShapes[] = {
-    {"kept", 3, 5, 4, 0},     {"kept_with_large_bumps", 1, 0.25, 6, 1}, {"recomputed", 0, 1, 7, 0},
-    {"falling", 1, -4, 3, 0}, {"fractions", 0.3, 0.1, 0.7, 0.9},        {"nothing", 0, 0, 0, 0}};
+// Activations kept (the last layers decide), recomputed (each layer's bump decides), falling, no order at all, and what
+// is kept by no straight line in k.
+constexpr Shape kShapes[] = {{"kept", 3, 5, 4, 0},
+                             {"kept_with_large_bumps", 1, 0.25, 6, 1},
+                             {"recomputed", 0, 1, 7, 0},
+                             {"falling", 1, -4, 3, 0},
+                             {"fractions", 0.3, 0.1, 0.7, 0.9},
+                             {"nothing", 0, 0, 0, 0},
+                             {"uneven", 3, 5, 4, 0, 2.5},
+                             {"uneven_with_noise", 0.3, 0.1, 0.7, 0.9, 0.5}};
 
 RunningMaximumTerms terms_of(const Shape& shape, const ElasticConfig& config, int num_layers) {
   std::mt19937 random(17);
@@ -39,6 +46,11 @@ RunningMaximumTerms terms_of(const Shape& shape, const ElasticConfig& config, in
     terms.fixed.push_back(100 + shape.fixed_step * l + noise(random));
     auto& bump = terms.bump.emplace_back();
     for (int k = config.k_min; k <= config.k_max; ++k) bump.push_back(shape.bump_step * k + noise(random));
+  }
+  std::uniform_real_distribution<double> surplus(-shape.surplus, shape.surplus);
+  for (int l = 0; l < num_layers && shape.surplus > 0; ++l) {
+    auto& values = terms.surplus.emplace_back();
+    for (int k = config.k_min; k <= config.k_max; ++k) values.push_back(surplus(random));
   }
   return terms;
 }
