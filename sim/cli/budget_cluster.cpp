@@ -20,7 +20,7 @@ void print_choice(const ClusterBudget& plan, std::ostream& out) {
   table.add({"peak allocated, GiB", in_gib(choice.peak, decimals), in_gib(plan.tuning.free_peak, decimals)});
   if (plan.load_factor != 1) {
     const std::string factor = significant(plan.load_factor, 3);
-    table.add({"rows of the busiest expert rank / balanced", factor, factor});
+    table.add({"rows of the busiest expert rank / balanced, at most", factor, factor});
   }
   table.add({"mean k", significant(plan.mean_k, 3), significant(plan.free_mean_k, 3)});
   const Summary with = plan.with.time.step.summary(), without = plan.without.time.step.summary();

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <random>
 
+#include "sim/cluster/routing_file.h"
 #include "sim/config/json_text.h"
 #include "sim/units/errors.h"
 
@@ -75,35 +76,22 @@ std::vector<double> measured_shares(const nlohmann::json& json, const Job& job) 
   return shares;
 }
 
+bool is_run(const std::string& load_file) { return load_file.ends_with(".jsonl"); }
+
 // A load of every kStepsOfALoad steps of a run's metrics.jsonl that tell of routing: the rows of all layers and steps.
 // A step in which few experts are active concentrates more, but has few rows: it counts by them.
 std::vector<std::vector<double>> loads_of_run(const Job& job) {
-  constexpr int64_t kStepsOfALoad = 20;
-  const std::string& path = job.training.moe.load_file;
+  constexpr std::size_t kStepsOfALoad = 20;
   std::vector<std::vector<double>> sums;
-  int64_t steps = 0, number = 0;
-  for (const nlohmann::json& step : read_json_lines(path, "training.moe.load names it")) {
-    ++number;
-    const auto fail = [&] {
-      throw ConfigError(path + ": line " + std::to_string(number) + " is no step of a model with " +
-                        std::to_string(job.model.num_experts) + " experts (moe[].tokens_per_expert.by_expert)");
-    };
-    if (!step.is_object()) fail();
-    if (!step.contains("moe")) continue;
-    if (steps++ % kStepsOfALoad == 0) sums.emplace_back(static_cast<std::size_t>(job.model.num_experts), 0.0);
-    for (const nlohmann::json& layer : step["moe"]) {
-      const auto place = nlohmann::json::json_pointer("/tokens_per_expert/by_expert");
-      const nlohmann::json counts = layer.is_object() ? layer.value(place, nlohmann::json()) : nlohmann::json();
-      if (!counts.is_array() || counts.size() != sums.back().size()) fail();
-      for (std::size_t e = 0; e < counts.size(); ++e) {
-        if (!counts[e].is_number()) fail();
-        sums.back()[e] += counts[e].get<double>();
-      }
+  const std::vector<std::vector<RoutedLayer>> steps = routed_steps(job);
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    if (i % kStepsOfALoad == 0) sums.emplace_back(static_cast<std::size_t>(job.model.num_experts), 0.0);
+    for (const RoutedLayer& layer : steps[i]) {
+      for (std::size_t e = 0; e < layer.rows.size(); ++e) sums.back()[e] += layer.rows[e];
     }
   }
-  if (sums.empty()) throw ConfigError(path + ": tells of no routing; run `mmoe train` with --moe-metrics 1");
   // Fewer steps than a whole load's say little; one alone is better than none.
-  if (sums.size() > 1 && steps % kStepsOfALoad != 0) sums.pop_back();
+  if (sums.size() > 1 && steps.size() % kStepsOfALoad != 0) sums.pop_back();
   std::vector<std::vector<double>> rows;
   for (const std::vector<double>& sum : sums) rows.push_back(measured_shares(nlohmann::json(sum), job));
   return rows;
@@ -111,7 +99,7 @@ std::vector<std::vector<double>> loads_of_run(const Job& job) {
 
 // Rows of one share an expert, one at least.
 std::vector<std::vector<double>> measured_loads(const Job& job) {
-  if (job.training.moe.load_file.ends_with(".jsonl")) return loads_of_run(job);
+  if (is_run(job.training.moe.load_file)) return loads_of_run(job);
   const nlohmann::json json = read_json_file(job.training.moe.load_file);
   if (!json.is_array() || json.empty() || !json.front().is_array()) return {measured_shares(json, job)};
   std::vector<std::vector<double>> rows;
@@ -194,6 +182,11 @@ double expert_load_bound(const Job& job, double confidence) {
 bool expert_load_is_random(const Job& job) {
   const LoadKind load = job.training.moe.load;
   return load_matters(job) && job.parallelism.expert > 1 && (load == LoadKind::kZipf || load == LoadKind::kDirichlet);
+}
+
+bool load_is_by_k(const Job& job) {
+  const MoeTrainingConfig& moe = job.training.moe;
+  return load_matters(job) && job.parallelism.expert > 1 && moe.load == LoadKind::kMeasured && is_run(moe.load_file);
 }
 
 }  // namespace mmoe

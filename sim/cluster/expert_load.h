@@ -38,5 +38,8 @@ double expert_load_factor(const Job& job, int64_t expert_rank);
 double expert_load_bound(const Job& job, double confidence);
 // Whether that bound can be passed: the load is a law, and experts lie on several ranks.
 bool expert_load_is_random(const Job& job);
+// Whether the load is a run's metrics.jsonl, which tells of every k apart (ExpertPairs), and experts lie on several
+// ranks.
+bool load_is_by_k(const Job& job);
 
 }  // namespace mmoe

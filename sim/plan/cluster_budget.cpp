@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sim/cluster/expert_load.h"
+#include "sim/cluster/expert_pairs.h"
 #include "sim/cluster/memory_model.h"
 #include "sim/cluster/reserved_memory.h"
 #include "sim/config/enum_names.h"
@@ -43,17 +44,28 @@ struct StageBytes {
 
 bool is_exact(const Job& job) { return predicts_trainer_ranks(job) && job.parallelism.pipeline == 1; }
 
-// `rows`: of the busiest expert-parallel rank over balanced ones.
-StageBytes stage_bytes(const Job& job, const Framework& framework, double rows) {
+// Peak at k_min in every layer.
+double least_peak(const Job& job, const StageMemory& stage) {
+  ElasticConfig least = job.elastic;
+  least.k_max = least.k_min;
+  const ElasticLaw law(least, static_cast<int>(job.model.num_moe_layers()));
+  double peak = stage.least;
+  const auto count = [&](RunningMaximumTerms terms) {
+    for (auto& bump : terms.bump) bump.resize(1);
+    for (auto& surplus : terms.surplus) surplus.resize(1);
+    peak = std::max(peak, stage.constant + largest_running_maximum(law, terms));
+  };
+  count(stage.terms);
+  for (const RunningMaximumTerms& terms : stage.others) count(terms);
+  return peak;
+}
+
+// `rows`: of the busiest expert-parallel rank over balanced ones, where one factor stands for every k; `pairs`: by k.
+StageBytes stage_bytes(const Job& job, const Framework& framework, double rows, const ExpertPairs& pairs) {
   if (is_exact(job)) {
     StageBytes result;
-    result.alone = trainer_stage_memory(job, rows);
-    ElasticConfig least = job.elastic;
-    least.k_max = least.k_min;
-    RunningMaximumTerms terms = result.alone->terms;
-    for (auto& bump : terms.bump) bump.resize(1);
-    const ElasticLaw law(least, static_cast<int>(job.model.num_moe_layers()));
-    result.least = std::max(result.alone->least, result.alone->constant + largest_running_maximum(law, terms));
+    result.alone = trainer_stage_memory(job, pairs);
+    result.least = least_peak(job, *result.alone);
     return result;
   }
   const std::vector<RankMemory> least = cluster_memory(job, framework, job.elastic.k_min, rows);
@@ -138,9 +150,9 @@ PipelineGoal goal_of(const Job& job, double confidence, int64_t steps) {
 
 // `limit`: allocated bytes of the unbudgeted job.
 std::vector<FreedMemoryUse<BudgetSpeed>> uses_of(const ClusterBudget& plan, const Job& free, const Framework& framework,
-                                                 double limit) {
+                                                 const ExpertPairs& pairs, double limit) {
   const auto tuning_of = [&](const Job& changed) {
-    const StageBytes bytes = stage_bytes(changed, framework, plan.load_factor);
+    const StageBytes bytes = stage_bytes(changed, framework, plan.load_factor, pairs);
     PipelineGoal goal = goal_of(changed, plan.draws_confidence, plan.steps);
     goal.memory_limit = limit * plan.reserved_factor / bytes.reserved_factor;
     return tune(changed, bytes, goal);
@@ -179,8 +191,13 @@ ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, co
     goal.confidence = draws.confidence;
   }
   if (expert_load_is_random(free)) goal.confidence = 1 - (1 - goal.confidence) / 2;
+  // A run's routing is told of by k; the cluster model, and other loads, know one factor for every k.
+  const bool by_k = is_ours && load_is_by_k(free);
   plan.load_factor = expert_load_bound(free, goal.confidence);
-  const StageBytes bytes = stage_bytes(free, framework, plan.load_factor);
+  const ExpertPairs pairs = by_k ? ExpertPairs(free) : ExpertPairs(free, plan.load_factor);
+  for (int k = free.elastic.k_min; k <= free.elastic.k_max; ++k) plan.load_by_k.push_back(pairs.highest_factor(k));
+  if (by_k) plan.load_factor = *std::max_element(plan.load_by_k.begin(), plan.load_by_k.end());
+  const StageBytes bytes = stage_bytes(free, framework, plan.load_factor, pairs);
   plan.reserved_factor = bytes.reserved_factor;
   plan.least_peak = bytes.least;
   if (!request.saving) goal.memory_limit = limit / plan.reserved_factor;
@@ -209,7 +226,7 @@ ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, co
     plan.expected_flops_fraction = flops(plan.mean_k) / flops(plan.free_mean_k);
   }
   if (with_uses) {
-    plan.uses = uses_of(plan, free, framework, goal.memory_limit ? *goal.memory_limit : plan.tuning.free_peak);
+    plan.uses = uses_of(plan, free, framework, pairs, goal.memory_limit ? *goal.memory_limit : plan.tuning.free_peak);
   }
   return plan;
 }

@@ -29,7 +29,10 @@ struct ClusterBudget {
   double reserved_factor = 1;  // reserved over allocated bytes; peaks below are allocated
   int64_t steps = 0;
   double replicas = 1;
-  double load_factor = 1;  // rows of the busiest expert-parallel rank over balanced ones that memory is provided for
+  // Rows of the busiest expert-parallel rank over balanced ones that memory is provided for: the highest of every k,
+  // and at each k of the job's range, mean over layers.
+  double load_factor = 1;
+  std::vector<double> load_by_k;
   BudgetTuning tuning;
   // P(the limit is passed over the horizon) with the choice by the law of the sliding sum, for pipelines of one chunk a
   // stage; the tuner's own promise counts overlapping windows as independent and is never better.
@@ -45,7 +48,9 @@ struct ClusterBudget {
 // Tunes as plan_budget does, on several devices. A bound on the sum of k does not bound the busiest expert-parallel
 // rank: memory is that of a rank whose rows training.moe.load does not pass (expert_load_bound; of a random load with
 // half of the risk). Jobs of predicts_trainer_ranks without a pipeline are tuned on the exact law of our trainer's
-// peak, with the error of its memory model on one device. The limit is on reserved bytes and by default the device's
+// peak, with the error of its memory model on one device; with a run's metrics.jsonl as the load every rank's rows are
+// the mean ones by layer and k (ExpertPairs), and the law is that of their sum. Others count its most uneven steps at
+// every k alike. The limit is on reserved bytes and by default the device's
 // usable memory less the framework's context. Uses of freed memory (larger micro-batches, less recomputation) get the
 // memory that the unbudgeted job needs, or the limit. Granularity `layer` only. Throws ConfigError.
 ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, const BudgetRequest& request,

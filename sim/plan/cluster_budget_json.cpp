@@ -33,6 +33,7 @@ nlohmann::json to_json(const ClusterBudget& plan) {
                          {"limit_bytes", tuning.limit},
                          {"reserved_factor", plan.reserved_factor},
                          {"expert_load_factor", plan.load_factor},
+                         {"expert_load_by_k", plan.load_by_k},
                          {"confidence", plan.request.confidence},
                          {"draws_confidence", plan.draws_confidence},
                          {"horizon", {{"steps", plan.steps}, {"replicas", plan.replicas}}},

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "sim/cluster/expert_load.h"
+#include "sim/cluster/expert_pairs.h"
 #include "sim/cluster/step_time.h"
 #include "sim/memory/layer_memory.h"
 #include "sim/network/rank_groups.h"
@@ -18,7 +19,7 @@ namespace {
 
 class RankPlayer {
  public:
-  RankPlayer(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k)
+  RankPlayer(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k, const ExpertPairs& pairs)
       : job_(job),
         k_(k),
         groups_(rank_groups(job.parallelism, job.hardware.num_devices)),
@@ -29,7 +30,7 @@ class RankPlayer {
         places_(place_parameters(specs_, section_alignment(job))),
         accumulate_bytes_(accumulate_bytes(job.training.precision)),
         stream_(residual_bytes(job)),
-        load_factor_(groups_.expert.size > 1 ? expert_load_factor(job, position_in(groups_.expert, rank)) : 1) {
+        pairs_(pairs) {
     add_buckets();
   }
 
@@ -183,15 +184,16 @@ class RankPlayer {
     };
     // Expert ranks run the like-numbered micro-batches of their replicas together, tensor ranks each its tokens of one.
     const int64_t sharing = groups_.expert.size * groups_.expert_tensor.size, first = rank_ / sharing * sharing;
-    double k_sum = 0, k_sum_of_group = 0;
+    const int64_t position = position_in(groups_.expert, rank_);
+    double received = 0, gathered = 0;  // pairs of one token of every rank
     for (int64_t rank = first; rank < first + sharing; ++rank) {
-      k_sum += k_of(rank);
+      const double pairs = pairs_.at(position, layer - job_.model.num_dense_layers, k_of(rank));
+      gathered += pairs;
       const bool sends_here = (rank - rank_) % groups_.expert.stride == 0;
-      if (sends_here) k_sum_of_group += k_of(rank);
+      if (sends_here) received += pairs;
     }
     const auto own_tokens = static_cast<double>(job_.training.micro_batch_tokens() / job_.parallelism.tensor);
-    const double pairs_per_k = load_factor_ * own_tokens / static_cast<double>(groups_.expert.size);
-    return layer_memory(job_, layer, k_of(rank_), {k_sum_of_group * pairs_per_k, k_sum * pairs_per_k});
+    return layer_memory(job_, layer, k_of(rank_), {received * own_tokens, gathered * own_tokens});
   }
 
   void forward(const Pass& pass) {
@@ -266,7 +268,8 @@ class RankPlayer {
   std::vector<LayerChunk> chunks_;
   std::vector<ParameterSpec> specs_;
   ParameterPlaces places_;
-  double accumulate_bytes_, stream_, load_factor_;
+  double accumulate_bytes_, stream_;
+  const ExpertPairs& pairs_;
   std::vector<Bucket> buckets_;
   bool sends_gradients_ = false;
   double kept_ = 0, highest_ = 0;
@@ -277,8 +280,15 @@ class RankPlayer {
 }  // namespace
 
 TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k) {
+  const RankGroup experts = rank_groups(job.parallelism, job.hardware.num_devices).expert;
+  const double factor = experts.size > 1 ? expert_load_factor(job, position_in(experts, rank)) : 1;
+  return trainer_rank_peak(job, rank, k, ExpertPairs(job, factor));
+}
+
+TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k,
+                                  const ExpertPairs& pairs) {
   MMOE_CHECK(static_cast<int64_t>(k.size()) == job.num_micro_batches() * job.data_parallel_size()) << k.size();
-  return RankPlayer(job, rank, k).play();
+  return RankPlayer(job, rank, k, pairs).play();
 }
 
 }  // namespace mmoe

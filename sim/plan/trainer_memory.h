@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/cluster/expert_pairs.h"
 #include "sim/config/job.h"
 #include "sim/units/units.h"
 
@@ -19,7 +20,10 @@ struct TrainerRankPeak {
 
 // The passes of the rank's schedule, played one after another; `k` of [global micro-batch][MoE layer]. For the layouts
 // that our trainer runs. Where experts are split over ranks, each gets the share of the rows that training.moe.load
-// says: an equal one by default, that of the busiest rank for random loads.
+// says, the same at every k: an equal one by default, that of the busiest rank for random loads.
 TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k);
+// With the rows that `pairs` says instead.
+TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k,
+                                  const ExpertPairs& pairs);
 
 }  // namespace mmoe

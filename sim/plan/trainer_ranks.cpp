@@ -57,28 +57,27 @@ std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k) {
   return stages;
 }
 
-StageMemory trainer_stage_memory(const Job& job, double load_factor) {
+StageMemory trainer_stage_memory(const Job& job, const ExpertPairs& pairs) {
   MMOE_CHECK(job.parallelism.pipeline == 1 && job.elastic.k_max > job.elastic.k_min) << job.parallelism.pipeline;
   const int k_min = job.elastic.k_min, k_max = job.elastic.k_max;
   const bool split = job.parallelism.expert * job.parallelism.expert_tensor > 1;
-  const Bytes persistent = trainer_stage_peaks(job, k_max).front().persistent();
-  const auto terms_at = [&](double load) {
-    const auto memory_of = [&](int64_t layer, int k) {
-      if (!split || !job.model.is_moe_layer(layer)) return layer_memory(job, layer, k);
-      const int64_t tokens = job.training.micro_batch_tokens() / job.parallelism.tensor;
-      const double received = k * load * static_cast<double>(tokens);
-      return layer_memory(job, layer, k, {received, received * static_cast<double>(job.parallelism.expert_tensor)});
-    };
-    const int64_t moe_layer = job.model.num_dense_layers;
-    const double added = memory_of(moe_layer, k_max).kept - memory_of(moe_layer, k_min).kept;
-    const double slope = added / static_cast<double>(k_max - k_min);
-    return peak_terms(job, persistent, slope, memory_of);
-  };
-  const PeakTerms terms = terms_at(load_factor);
   // What sums of gradients and gathered weights add to the layers' own peaks does not depend on the load.
   Job balanced = job;
   balanced.training.moe.load = LoadKind::kBalanced;
-  const PeakTerms alone = terms_at(1);
+  const Bytes persistent = trainer_stage_peaks(balanced, k_max).front().persistent();
+  const auto terms_at = [&](const ExpertPairs& load, int64_t rank) {
+    const auto memory_of = [&](int64_t layer, int k) {
+      if (!split || !job.model.is_moe_layer(layer)) return layer_memory(job, layer, k);
+      const int64_t tokens = job.training.micro_batch_tokens() / job.parallelism.tensor * job.parallelism.expert;
+      const double rows = load.at(rank, layer - job.model.num_dense_layers, k) * static_cast<double>(tokens);
+      return layer_memory(job, layer, k, {rows, rows * static_cast<double>(job.parallelism.expert_tensor)});
+    };
+    const int64_t moe_layer = job.model.num_dense_layers;
+    const double added = memory_of(moe_layer, k_max).kept - memory_of(moe_layer, k_min).kept;
+    const double slope = std::max(0.0, added / static_cast<double>(k_max - k_min));
+    return peak_terms(job, persistent, slope, memory_of);
+  };
+  const PeakTerms alone = terms_at(ExpertPairs(job, 1), 0);
   double added = 0;
   for (const int k : {k_min, k_max}) {
     double peak = alone.least.value, sum = 0;
@@ -89,7 +88,10 @@ StageMemory trainer_stage_memory(const Job& job, double load_factor) {
     }
     added = std::max(added, trainer_stage_peaks(balanced, k).front().total.value - peak);
   }
-  return {persistent.value + added, terms.least.value + added, terms.terms};
+  const PeakTerms first = terms_at(pairs, 0);
+  StageMemory stage{persistent.value + added, first.least.value + added, first.terms};
+  for (int64_t rank = 1; rank < pairs.num_ranks(); ++rank) stage.others.push_back(terms_at(pairs, rank).terms);
+  return stage;
 }
 
 nlohmann::json trainer_step_json(const Job& job, int64_t step) {

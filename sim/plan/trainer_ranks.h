@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "sim/cluster/expert_pairs.h"
 #include "sim/config/job.h"
 #include "sim/elastic/budget_tuner.h"
 #include "sim/plan/step_draws.h"
@@ -23,10 +24,10 @@ std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::o
 // Of each pipeline rank the device with the highest peak, where every MoE layer of every micro-batch has k experts.
 std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k);
 
-// Of a job without pipeline ranks: the device whose experts get `load_factor` times an equal share of the rows, at a
-// draw of k that all replicas share. Where they draw on their own its rows come from the mean of their draws, which
-// stays below the highest of them: counting each draw as if all had it passes a limit no less often.
-StageMemory trainer_stage_memory(const Job& job, double load_factor);
+// Of a job without pipeline ranks: the devices of one expert group, whose rows are as `pairs` says, at a draw of k that
+// all replicas share. Where they draw on their own its rows come from the mean of their draws, which stays below the
+// highest of them: counting each draw as if all had it passes a limit no less often.
+StageMemory trainer_stage_memory(const Job& job, const ExpertPairs& pairs);
 
 // One step at the draws that the trainer takes for the job's seed: `step`; `ranks[]` with rank, stage,
 // peak_allocated_bytes, persistent_bytes and moment; `traffic`, by group and collective calls and bytes of all ranks

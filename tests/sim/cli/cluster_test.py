@@ -242,3 +242,44 @@ def test_impossible_budgets_of_a_cluster_job_say_why(flags, code, words):
     line = result.stderr.strip()
     assert "\n" not in line
     assert all(word in line for word in words), line
+
+
+def test_budget_counts_the_busiest_expert_rank_at_every_k(tmp_path):
+    """At k = 1 the first of four ranks gets every row, at k = 4 (of 8 experts, two a rank) half of them."""
+
+    def metrics(num_layers):
+        layer = {k: [100 * min(k, 2) / 2] * 2 + [100 * (k - min(k, 2)) / 6] * 6 for k in (1, 2, 3, 4)}
+        lines = [
+            {"k_per_layer": [[k] * num_layers], "moe": [{"tokens_per_expert": {"by_expert": rows}}] * num_layers}
+            for k, rows in layer.items()
+        ]
+        path = tmp_path / f"metrics_{num_layers}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
+
+    model = {"hidden_size": 64, "num_layers": 4, "num_heads": 4, "vocab_size": 512, "num_experts": 8, "expert_hidden_size": 32}
+    job = {
+        "model": model,
+        "hardware": {"device": "cpu", "num_devices": 4},
+        "parallelism": {"expert": 4},
+        "training": {"seq_len": 64, "micro_batch_size": 8, "global_batch_size": 32, "precision": "fp32"},
+        "elastic": {"k_min": 1, "k_max": 4, "share": "replicas"},
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    words = ("budget", "--job", tmp_path / "job.json", "--saving", "0.05", "--steps", "1000", "--json")
+    balanced = json.loads(run(*words).stdout)
+    assert balanced["expert_load_by_k"] == [1, 1, 1, 1]
+    result = run(*words, "--training.moe.load", metrics(4))
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert plan["expert_load_by_k"] == pytest.approx([4, 4, 8 / 3, 2], abs=1e-6)
+    assert plan["expert_load_factor"] == max(plan["expert_load_by_k"])
+    assert plan["without"]["peak_allocated_bytes"] > balanced["without"]["peak_allocated_bytes"]
+    # From k = 2 on this rank gets no more, so a bound saves less of its peak than where it gets every row at every k.
+    (tmp_path / "load.json").write_text("[1, 1, 0, 0, 0, 0, 0, 0]")
+    every = json.loads(run(*words, "--training.moe.load", tmp_path / "load.json").stdout)
+    assert every["expert_load_by_k"] == pytest.approx([4] * 4)
+    assert plan["without"]["peak_allocated_bytes"] < every["without"]["peak_allocated_bytes"]
+    assert plan["k_dependent_fraction"] < every["k_dependent_fraction"]
+    line = error_line(run(*words, "--training.moe.load", metrics(3)))
+    assert "tells of 3 MoE layers" in line and "the job has 4" in line

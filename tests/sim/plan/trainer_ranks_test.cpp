@@ -114,22 +114,24 @@ Job skewed_job(const std::string& parallelism, const std::string& load) {
   return parse_job(json, "job.json", ".");
 }
 
-double value_at(const StageMemory& memory, const std::vector<int>& k) {
-  double highest = memory.least, sum = 0;
+double value_at(const StageMemory& memory, const RunningMaximumTerms& terms, const std::vector<int>& k) {
+  double highest = memory.least, kept = 0;
   for (size_t l = 0; l < k.size(); ++l) {
-    sum += k[l];
-    highest = std::max(highest, memory.constant + memory.terms.fixed[l] + memory.terms.slope * sum +
-                                    memory.terms.bump[l][static_cast<size_t>(k[l] - 1)]);
+    const auto j = static_cast<size_t>(k[l] - 1);
+    kept += terms.slope * k[l] + (terms.surplus.empty() ? 0 : terms.surplus[l][j]);
+    highest = std::max(highest, memory.constant + terms.fixed[l] + kept + terms.bump[l][j]);
   }
   return highest;
 }
+
+double value_at(const StageMemory& memory, const std::vector<int>& k) { return value_at(memory, memory.terms, k); }
 
 // At draws that all replicas share the terms are the busiest rank's passes. What is rounded: sums of some 1e6 bytes.
 TEST(TrainerStageMemory, IsTheBusiestRanksPeak) {
   for (const char* parallelism : {R"({"expert": 4})", R"({"expert": 2})", R"({"expert": 1})",
                                   R"({"expert": 2, "tensor": 2, "sequence": true})"}) {
     const Job job = skewed_job(parallelism, "[9, 1, 1, 1, 1, 1, 1, 1]");
-    const StageMemory memory = trainer_stage_memory(job, expert_load_bound(job, 0.99));
+    const StageMemory memory = trainer_stage_memory(job, ExpertPairs(job, expert_load_bound(job, 0.99)));
     for (const std::vector<int>& k : {std::vector<int>{1, 1, 1, 1}, {4, 4, 4, 4}, {4, 1, 1, 2}, {1, 2, 1, 4}}) {
       const std::vector<std::vector<int>> all(8, k);
       double busiest = 0;
@@ -140,10 +142,45 @@ TEST(TrainerStageMemory, IsTheBusiestRanksPeak) {
   }
 }
 
+// Rows by layer and k, of which the first two ranks are the busiest in turn: each rank's terms are its own passes.
+TEST(TrainerStageMemory, HasEveryRanksRowsByK) {
+  const std::string path = testing::TempDir() + "mmoe_trainer_ranks_load.jsonl";
+  std::ofstream file(path);
+  for (int k = 1; k <= 4; ++k) {
+    nlohmann::json line;
+    line["k_per_layer"] = std::vector(4, std::vector<int>(4, k));
+    for (int layer = 0; layer < 4; ++layer) {
+      std::vector<int> rows(8, 25 * k);  // of 200 tokens; one rank's experts are two
+      const int busiest = layer % 2;
+      for (int e = 0; e < 8; ++e)
+        rows[e] = e / 2 == busiest ? 100 * std::min(k, 2) : (200 * k - 200 * std::min(k, 2)) / 6;
+      line["moe"].push_back({{"tokens_per_expert", {{"by_expert", rows}}}});
+    }
+    file << line << '\n';
+  }
+  file.close();
+  nlohmann::json json = to_json(job_of());
+  json["parallelism"] = {{"expert", 4}};
+  json["training"]["moe"]["load"] = path;
+  const Job job = parse_job(json, "job.json", ".");
+  const ExpertPairs pairs(job);
+  EXPECT_NEAR(pairs.at(0, 0, 1), 1, 1e-6);
+  EXPECT_NEAR(pairs.at(0, 0, 4), 2, 1e-6);  // a rank with two experts has no more to give
+  const StageMemory memory = trainer_stage_memory(job, pairs);
+  ASSERT_EQ(memory.others.size(), 3);
+  for (const std::vector<int>& k : {std::vector<int>{1, 1, 1, 1}, {4, 4, 4, 4}, {4, 1, 1, 2}, {1, 2, 3, 4}}) {
+    const std::vector<std::vector<int>> all(8, k);
+    for (int64_t rank = 0; rank < 4; ++rank) {
+      const RunningMaximumTerms& terms = rank == 0 ? memory.terms : memory.others[static_cast<size_t>(rank - 1)];
+      EXPECT_NEAR(value_at(memory, terms, k), trainer_rank_peak(job, rank, all, pairs).total.value, 1e-3) << rank;
+    }
+  }
+}
+
 // Sums of gradients are in it: at the ends exactly, between them at least nearly.
 TEST(TrainerStageMemory, CountsWhatZeroAdds) {
   const Job job = skewed_job(R"({"expert": 2, "zero_stage": 1})", "[9, 1, 1, 1, 1, 1, 1, 1]");
-  const StageMemory memory = trainer_stage_memory(job, expert_load_bound(job, 0.99));
+  const StageMemory memory = trainer_stage_memory(job, ExpertPairs(job, expert_load_bound(job, 0.99)));
   for (const int k : {1, 4}) {
     double busiest = 0;
     for (const TrainerRankPeak& peak : trainer_stage_peaks(job, k)) busiest = std::max(busiest, peak.total.value);
@@ -154,7 +191,7 @@ TEST(TrainerStageMemory, CountsWhatZeroAdds) {
 // Replicas that draw on their own: the mean of their draws makes no rank's peak higher than the highest draw for all.
 TEST(TrainerStageMemory, IsNotPassedByReplicasWithTheirOwnDraws) {
   const Job job = skewed_job(R"({"expert": 4})", "[9, 1, 1, 1, 1, 1, 1, 1]");
-  const StageMemory memory = trainer_stage_memory(job, expert_load_bound(job, 0.99));
+  const StageMemory memory = trainer_stage_memory(job, ExpertPairs(job, expert_load_bound(job, 0.99)));
   const StepDraws draws(job);
   for (int64_t step = 1; step <= 200; ++step) {
     const std::vector<std::vector<int>> k = draws_of_all_replicas(job, draws, step);
