@@ -1,6 +1,5 @@
 """The page on budgets of expert-parallel jobs follows from the table of its runs."""
 
-import json
 import pathlib
 
 import budget_promise
@@ -12,7 +11,7 @@ FOLDER = pathlib.Path(budget_promise_experts.__file__).parent
 
 def row(name, kept, error, blind_steps):
     figures = dict.fromkeys(budget_promise_experts.COLUMNS, "0.125")
-    texts = {"bound": "exact [4]", "blind_bound": "none", "steps": "10", "loads_above": "3 of 5"}
+    texts = {"bound": "exact [4]", "blind_bound": "none", "steps": "10", "load_by_k": "2.00 1.50", "load_by_k_after": "1.90 1.40"}
     counts = {"kept": str(kept), "error_points": str(error), "blind_steps_above_limit": str(blind_steps)}
     return figures | {"configuration": name} | texts | counts
 
@@ -25,15 +24,29 @@ def test_the_committed_page_follows_from_the_committed_runs():
     assert below.strip() == "\n".join(budget_promise_experts.page(rows))
 
 
-def test_broken_promises_and_uneven_steps_are_told():
+def test_broken_promises_and_blind_bounds_are_told():
     text = "\n".join(budget_promise_experts.page([row("a", True, 0.5, 0), row("b", False, -2.5, 7)]))
-    assert "| a | 0.12, 0.12 | exact 4 | 0.12 of 0.12 | 12.50% (12.50%) | none: 0.12, 0.12 |" in text
-    assert "kept its limit in 1 of 2; in 6 of 10 stretches of 20 steps routing was more uneven" in text
-    assert "one in 1 of 2. The blind bound passes the limit in 7 of 20 steps" in text
+    assert (
+        "| a | 2.00 1.50; 1.90 1.40 | exact 4 | 0.12 of 0.12 (0.12) | 12.50% (12.50%) | none: 0.12, 0.12 |" in text
+    ), text
+    assert "kept its limit in 1 of 2. The saving is within one point of the predicted one in 1 of 2" in text
+    assert "the largest error is 2.50 points. The blind bound passes the limit in 7 of 20 steps" in text
 
 
-def test_load_factors_add_up_layers_and_experts_of_a_rank(tmp_path):
-    counts = ([3, 1, 0, 0, 0, 0, 2, 2], [1, 1, 1, 1, 1, 1, 1, 1])
-    moe = [{"tokens_per_expert": {"by_expert": by_expert}} for by_expert in counts]
-    (tmp_path / "metrics.jsonl").write_text(json.dumps({"moe": moe}) + "\n")
-    assert budget_promise_experts.load_factors(tmp_path) == [6 / 16 * 4]
+def test_runs_that_are_there_are_not_repeated(tmp_path, monkeypatch):
+    trained = []
+
+    def run(*words, progress):
+        words = [str(word) for word in words]
+        trained.append(words[words.index("--out") + 1])
+        folder = pathlib.Path(trained[-1])
+        folder.mkdir()
+        (folder / "metrics.jsonl").write_text("{}\n" * int(words[words.index("--steps") + 1]))
+
+    monkeypatch.setattr(budget_promise_experts, "run", run)
+    runs = budget_promise_experts.Runs(pathlib.Path("bin"), "data", tmp_path / "model", {})
+    for steps in (3, 3, 5):  # the second is there; the third is another run, which replaces it
+        runs.train("free", steps, {})
+    assert trained == [str(tmp_path / "model" / "free")] * 2
+    monkeypatch.setattr(budget_promise_experts, "MEASURED_STEPS", 2)
+    assert runs.load_of("free").read_text() == "{}\n" * 2
