@@ -91,6 +91,8 @@ class Loop {
 std::vector<Stage> Loop::stages() const {
   const Job& job = settings_.job;
   const std::string job_file = file("job.json"), profile = file("profile.json"), calibration = file("calibration.json");
+  // Of several devices training measures the links.
+  const std::string collectives = job.hardware.num_devices > 1 ? file("profile_collectives.json") : "";
   std::vector<Stage> stages;
   if (settings_.data.empty()) {
     stages.push_back({.name = "data", .purpose = "text to tokens", .output = "data/tokens.json", .words = [this] {
@@ -119,7 +121,9 @@ std::vector<Stage> Loop::stages() const {
                     }});
   stages.push_back(
       {.name = "calibrate", .purpose = "fit the simulator to the profile", .output = "calibration.json", .words = [=] {
-         return Words{"calibrate", "--profile", profile, "--out", calibration};
+         Words words = {"calibrate", "--profile", profile, "--out", calibration};
+         if (!collectives.empty()) words.insert(words.begin() + 3, collectives);
+         return words;
        }});
   stages.push_back(
       {.name = "simulate_calibrated",

@@ -171,7 +171,8 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
       "prefix of token files written by `mmoe data build`. Several, as in --data 0.7:web --data 0.3:books, are "
       "blended: "
       "each sample comes from the one that lags its weight most; without weights each counts as many samples as it "
-      "has")("out", po::value<std::string>(), "run folder: metrics.jsonl, job.json, checkpoints/")(
+      "has")("out", po::value<std::string>(),
+             "run folder: metrics.jsonl, job.json, checkpoints/, of several devices profile_collectives.json")(
       "steps", po::value<int64_t>(), "optimiser steps of the whole run (default: from training.tokens)")(
       "seed", po::value<uint64_t>(), "overrides training.seed")(
       "nproc", po::value<int64_t>(), "ranks to start on this machine; must be hardware.num_devices")(

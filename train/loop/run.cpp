@@ -26,6 +26,7 @@
 #include "train/loop/tensorboard_log.h"
 #include "train/loop/trainer.h"
 #include "train/parallel/process_groups.h"
+#include "train/profiling/collective_profile.h"
 
 namespace mmoe {
 namespace {
@@ -421,6 +422,10 @@ RunEnd run(const Job& given_job, const RunOptions& options, c10::Device device, 
     if (last || stop || (interval > 0 && step % interval == 0)) {
       if (guard && !last) guard->retune(step, job, trainer);
       save(job, options, step, extra, trainer, board);
+    }
+    if (last && board != nullptr) {
+      const Profile profile = profile_collectives(job, groups, device);
+      if (first) save_profile(profile, (options.out / "profile_collectives.json").string());
     }
     if (stop && !last) return RunEnd::kStopped;
   }

@@ -56,8 +56,8 @@ void check_run(const Job& job, const RunOptions& options);
 RunEnd train_run(const Job& job, const RunOptions& options);
 
 // The same as one rank, on `device`; every rank of the job calls it. The run folder must be the same for all. Rank 0
-// writes what is written once, each rank its part of a checkpoint. A signal to any rank stops all after the same step.
-// Throws RankLost too.
+// writes what is written once, each rank its part of a checkpoint; after the last step also profile_collectives.json. A
+// signal to any rank stops all after the same step. Throws RankLost too.
 RunEnd train_run(const Job& job, const RunOptions& options, c10::Device device, const ProcessGroups& groups,
                  RankBoard& board);
 

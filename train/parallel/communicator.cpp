@@ -1,5 +1,7 @@
 #include "train/parallel/communicator.h"
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 #include <thread>
 
@@ -58,6 +60,10 @@ PendingTransfer Communicator::begin(CollectiveCall collective, const at::Tensor&
   Traffic& traffic = traffic_[static_cast<int>(collective)];
   ++traffic.calls;
   traffic.bytes += static_cast<int64_t>(payload.nbytes());
+  const int size_class = std::min(kNumSizeClasses - 1, static_cast<int>(std::bit_width(payload.nbytes())));
+  SizeClass& sizes = sizes_[static_cast<int>(collective)][static_cast<std::size_t>(size_class)];
+  ++sizes.calls;
+  sizes.bytes += static_cast<int64_t>(payload.nbytes());
   const std::string what = std::string(name_of(collective)) + " over the " + name_ + " group";
   try {
     return {start(), std::move(tensors), what, &traffic};

@@ -31,6 +31,13 @@ struct Traffic {
 };
 using TrafficByCollective = std::array<Traffic, kNumCollectiveCalls>;
 
+// Calls and bytes of one kind by size: class i holds calls of 2^(i-1) to 2^i - 1 bytes, the last all that are larger.
+inline constexpr int kNumSizeClasses = 48;
+struct SizeClass {
+  int64_t calls = 0, bytes = 0;
+};
+using SizesByCollective = std::array<std::array<SizeClass, kNumSizeClasses>, kNumCollectiveCalls>;
+
 // A transfer under way. Its tensors must not be touched before wait(), which throws RankLost naming the group and
 // the collective.
 class PendingTransfer {
@@ -72,6 +79,8 @@ class Communicator {
 
   const TrafficByCollective& traffic() const { return traffic_; }
   void reset_traffic() const { traffic_ = {}; }
+  // Since the group was connected; never reset.
+  const SizesByCollective& sizes() const { return sizes_; }
 
  private:
   using Start = std::function<c10::intrusive_ptr<c10d::Work>()>;
@@ -82,6 +91,7 @@ class Communicator {
   c10::intrusive_ptr<c10d::Backend> backend_;
   int64_t rank_ = 0, size_ = 1;
   mutable TrafficByCollective traffic_{};
+  mutable SizesByCollective sizes_{};
 };
 
 }  // namespace mmoe

@@ -126,7 +126,7 @@ ProcessGroups make_groups(const Job& job, int64_t rank, const MakeBackend& make_
     return Communicator(name, make_backend(name, rank - position * group.stride, static_cast<int>(position),
                                            static_cast<int>(group.size)));
   };
-  groups.world = connect("world", {groups.world_size, 1});
+  groups.world = connect("world", groups.layout.world);
   groups.tensor = connect("tensor", groups.layout.tensor);
   groups.data = connect("data", groups.layout.data_context);
   if (job.parallelism.tensor > 1) groups.whole_stage = connect("stage", groups.layout.stage);

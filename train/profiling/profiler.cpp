@@ -11,6 +11,7 @@
 #include "sim/memory/step_memory.h"
 #include "train/loop/job_requirements.h"
 #include "train/loop/trainer.h"
+#include "train/parallel/process_groups.h"
 #include "train/profiling/machine_peaks.h"
 #include "train/profiling/operation_scope.h"
 #include "train/profiling/probe_jobs.h"
@@ -19,14 +20,6 @@ namespace mmoe {
 namespace {
 
 using Draw = std::vector<std::vector<int>>;  // [micro-batch][MoE layer]
-
-Timing timing_of(std::vector<double> seconds) {
-  std::sort(seconds.begin(), seconds.end());
-  const auto at = [&](double quantile) {
-    return Seconds{seconds[static_cast<size_t>(quantile * static_cast<double>(seconds.size() - 1) + 0.5)]};
-  };
-  return {at(0.5), at(0.1), at(0.9), static_cast<int64_t>(seconds.size())};
-}
 
 // One micro-batch a step, so that an operation's record is its time for one micro-batch.
 Job single_micro_batch(const Job& job) {
@@ -148,7 +141,16 @@ std::vector<Draw> step_draws(const Job& job, bool own_law) {
 
 }  // namespace
 
-Profile profile_job(const Job& job, const ProfileOptions& options) {
+Timing timing_of(std::vector<double> seconds) {
+  std::sort(seconds.begin(), seconds.end());
+  const auto at = [&](double quantile) {
+    return Seconds{seconds[static_cast<size_t>(quantile * static_cast<double>(seconds.size() - 1) + 0.5)]};
+  };
+  return {at(0.5), at(0.1), at(0.9), static_cast<int64_t>(seconds.size())};
+}
+
+Profile profile_job(const Job& whole_job, const ProfileOptions& options) {
+  const Job job = on_one_device(whole_job);
   Profile profile;
   const c10::Device device = training_device(job);
   profile.machine = describe_machine(job, device);

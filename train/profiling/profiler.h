@@ -17,8 +17,11 @@ struct ProfileOptions {
   std::function<void(const std::string& line)> progress;  // called now and then
 };
 
-// Random tokens, random initial weights; routing is therefore near balance. Throws ConfigError where the job's device
-// is not there.
+// Median, 10th and 90th percentile. Seconds in any order, not none.
+Timing timing_of(std::vector<double> seconds);
+
+// What one process trains of a job, random tokens, random initial weights; routing is therefore near balance. Throws
+// ConfigError where the job's device is not there.
 Profile profile_job(const Job& job, const ProfileOptions& options);
 
 // The operations of each job alone, which run on one device; options.probes does not count.

@@ -124,7 +124,19 @@ TEST_F(LoopStagesTest, GivesEachCommandItsFlags) {
   // step_11 is newer than step_9, though "9" sorts after "11".
   EXPECT_EQ(words[6], "eval --checkpoint " + run + "/checkpoints/step_11 --data " + run +
                           "/data/tokens --split valid --k 1,2 --max-sequences 64 --json");
-  EXPECT_NE(words[7].find("--mean-k 1.5 --max-sequences 64 --out " + run + "/allocation.json"), std::string::npos) << words[7];
+  EXPECT_NE(words[7].find("--mean-k 1.5 --max-sequences 64 --out " + run + "/allocation.json"), std::string::npos)
+      << words[7];
+}
+
+TEST_F(LoopStagesTest, LinksOfSeveralDevicesAreFittedToWhatTrainingMeasured) {
+  job_["hardware"]["num_devices"] = 2;
+  ASSERT_EQ(loop(), ExitCode::kDone) << messages_.str();
+  const std::string run = settings_.run;
+  const Commands words = ran(true);
+  EXPECT_EQ(words[2],
+            "train --job " + run + "/job.json --data " + run + "/data/tokens --out " + run + " --steps 11 --nproc 2");
+  EXPECT_EQ(words[4], "calibrate --profile " + run + "/profile.json " + run + "/profile_collectives.json --out " + run +
+                          "/calibration.json");
 }
 
 TEST_F(LoopStagesTest, ReadyTokenFilesAreNotBuilt) {

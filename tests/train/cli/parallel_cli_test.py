@@ -96,6 +96,61 @@ def test_rank_logs_say_what_was_sent(two):
         assert len({line["traffic"]["data"]["reduce_scatter"]["bytes"] for line in lines}) == 1
 
 
+def mmoe(*words):
+    return subprocess.run([str(PROGRAM.parent / "mmoe"), *map(str, words)], capture_output=True, text=True, timeout=60)
+
+
+def test_the_links_are_measured_fitted_and_used(two, tmp_path):
+    job, folder = two
+    path = folder / "profile_collectives.json"
+    profile = json.loads(path.read_text())
+    assert profile["jobs"] == [json.loads((folder / "job.json").read_text())] and profile["operations"] == []
+    records = profile["collectives"]
+    assert all(record["within_node"] and record["group_size"] == 2 for record in records)
+    assert all(0 < record["seconds"]["p10"] <= record["seconds"]["median"] for record in records)
+    # Every call of the run is in a record, and no other: rank logs count them too.
+    measured, logged = {}, {}
+    for record in records:
+        key = record["group"], record["collective"]
+        measured[key] = measured.get(key, 0) + record["calls"]
+    for log in (folder / "ranks").iterdir():
+        for line in log.read_text().splitlines():
+            for group, collectives in json.loads(line)["traffic"].items():
+                for name, traffic in collectives.items():
+                    logged[group, name] = logged.get((group, name), 0) + traffic["calls"]
+    assert measured == logged
+    assert len({record["bytes_per_call"] for record in records if record["group"] == "expert"}) > 1
+
+    calibrated = mmoe("calibrate", "--profile", path, "--out", tmp_path / "calibration.json", "--json")
+    assert calibrated.returncode == 0, calibrated.stderr
+    result = json.loads(calibrated.stdout)
+    assert result["records"]["fitted"] + result["records"]["held_out"] == len(records)
+    assert result["fitted"]["collective_seconds"]["count"] == result["records"]["fitted"]
+    links = {name: p for name, p in result["calibration"]["parameters"].items() if name.startswith("link_")}
+    # On a busy machine the times may scatter too much to tell both apart; then there is a line, and one of them.
+    assert len(links) + len(result["not_fitted"]) == 2 and all(name.endswith(".node") for name in links)
+    assert len(calibrated.stderr.splitlines()) == len(result["not_fitted"])
+    for link in links.values():
+        assert link["low"] < link["value"] < link["high"] and 0 < link["standard_error"] < link["value"]
+
+    plain = json.loads(mmoe("simulate", "--job", job, "--json").stdout)
+    answer = mmoe("simulate", "--job", job, "--calibration", tmp_path / "calibration.json", "--json")
+    assert answer.returncode == 0, answer.stderr
+    plan = json.loads(answer.stdout)
+    assert plan["evidence"]["calibration"].endswith(f"; links by {tmp_path}/calibration.json")
+    assert plan["throughput"]["step_seconds"] != plain["throughput"]["step_seconds"]
+    assert plan["memory"] == plain["memory"]
+
+
+def test_collectives_of_other_nodes_than_the_jobs_are_refused(two, tmp_path):
+    profile = json.loads((two[1] / "profile_collectives.json").read_text())
+    profile["collectives"][0]["within_node"] = False
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    result = mmoe("calibrate", "--profile", tmp_path / "profile.json", "--out", tmp_path / "calibration.json")
+    assert "collectives[0].within_node = false but by its job" in error_line(result)
+    assert not (tmp_path / "calibration.json").exists()
+
+
 def simulated(job, step):
     words = [PROGRAM.parent / "mmoe", "simulate", "--job", job, "--trace-step", step, "--json"]
     result = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=60)

@@ -1,6 +1,7 @@
 #include "train/profiling/profiler.h"
 
 #include "tests/train/trainer_testing.h"
+#include "train/parallel/process_groups.h"
 #include "train/profiling/probe_jobs.h"
 
 namespace mmoe {
@@ -35,6 +36,22 @@ TEST(Profiler, MeasuresEveryOperationAtEveryKAndWholeSteps) {
     // The bound that the simulator's issue sets; fp32 differs by padding of the flat buffers alone.
     EXPECT_NEAR(record.predicted_peak_allocated->value / record.peak_allocated.value, 1, 0.02);
   }
+}
+
+// One process measures what it can run: the whole model.
+TEST(Profiler, TakesAJobOfSeveralDevicesAsOneProcessTrainsIt) {
+  const Job job = small_job(R"({"hardware": {"num_devices": 2}, "parallelism": {"expert": 2, "zero_stage": 1},
+                                "elastic": {"k_min": 1, "k_max": 2}})");
+  ProfileOptions options;
+  options.warmup = 0;
+  options.repetitions = 1;
+  options.probes = false;
+  options.progress = [](const std::string&) {};
+  const Profile profile = profile_job(job, options);
+  EXPECT_EQ(profile.jobs.at(0), to_json(on_one_device(job)));
+  EXPECT_FALSE(profile.operations.empty());
+  ASSERT_FALSE(profile.steps.empty());
+  EXPECT_EQ(static_cast<int64_t>(profile.steps[0].k_per_layer.size()), on_one_device(job).num_micro_batches());
 }
 
 TEST(ProbeJobs, AreValidJobsOfOtherShapes) {
