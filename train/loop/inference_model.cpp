@@ -45,8 +45,16 @@ void InferenceModel::check(const std::vector<int>& k_per_layer) const {
 
 at::Tensor InferenceModel::logits(const std::vector<int32_t>& tokens, const std::vector<int>& k_per_layer) {
   check(k_per_layer);
+  const auto count = static_cast<int64_t>(tokens.size()), seq_len = job_.training.seq_len;
+  if (count > seq_len) {
+    throw ConfigError(job_.where + ": " + std::to_string(count) + " tokens are more than training.seq_len = " +
+                      std::to_string(seq_len) + "; load the model for longer sequences");
+  }
+  // No token sees a later one, so what fills the sequence up changes nothing.
+  std::vector<int32_t> sequence = tokens;
+  sequence.resize(static_cast<size_t>(tokens.empty() ? 0 : seq_len));
   const c10::NoGradGuard no_grad;
-  return transformer_->logits(checked_tokens(tokens), k_per_layer);
+  return transformer_->logits(checked_tokens(sequence), k_per_layer).narrow(0, 0, count);
 }
 
 std::vector<int32_t> InferenceModel::generate(const std::vector<int32_t>& prompt, const std::vector<int>& k_per_layer,

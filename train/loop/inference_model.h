@@ -30,7 +30,8 @@ class InferenceModel {
   // In what follows k_per_layer has one k of each MoE layer, from 1 to model.num_experts, and tokens are ids of the
   // model's vocabulary; ConfigError says which is not so.
 
-  // Of the token after each of `tokens`: [tokens, vocab_size], in the type that the job computes in, on the device.
+  // Of the token after each of `tokens`, at most seq_len: [tokens, vocab_size], in the type that the job computes in,
+  // on the device.
   at::Tensor logits(const std::vector<int32_t>& tokens, const std::vector<int>& k_per_layer);
 
   // The tokens that follow a prompt, one after another from a cache of keys and values. `on_token` gets each as soon as
