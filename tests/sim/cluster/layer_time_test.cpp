@@ -111,10 +111,10 @@ TEST(LayerTimes, GroupLimitedRoutingSparesTheNetwork) {
   };
   double last = 0;
   for (const int64_t limit : {1, 2, 4, 8}) {
-    const double now = transfers(limit, R"("hierarchical")");
+    const double now = transfers(limit, "hierarchical");
     EXPECT_GT(now, last) << limit;
     last = now;
-    EXPECT_EQ(transfers(limit, R"("alltoall")"), transfers(8, R"("alltoall")"));
+    EXPECT_EQ(transfers(limit, "alltoall"), transfers(8, "alltoall"));
   }
 }
 
