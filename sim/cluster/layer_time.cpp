@@ -17,6 +17,9 @@ constexpr double kPermuteRows = 4;      // experts' rows read and written when p
 // A flash backward has five products for the forward's two. Source: Dao 2023 (arXiv:2307.08691), section 3.
 constexpr double kFlashBackward = 2.5;
 constexpr double kElement = 2;  // bytes of an activation
+// What plain operations pass over the scores, in 2-byte elements, beyond one fused kernel: a cast to 4 bytes, scale,
+// mask, softmax, a cast back (18 for 2); the gradients of these (20 for 3).
+constexpr double kPlainSoftmaxPasses = 16, kPlainSoftmaxBackwardPasses = 17;
 
 double& part(SecondsByCause& seconds, TimeCause cause) { return seconds[static_cast<std::size_t>(cause)]; }
 
@@ -34,6 +37,13 @@ double weight_bytes(Precision precision) {
 }
 
 bool is_narrow(Precision precision) { return precision == Precision::kFp8 || precision == Precision::kFp4; }
+
+// Whether Megatron's fused kernel of scale, mask and softmax takes these scores; else plain operations run. Source:
+// megatron/model/fused_softmax.py, is_kernel_available (four rows of scores a block).
+bool has_fused_softmax(double score_matrices, double seq_len, Precision precision) {
+  return precision != Precision::kFp32 && seq_len > 16 && seq_len <= 4096 && std::fmod(seq_len, 4) == 0 &&
+         std::fmod(score_matrices, 4) == 0;
+}
 
 }  // namespace
 
@@ -157,6 +167,11 @@ void LayerTimes::add_attention_block(Work& work) const {
     const double passes = time_.score_passes * kElement * heads * s.seq_len * s.seq_len / bandwidth_;
     forward = scores + values + passes;
     backward = 2 * scores + 2 * values + passes;
+    if (!has_fused_softmax(s.sequences * s.heads, s.seq_len, job_.training.precision)) {
+      const double pass = kElement * heads * s.seq_len * s.seq_len / bandwidth_;
+      forward += kPlainSoftmaxPasses * pass;
+      backward += kPlainSoftmaxBackwardPasses * pass;
+    }
   }
   part(work.forward, TimeCause::kAttention) += forward;
   part(work.backward, TimeCause::kAttention) += backward;
@@ -297,9 +312,15 @@ void LayerTimes::add_accumulation(Work& work, double weights) const {
   part(work.backward, TimeCause::kElementwise) += time_.accumulation_bytes * weights / bandwidth_;
 }
 
-double LayerTimes::host_of_tensor_ranks() const {
-  if (tensor_.size <= 1) return 0;
-  return time_.host_per_tensor_rank * std::pow(static_cast<double>(tensor_.size - 1), time_.host_tensor_exponent);
+// What dense and MoE layers have in common: more tensor-parallel ranks, a softmax of several kernels.
+double LayerTimes::host_of_attention() const {
+  double host = 0;
+  if (tensor_.size > 1)
+    host += time_.host_per_tensor_rank * std::pow(static_cast<double>(tensor_.size - 1), time_.host_tensor_exponent);
+  if (job_.training.attention_backend == AttentionBackend::kUnfused &&
+      !has_fused_softmax(shapes_.sequences * shapes_.heads, shapes_.seq_len, job_.training.precision))
+    host += time_.unfused_softmax_host;
+  return host;
 }
 
 // Norms, residuals and attention: what dense and MoE layers have in common.
@@ -318,7 +339,7 @@ LayerSeconds LayerTimes::dense_layer() const {
   add_mlp(work, shapes_.dense_hidden_size);
   add_tensor_block(work);
   add_accumulation(work, dense_weights_.total());
-  return finish(work, time_.layer_overhead, time_.host_per_layer + host_of_tensor_ranks());
+  return finish(work, time_.layer_overhead, time_.host_per_layer + host_of_attention());
 }
 
 LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
@@ -331,8 +352,7 @@ LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
   add_experts(work, k, rows_factor);
   add_accumulation(work, moe_weights_.total());
   work.mlp = total(work.forward) - before;
-  return finish(work, time_.layer_overhead + time_.moe_layer_overhead,
-                time_.host_per_moe_layer + host_of_tensor_ranks());
+  return finish(work, time_.layer_overhead + time_.moe_layer_overhead, time_.host_per_moe_layer + host_of_attention());
 }
 
 LayerSeconds LayerTimes::embedding() const {

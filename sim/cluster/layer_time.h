@@ -63,7 +63,7 @@ class LayerTimes {
   void add_mlp(Work& work, double width) const;
   void add_tensor_block(Work& work) const;
   void add_experts(Work& work, double k, double rows_factor) const;
-  double host_of_tensor_ranks() const;
+  double host_of_attention() const;
   void add_accumulation(Work& work, double weights) const;
   LayerSeconds finish(const Work& work, double idle, double host) const;
 

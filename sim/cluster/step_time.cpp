@@ -43,10 +43,12 @@ void ChunkWork::add(const LayerSeconds& layer, double count) {
 ChunkSeconds joined(const ChunkWork& work, const TimeParameters& time) {
   const double device = work.device.total().value;
   if (work.host <= 0 || device <= 0) return work.device;
-  const double ratio = work.host / device;
+  const double hiding = device - (1 - time.hidden_by_head) * work.ends;
+  const double ratio = work.host / hiding;
   // Far below the device's time the host adds nothing that a double could tell.
   if (ratio < 0.1) return work.device;
-  const double factor = std::pow(1 + std::pow(ratio, time.host_sharpness), 1 / time.host_sharpness);
+  const double joint = hiding * std::pow(1 + std::pow(ratio, time.host_sharpness), 1 / time.host_sharpness);
+  const double factor = 1 + (joint - hiding) / device;
   return {work.device.forward * factor, work.device.backward_input * factor, work.device.backward_weight * factor};
 }
 
@@ -96,9 +98,13 @@ LayerSeconds StepModel::moe_layer(double k) const {
 ChunkWork StepModel::fixed_work(const StageChunk& chunk) const {
   ChunkWork work;
   if (const int64_t dense = chunk.num_dense_layers(job_.model)) work.add(dense_, static_cast<double>(dense));
-  if (chunk.embedding) work.add(embedding_, 1);
+  if (chunk.embedding) {
+    work.add(embedding_, 1);
+    work.ends += embedding_.step_total();
+  }
   if (chunk.head) {
     work.add(head_, 1);
+    work.ends += head_.step_total();
     if (job_.model.num_mtp_layers > 0) work.add(multi_token_, static_cast<double>(job_.model.num_mtp_layers));
   }
   LayerSeconds idle;

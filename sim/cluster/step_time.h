@@ -14,12 +14,13 @@ namespace mmoe {
 struct ChunkWork {
   ChunkSeconds device{};
   double host = 0;
+  double ends = 0;            // of the device: embedding and head, which launch next to nothing
   SecondsByCause by_cause{};  // of the device, forward and backward together
   void add(const LayerSeconds& layer, double count);
 };
 
-// Launches run ahead of the device over a whole micro-batch; where the two are about as fast, the queue runs dry now
-// and then: a p-norm of both.
+// Launches run ahead of the device over a whole micro-batch, or where hidden_by_head says so over its layers alone;
+// where the two are about as fast, the queue runs dry now and then: a p-norm of both.
 ChunkSeconds joined(const ChunkWork& work, const TimeParameters& time);
 
 // What one micro-batch takes on each chunk [rank * v + chunk], all MoE layers at k.

@@ -22,11 +22,13 @@ struct TimeParameters {
   double attention_efficiency = 0.55, attention_backward_efficiency = 0.8;
   double attention_half_seq_len = 512, attention_half_head_dim = 0;
   double score_passes = 10;
+  double unfused_softmax_host = 2e-4;
   double memory_efficiency = 0.85;
   double elementwise_factor = 1, elementwise_backward_factor = 1.8, expert_elementwise_factor = 1.5;
   double logit_bytes = 36;
   double host_per_layer = 1e-3, host_per_tensor_rank = 0, host_tensor_exponent = 1, host_per_moe_layer = 2e-3;
   double host_per_micro_batch = 0, host_per_step = 0.01, host_sharpness = 8;
+  double hidden_by_head = 1;
   double layer_overhead = 0, moe_layer_overhead = 0;
   double exposed_tensor = 0.5, exposed_context = 0.3, exposed_expert = 0.8, exposed_data = 0.2;
   double exposed_pipeline = 1;
@@ -58,6 +60,8 @@ inline constexpr std::array kTimeParameterDefinitions = std::to_array<NumberDefi
     {"attention_half_head_dim", &TimeParameters::attention_half_head_dim, 0, 512, "the same for the head size"},
     {"score_passes", &TimeParameters::score_passes, 1, 40,
      "passes over the scores of unfused attention, in 2-byte elements, forward"},
+    {"unfused_softmax_host", &TimeParameters::unfused_softmax_host, 0, 5e-3,
+     "more host time of a layer of unfused attention where Megatron's softmax kernel cannot run, s"},
     {"memory_efficiency", &TimeParameters::memory_efficiency, 0.2, 1, "bandwidth of elementwise kernels over the peak"},
     {"elementwise_factor", &TimeParameters::elementwise_factor, 0.2, 5, "elementwise traffic over the least one"},
     {"elementwise_backward_factor", &TimeParameters::elementwise_backward_factor, 0.5, 4, "backward over forward"},
@@ -72,6 +76,9 @@ inline constexpr std::array kTimeParameterDefinitions = std::to_array<NumberDefi
     {"host_per_micro_batch", &TimeParameters::host_per_micro_batch, 0, 0.1, "host time of a micro-batch and stage, s"},
     {"host_per_step", &TimeParameters::host_per_step, 0, 2, "fixed time of a step, s"},
     {"host_sharpness", &TimeParameters::host_sharpness, 1, 32, "p of the norm that joins host and device time"},
+    {"hidden_by_head", &TimeParameters::hidden_by_head, 0, 1,
+     "share of the device time of embedding and head that launching the layers may hide behind: all of it, or nothing "
+     "where a host waits for the device at the end of every pass (timers that synchronise)"},
     {"layer_overhead", &TimeParameters::layer_overhead, 0, 5e-3, "idle device time of every layer, s"},
     {"moe_layer_overhead", &TimeParameters::moe_layer_overhead, 0, 1e-2, "more of it in a MoE layer, s"},
     {"exposed_tensor", &TimeParameters::exposed_tensor, 0, 1.5, "share of tensor-parallel transfers not hidden"},

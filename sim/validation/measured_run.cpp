@@ -182,7 +182,7 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   const int64_t experts = or_preset(row, "experts", preset, "num_experts").value_or(0);
   const int64_t seq_len = required(row.integer("seq"), "sequence length");
   const int64_t tensor = degree("tp"), pipeline = degree("pp"), context = degree("cp");
-  const int64_t virtual_pipeline = degree("vpp");
+  int64_t virtual_pipeline = degree("vpp");
   // None where the column is empty; what is no count of at least 1 is a fault of the table.
   const auto count = [&](const char* column) {
     const std::optional<int64_t> value = row.integer(column);
@@ -208,6 +208,11 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   if (global_batch % (micro_batch * *data) != 0) throw Unmodelled("micro-batches do not divide the global batch");
 
   const std::string framework = framework_of(row, device, static_cast<double>(*devices));
+  // Where the source says of a pipeline only that it is interleaved, or benchmarks Megatron-Core at its best, it is
+  // taken as interleaved layer by layer.
+  const bool interleaved = contains(lower(row.text("vpp")), "interleaved") || contains(text, "interleaved 1f1b");
+  const bool at_its_best = framework == "megatron_core_bench" && row.text("vpp").empty() && layers % pipeline == 0;
+  if (pipeline > 1 && ((interleaved && !row.integer("vpp")) || at_its_best)) virtual_pipeline = layers / pipeline;
   nlohmann::json model = {{"hidden_size", hidden},
                           {"num_layers", layers},
                           {"num_heads", heads},
@@ -280,8 +285,9 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   const std::string routing = lower(row.text("routing"));
   if (contains(routing, "padded")) training["moe"] = {{"dispatch", "padded"}};
   if (contains(routing, "cf=1") || contains(routing, "token-drop")) training["moe"] = {{"dispatch", "capacity"}};
-  // Its performance recipes dispatch by DeepEP or HybridEP, which send a token to a node once.
-  if (framework.starts_with("megatron_bridge")) training["moe"]["dispatcher"] = "hierarchical";
+  // DeepEP and HybridEP send a token to a node once; Megatron-Bridge's performance recipes dispatch by them.
+  if (framework.starts_with("megatron_bridge") || contains(text, "deepep") || contains(text, "hybridep"))
+    training["moe"]["dispatcher"] = "hierarchical";
   nlohmann::json options = nlohmann::json::array();
   bool tied = contains(row.text("flags"), "tied_embeddings");
   if (framework == "megatron_core_0_14" || framework == "megatron_core" || framework == "megatron_core_ci") {
@@ -292,9 +298,7 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
     options = training.value("options", nlohmann::json::array());
   }
   if (framework == "megatron_core_bench") {
-    // Not said by the source: pipelines are taken as interleaved layer by layer, sharded rivals as fully recomputed.
-    if (row.text("vpp").empty() && pipeline > 1 && layers % pipeline == 0)
-      parallelism["virtual_pipeline"] = layers / pipeline;
+    // Not said by the source: sharded rivals are taken as fully recomputed.
     if (contains(lower(row.text("framework")), "fsdp")) {
       parallelism["zero_stage"] = 3;
       training["recompute"] = "full";
@@ -358,6 +362,18 @@ void read_measurements(const CsvRow& row, MeasuredRun& run) {
   run.last_rank_only = contains(row.text("notes"), "last global rank");
 }
 
+// Whether the run was faster than its precision's peak allows: it ran in another one (TF32 for fp32).
+bool beats_its_peak(const MeasuredRun& run) {
+  const Job& job = run.job;
+  if (!run.step_seconds) return false;
+  const double flops = model_step_flops(job.model, static_cast<double>(job.training.seq_len),
+                                        static_cast<double>(job.training.global_batch_size),
+                                        static_cast<double>(job.elastic.k_max * job.model.num_moe_layers()))
+                           .value;
+  return flops / *run.step_seconds / static_cast<double>(job.hardware.num_devices) >
+         peak_of(job.hardware.spec, job.training.precision).value;
+}
+
 std::string stratum_of(const CsvRow& row, const Job& job) {
   const bool one_node = job.hardware.num_devices <= job.hardware.devices_per_node;
   std::string stratum = job.training.framework;
@@ -379,6 +395,7 @@ RunOrReason measured_run(const CsvRow& row) {
     read_measurements(row, run);
     if (run.job.training.framework.starts_with("nanotron") && row.text("status") == "Other")
       return {std::nullopt, "neither ran nor ran out of memory"};
+    if (beats_its_peak(run)) return {std::nullopt, "faster than the device's peak at the named precision"};
     run.stratum = stratum_of(row, run.job);
     if (run.job.training.framework == "megatron_core_bench") run.convention = FlopsConvention::kCausalAttention;
     const std::string notes = lower(row.text("notes"));

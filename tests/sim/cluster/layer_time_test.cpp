@@ -48,6 +48,32 @@ TEST(LayerTimes, MoreExpertsTakeLonger) {
   EXPECT_LT(layers.moe_layer(2).step_total(), layers.moe_layer(2, 1.5).step_total());
 }
 
+// Megatron's softmax kernel takes four score matrices a block. Two heads of one sequence run in plain operations, which
+// pass over the scores 16 times more and cost the host more; two heads of two sequences do not.
+TEST(LayerTimes, SoftmaxOfAnOddNumberOfScoreMatricesIsNotFused) {
+  const auto layer = [](const char* micro_batch, const char* precision) {
+    const Job job = example_cluster_job({{"parallelism.tensor", "8"},
+                                         {"parallelism.expert_tensor", "1"},
+                                         {"parallelism.pipeline", "1"},
+                                         {"training.precision", precision},
+                                         {"training.attention_backend", "unfused"},
+                                         {"training.micro_batch_size", micro_batch}});
+    Framework framework = ideal(job);
+    framework.time.unfused_softmax_host = 1e-3;
+    return LayerTimes(job, framework).dense_layer();
+  };
+  const LayerSeconds one = layer("1", "bf16"), two = layer("2", "bf16");
+  EXPECT_DOUBLE_EQ(one.host, 1e-3);
+  EXPECT_EQ(two.host, 0);
+  const double bandwidth = example_cluster_job().hardware.spec.memory_bandwidth.value * 0.85;
+  const double pass = 2 * 2 * 2048.0 * 2048.0 / bandwidth;  // two heads, two bytes an element
+  EXPECT_NEAR(at(one.forward, TimeCause::kAttention) - at(two.forward, TimeCause::kAttention) / 2, 16 * pass,
+              1e-9 * pass);
+  EXPECT_NEAR(at(one.backward, TimeCause::kAttention) - at(two.backward, TimeCause::kAttention) / 2, 17 * pass,
+              1e-9 * pass);
+  EXPECT_DOUBLE_EQ(layer("2", "fp32").host, 1e-3) << "the kernel takes 16-bit scores alone";
+}
+
 // Gathers of experts' rows over their tensor ranks do not overlap with products as those of dense ones do.
 TEST(LayerTimes, ExpertTensorTransfersHideAsTheExchangeDoes) {
   const Job job = example_cluster_job({{"parallelism.expert_tensor", "2"}});

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/sim/cluster/example_cluster_job.h"
 
 namespace mmoe {
@@ -78,6 +80,20 @@ TEST(ClusterStepTime, HostAndDeviceJoinInAPNorm) {
   EXPECT_NEAR(joined(work, time).total().value, 5, 1e-12);
   work.host = 0;
   EXPECT_EQ(joined(work, time).total().value, 3);
+}
+
+// Where the host waits at the end of every pass, embedding and head (1 s of 3) come on top: 1 + (2^2 + 1.5^2)^(1/2).
+TEST(ClusterStepTime, AWaitingHostDoesNotHideBehindTheHead) {
+  ChunkWork work;
+  work.device = {Seconds{1}, Seconds{1}, Seconds{1}};
+  work.ends = 1;
+  work.host = 1.5;
+  TimeParameters time;
+  time.host_sharpness = 2;
+  time.hidden_by_head = 0;
+  EXPECT_NEAR(joined(work, time).total().value, 3.5, 1e-12);
+  time.hidden_by_head = 1;
+  EXPECT_NEAR(joined(work, time).total().value, std::hypot(3, 1.5), 1e-12);
 }
 
 // Korthikanti et al. 2022 (arXiv:2205.05198), table 5: measured on A100s, printed to 0.01 s. The values of megatron_lm

@@ -55,8 +55,30 @@ TEST(MeasuredRun, BridgeSendsATokenToANodeOnce) {
     return run.run->job.training.moe.dispatcher;
   };
   EXPECT_EQ(dispatcher(), DispatcherKind::kAllToAll);
+  row["notes"] = "dispatcher DeepEP";
+  EXPECT_EQ(dispatcher(), DispatcherKind::kHierarchical);
+  row["notes"] = "";
   row["framework"] = "Megatron-Bridge (Megatron-Core)";
   EXPECT_EQ(dispatcher(), DispatcherKind::kHierarchical);
+}
+
+// Interleaved without a number: layer by layer, the rest to the first chunks.
+TEST(MeasuredRun, InterleavedPipelinesOfUnknownDepthAreTakenLayerByLayer) {
+  auto row = nemo_row();
+  const auto chunks = [&] { return run_of(row).run->job.parallelism.virtual_pipeline; };
+  ASSERT_EQ(chunks(), 5);
+  row.insert_or_assign("vpp", ">1 (interleaved, v not stated)");
+  EXPECT_EQ(chunks(), std::stoll(row.at("layers")) / std::stoll(row.at("pp")));
+  row.insert_or_assign("vpp", "");
+  EXPECT_EQ(chunks(), 1);
+}
+
+// 64 GPUs cannot run this step in fp32 (67 TFLOP/s) in the time that bf16 took (989 TFLOP/s).
+TEST(MeasuredRun, RunsFasterThanTheirPrecisionAllowsAreLeftOut) {
+  auto row = nemo_row();
+  ASSERT_TRUE(run_of(row).run);
+  row.insert_or_assign("precision", "fp32");
+  EXPECT_EQ(run_of(row).reason, "faster than the device's peak at the named precision");
 }
 
 // The table names neither the experts' width nor which layers are dense.
