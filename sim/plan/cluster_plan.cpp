@@ -53,7 +53,10 @@ bool trainer_runs(const Job& job) { return !why_model_is_not_trained(job) && !wh
 // allocated.
 RankMemory rank_memory(const TrainerRankPeak& peak, double total) {
   RankMemory memory;
-  memory.held = {peak.weights, peak.gradients, peak.optimizer, Bytes{}, peak.buffers};
+  memory.held.weights = peak.weights;
+  memory.held.gradients = peak.gradients;
+  memory.held.optimizer = peak.optimizer;
+  memory.held.buffers = peak.buffers;
   memory.static_bytes = peak.persistent();
   memory.activations = Bytes{total} - peak.persistent();
   memory.peak_allocated = memory.peak_reserved = Bytes{total};

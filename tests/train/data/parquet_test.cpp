@@ -80,7 +80,7 @@ TEST_P(Parquet, SurvivesRandomMutations) {
   int refused = 0;
   for (int round = 0; round < 2000; ++round) {
     std::string changed = bytes_;
-    for (int i = draw() % 3; i >= 0; --i) changed[draw() % changed.size()] = static_cast<char>(draw());
+    for (auto i = static_cast<int>(draw() % 3); i >= 0; --i) changed[draw() % changed.size()] = static_cast<char>(draw());
     try {
       parquet_documents(changed, "text", "file.parquet");
     } catch (const ConfigError& error) {

@@ -66,7 +66,7 @@ TEST_P(JobRequirements, HoldForEveryLayoutThatIsPlannedForThisTrainer) {
   EXPECT_GT(all.refused, 0);
 }
 
-TEST(JobRequirements, HoldWhereSequencesStayWhole) {
+TEST(JobRequirementsOfWholeSequences, HoldInEveryLayout) {
   Job job = open_job({"whole_sequences", 4, R"(, "dense_hidden_size": 128)"});
   job.parallelism.sequence = false;
   job.given.insert("parallelism.sequence");
