@@ -49,6 +49,7 @@ TEST(MeasuredRun, BridgeSendsATokenToANodeOnce) {
   row["experts"] = "8";
   row["topk"] = "2";
   row["pp"] = "1";
+  row["iter_time_s"] = "100";  // of more experts
   const auto dispatcher = [&] {
     const RunOrReason run = measured_run(CsvTable::parse(published_table({row}), "t.csv").rows()[0]);
     EXPECT_TRUE(run.run) << run.reason;
@@ -135,6 +136,7 @@ TEST(MeasuredRun, MegatronFlagsAreRead) {
   row["vpp"] = "1";
   row["pp"] = "4";
   row["hardware"] = "dgx_a100";
+  row["iter_time_s"] = "100";
   row["flags"] =
       "transformer-impl=local;swiglu;disable-bias-linear;untie-embeddings-and-output-weights;position-embedding-type="
       "rope;hidden-dropout=0.0";
