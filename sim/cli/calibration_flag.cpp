@@ -1,5 +1,7 @@
 #include "sim/cli/calibration_flag.h"
 
+#include <filesystem>
+
 #include "profiles/presets/embedded.h"
 #include "profiles/store/json_fields.h"
 #include "sim/calibration/links.h"
@@ -34,7 +36,8 @@ Calibration calibration_for(const Flags& flags, const Job& job) {
 }
 
 Framework framework_for(const std::string& path, const Job& job) {
-  const bool calibrates = !path.empty() && json_from_file(path).contains("schema_version");
+  // A framework goes by its name too.
+  const bool calibrates = std::filesystem::is_regular_file(path) && json_from_file(path).contains("schema_version");
   const bool given = !path.empty() && !calibrates;
   Framework framework = load_framework(given ? path : job.training.framework, job.hardware.spec,
                                        given ? "--calibration" : job.where + ": training.framework");
