@@ -43,7 +43,7 @@ def test_simulate_a_cluster_job_has_the_keys_of_the_contract():
     "words",
     [
         ("llama3-70b-h100-64", "--hardware.usable_memory_gib", "60"),
-        ("llama3-70b-h100-64", "--hardware.usable_memory_gib", "70", "--calibration", "nanotron"),
+        ("llama3-70b-h100-64", "--hardware.usable_memory_gib", "60", "--calibration", "nemo"),
         ("m-moe-100b-h100-1024", "--hardware.usable_memory_gib", "50"),
         ("demo", "--hardware.usable_memory_gib", "0.066"),
     ],
