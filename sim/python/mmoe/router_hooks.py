@@ -4,7 +4,9 @@
     hook.set(sampler.draw(step)[i])          # before micro-batch i of each step: k of every MoE layer of the model
 
 Written for megatron-core 0.16 (the router is tested, its dispatchers are not run without a GPU) and for torchtitan's
-`MoE` with `router.top_k` and `reorderer.top_k` (from its interface, not run).
+`MoE` with `router.top_k`, which its dispatcher must know too: `reorderer.top_k`, from 0.3 on
+`routed_experts.token_dispatcher.top_k` (with torchtitan 0.3.0 on one process a layer gives the bits of one built with
+that k; the tests do not install it).
 """
 
 import copy
@@ -16,6 +18,13 @@ def _is_megatron(layer):
 
 def _is_torchtitan(layer):
     return isinstance(getattr(getattr(layer, "router", None), "top_k", None), int)
+
+
+def _dispatchers(layer):
+    """torchtitan's, of any version, that divide row numbers by k."""
+    routed = getattr(layer, "routed_experts", None)
+    parts = (getattr(layer, "reorderer", None), getattr(routed, "token_dispatcher", None))
+    return [part for part in parts if hasattr(part, "top_k")]
 
 
 class RouterHook:
@@ -52,6 +61,5 @@ class RouterHook:
                 if hasattr(dispatcher, "router_topk"):
                     dispatcher.router_topk = k
             else:
-                layer.router.top_k = k
-                if hasattr(getattr(layer, "reorderer", None), "top_k"):
-                    layer.reorderer.top_k = k
+                for part in (layer.router, *_dispatchers(layer)):
+                    part.top_k = k

@@ -56,6 +56,19 @@ def test_torchtitan_layers_take_the_drawn_k():
     assert [(layer.router.top_k, layer.reorderer.top_k) for layer in model] == [(3, 3), (1, 1)]
 
 
+def test_the_dispatcher_of_newer_torchtitan_layers_takes_it_too():
+    class Layer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.router, self.routed_experts = torch.nn.Linear(2, 2), torch.nn.Identity()
+            self.routed_experts.token_dispatcher = types.SimpleNamespace(top_k=2)
+            self.router.top_k = 2
+
+    layer = Layer()
+    RouterHook(layer).set([3])
+    assert layer.router.top_k == layer.routed_experts.token_dispatcher.top_k == 3
+
+
 def test_wrong_models_are_named():
     with pytest.raises(ValueError, match="no MoE layer"):
         RouterHook(torch.nn.Linear(2, 2))
