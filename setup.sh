@@ -102,7 +102,7 @@ mkdir -p build
   echo "export MMOE_CUDA=$cuda"
   if [ -n "$torch" ]; then
     echo "export CMAKE_PREFIX_PATH='$CMAKE_PREFIX_PATH'"
-    echo "unset MMOE_NVIDIA_ROOT MMOE_ARROW_ROOT"
+    echo "unset MMOE_NVIDIA_ROOT"
   else
     site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     echo "export CMAKE_PREFIX_PATH='$site/torch'"
