@@ -17,8 +17,7 @@
 namespace mmoe {
 namespace {
 
-constexpr double kStepNoise = 0.03;    // least standard deviation of log(step seconds)
-constexpr double kLeastSpread = 0.01;  // no prediction of time is claimed better than this
+constexpr double kStepNoise = 0.03;  // least standard deviation of log(step seconds)
 constexpr double kLeastPeakSpread = 1e-3;
 
 // The free parameters, on their unbounded scale, and the residuals of everything that is fitted.
@@ -150,12 +149,6 @@ void set_measured_peaks(const std::vector<ProfiledJobs>& profiles, Calibration& 
       calibration.parameters.push_back(parameter);
     }
   }
-}
-
-double root_mean_square(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value * value;
-  return values.empty() ? 0 : std::sqrt(sum / static_cast<double>(values.size()));
 }
 
 bool has_peak(const StepSample& step) { return step.peak_bytes > 0 && step.predicted_peak_bytes > 0; }

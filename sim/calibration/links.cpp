@@ -19,9 +19,8 @@
 namespace mmoe {
 namespace {
 
-const double kKnown = std::log(2);     // the largest standard error of a logarithm that counts as known
-constexpr double kLeastSpread = 0.01;  // no prediction of time is claimed better than this
-constexpr double kSingular = 1e-9;     // a determinant below this share of the diagonal is 0 but for rounding
+const double kKnown = std::log(2);  // the largest standard error of a logarithm that counts as known
+constexpr double kSingular = 1e-9;  // a determinant below this share of the diagonal is 0 but for rounding
 
 // One measured collective and what predicts it.
 struct LinkSample {
@@ -299,9 +298,9 @@ std::vector<MeasuredPrediction> predictions(const std::vector<LinkSample>& sampl
 }
 
 double root_mean_square_log_error(const std::vector<MeasuredPrediction>& list) {
-  double sum = 0;
-  for (const MeasuredPrediction& one : list) sum += std::pow(std::log(one.measured / one.predicted), 2);
-  return list.empty() ? 0 : std::sqrt(sum / static_cast<double>(list.size()));
+  std::vector<double> errors;
+  for (const MeasuredPrediction& one : list) errors.push_back(std::log(one.measured / one.predicted));
+  return root_mean_square(errors);
 }
 
 }  // namespace
