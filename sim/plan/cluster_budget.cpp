@@ -193,7 +193,7 @@ ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, co
   if (expert_load_is_random(free)) goal.confidence = 1 - (1 - goal.confidence) / 2;
   // A run's routing is told of by k; the cluster model, and other loads, know one factor for every k.
   const bool by_k = is_ours && load_is_by_k(free);
-  plan.load_factor = expert_load_bound(free, goal.confidence);
+  if (!by_k) plan.load_factor = expert_load_bound(free, goal.confidence);
   const ExpertPairs pairs = by_k ? ExpertPairs(free) : ExpertPairs(free, plan.load_factor);
   for (int k = free.elastic.k_min; k <= free.elastic.k_max; ++k) plan.load_by_k.push_back(pairs.highest_factor(k));
   if (by_k) plan.load_factor = *std::max_element(plan.load_by_k.begin(), plan.load_by_k.end());
