@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <optional>
 
 namespace mmoe {
 namespace {
@@ -26,21 +27,18 @@ double bytes_per_second(const Network& network, int level, double members) {
   return network.links[level].bandwidth.value * share_of_links(network, level, members);
 }
 
-// What was measured on groups that reach as far as this one, if anything was.
-const MeasuredTimes* measured(const Network& network, const GroupPlacement& group, Collective collective) {
+// By what was measured on groups that reach as far as this one, if anything was.
+std::optional<Seconds> measured_seconds(const Network& network, const GroupPlacement& group, Collective collective,
+                                        Bytes size) {
   const int level = farthest_level(group);
-  if (level < 0) return nullptr;
+  if (level < 0) return std::nullopt;
   for (const MeasuredTimes& times : network.measured[level]) {
-    if (times.collective == collective) return &times;
+    if (times.collective != collective) continue;
+    const Bytes crossing =
+        crossing_bytes(collective, static_cast<double>(group.size), members_below(group, level), size);
+    return times.at(crossing * (1 / share_of_links(network, level, members_of(group, level))));
   }
-  return nullptr;
-}
-
-Seconds measured_seconds(const Network& network, const MeasuredTimes& times, const GroupPlacement& group, Bytes size) {
-  const int level = farthest_level(group);
-  const Bytes crossing =
-      crossing_bytes(times.collective, static_cast<double>(group.size), members_below(group, level), size);
-  return times.at(crossing * (1 / share_of_links(network, level, members_of(group, level))));
+  return std::nullopt;
 }
 
 // Levels that the group's traffic crosses, each with its hops and its time for a byte out of every member.
@@ -111,8 +109,7 @@ int farthest_level(const GroupPlacement& group) {
 
 Seconds all_reduce(const Network& network, const GroupPlacement& group, Bytes size) {
   if (group.size == 1) return {};
-  if (const auto* times = measured(network, group, Collective::kAllReduce))
-    return measured_seconds(network, *times, group, size);
+  if (const auto time = measured_seconds(network, group, Collective::kAllReduce, size)) return *time;
   Crossing around = ring(network, group);
   around.fixed *= 2;
   double best = seconds(around, 2 * share_of_others(group) * size.value);
@@ -125,28 +122,24 @@ Seconds all_reduce(const Network& network, const GroupPlacement& group, Bytes si
 
 Seconds reduce_scatter(const Network& network, const GroupPlacement& group, Bytes size) {
   if (group.size == 1) return {};
-  if (const auto* times = measured(network, group, Collective::kReduceScatter))
-    return measured_seconds(network, *times, group, size);
+  if (const auto time = measured_seconds(network, group, Collective::kReduceScatter, size)) return *time;
   return network.launch + Seconds{seconds(ring(network, group), share_of_others(group) * size.value)};
 }
 
 // The reduce-scatter backwards, unless it was measured itself.
 Seconds all_gather(const Network& network, const GroupPlacement& group, Bytes size) {
-  if (const auto* times = measured(network, group, Collective::kAllGather))
-    return measured_seconds(network, *times, group, size);
+  if (const auto time = measured_seconds(network, group, Collective::kAllGather, size)) return *time;
   return reduce_scatter(network, group, size);
 }
 
 Seconds broadcast(const Network& network, const GroupPlacement& group, Bytes size) {
   if (group.size == 1) return {};
-  if (const auto* times = measured(network, group, Collective::kBroadcast))
-    return measured_seconds(network, *times, group, size);
+  if (const auto time = measured_seconds(network, group, Collective::kBroadcast, size)) return *time;
   return network.launch + Seconds{seconds(ring(network, group), size.value)};
 }
 
 Seconds all_to_all(const Network& network, const GroupPlacement& group, Bytes hottest) {
-  if (const auto* times = measured(network, group, Collective::kAllToAll))
-    return measured_seconds(network, *times, group, hottest);
+  if (const auto time = measured_seconds(network, group, Collective::kAllToAll, hottest)) return *time;
   double latency = 0, slowest = 0;
   for (int level = 0; level < group.num_levels; ++level) {
     const double peers = members_of(group, level) - members_below(group, level);
@@ -175,8 +168,7 @@ Seconds hierarchical_all_to_all(const Network& network, const GroupPlacement& gr
 Seconds send(const Network& network, const GroupPlacement& group, Bytes size) {
   const int level = farthest_level(group);
   if (level < 0) return {};
-  if (const auto* times = measured(network, group, Collective::kSend))
-    return measured_seconds(network, *times, group, size);
+  if (const auto time = measured_seconds(network, group, Collective::kSend, size)) return *time;
   const Link& link = network.links[level];
   return network.launch + link.latency + Seconds{(size + link.half_size).value / bytes_per_second(network, level, 2)};
 }
@@ -200,19 +192,7 @@ Seconds collective_seconds(const Network& network, const GroupPlacement& group, 
 }
 
 BytesPerSecond bus_bandwidth(Collective collective, int64_t num_ranks, Bytes size, Seconds time) {
-  const double others = 1 - 1 / static_cast<double>(num_ranks);
-  switch (collective) {
-    case Collective::kAllReduce:
-      return size * (2 * others) / time;
-    case Collective::kReduceScatter:
-    case Collective::kAllGather:
-    case Collective::kAllToAll:
-      return size * others / time;
-    case Collective::kBroadcast:
-    case Collective::kSend:
-      break;
-  }
-  return size / time;
+  return crossing_bytes(collective, static_cast<double>(num_ranks), 1, size) / time;
 }
 
 }  // namespace mmoe
