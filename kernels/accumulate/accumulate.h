@@ -1,6 +1,6 @@
 #pragma once
 // sum[i] += value[i] where the sum is kept in the accumulate type of the values: a weight gradient that a product has
-// formed in the compute type.
+// formed in the compute type. Where the sum begins, sum[i] = value[i] whatever it held.
 
 #include "kernels/types/scalar.h"
 
@@ -11,6 +11,7 @@ struct AccumulateValues {
   const void* values = nullptr;      // [N]
   void* sums = nullptr;              // [N] accumulate
   int64_t num_values = 0;            // N
+  bool begins = false;
 };
 
 void accumulate_values_reference(const AccumulateValues& args);

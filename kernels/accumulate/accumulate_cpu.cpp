@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "kernels/accumulate/accumulate.h"
 #include "kernels/parallel/parallel.h"
 #include "kernels/simd/simd.h"
@@ -9,6 +11,15 @@ template <class T>
 MMOE_ALWAYS_INLINE void add(const AccumulateValues& args, int64_t begin, int64_t end) {
   const T* values = static_cast<const T*>(args.values);
   Accumulate<T>* sums = static_cast<Accumulate<T>*>(args.sums);
+  if (args.begins) {
+    for (int64_t first = begin; first < end; first += kTile) {
+      const int64_t last = std::min(end, first + kTile);
+      prefetch_for_writing(sums + first + kTile, last - first);
+#pragma omp simd
+      for (int64_t i = first; i < last; ++i) sums[i] = load(values[i]);
+    }
+    return;
+  }
 #pragma omp simd
   for (int64_t i = begin; i < end; ++i) sums[i] += load(values[i]);
 }

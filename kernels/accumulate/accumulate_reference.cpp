@@ -6,7 +6,9 @@ void accumulate_values_reference(const AccumulateValues& args) {
   visit_scalar(args.scalar, [&](auto tag) {
     using T = typename decltype(tag)::type;
     for (int64_t i = 0; i < args.num_values; ++i) {
-      static_cast<Accumulate<T>*>(args.sums)[i] += load(static_cast<const T*>(args.values)[i]);
+      Accumulate<T>& sum = static_cast<Accumulate<T>*>(args.sums)[i];
+      const Accumulate<T> value = load(static_cast<const T*>(args.values)[i]);
+      sum = args.begins ? value : sum + value;
     }
   });
 }

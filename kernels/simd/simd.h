@@ -104,6 +104,14 @@ MMOE_ALWAYS_INLINE void narrow(const Accumulate<T>* target, T* y, int64_t n) {
   }
 }
 
+// Asks for the cache lines of n elements that are about to be written and were not read: the machine looks ahead of
+// reads by itself, of writes alone it does not. They may lie beyond what is allocated.
+template <class T>
+MMOE_ALWAYS_INLINE void prefetch_for_writing(const T* x, int64_t n) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < n; i += kLine) __builtin_prefetch(x + i, 1);
+}
+
 // 1 / (1 + exp(-x)).
 template <class A>
 MMOE_ALWAYS_INLINE A sigmoid(A x) {

@@ -77,7 +77,28 @@ struct OperationCase {
   double tolerance = 0;  // relative, Euclidean norm
 };
 
-// Compares outputs and the gradients of all inputs and weights under random cotangents.
+// The weights' gradients where each held `earlier` before.
+inline std::vector<at::Tensor> weight_gradients(const OperationCase& test, double earlier, bool stale) {
+  std::vector<at::Tensor> inputs, cotangents, gradients;
+  for (Parameter* const weight : test.weights) {
+    weight->grad.fill_(earlier);
+    weight->grad_is_stale = stale;
+  }
+  for (const at::Tensor& input : test.inputs) inputs.push_back(input.detach().clone().set_requires_grad(true));
+  const std::vector<at::Tensor> outputs = test.operation(inputs);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    cotangents.push_back(random_tensor(outputs[i].sizes(), outputs[i].scalar_type(), 900 + i));
+  }
+  torch::autograd::grad(outputs, inputs, cotangents);
+  for (const Parameter* const weight : test.weights) {
+    EXPECT_FALSE(weight->grad_is_stale);
+    gradients.push_back(weight->grad.clone());
+  }
+  return gradients;
+}
+
+// Compares outputs and the gradients of all inputs and weights under random cotangents; and sums that begin, whatever
+// was there, with those that go on from zero: but for the sign of a zero they are the same bits.
 inline void expect_matches_reference(const OperationCase& test) {
   const auto leaf = [](const at::Tensor& tensor) { return tensor.detach().clone().set_requires_grad(true); };
   std::vector<at::Tensor> inputs, exact_inputs, exact_weights, cotangents, exact_cotangents, exact_leaves;
@@ -105,6 +126,9 @@ inline void expect_matches_reference(const OperationCase& test) {
     const at::Tensor sum = exact_gradients[inputs.size() + i] + 1;  // it started at one
     EXPECT_LE(relative_error(test.weights[i]->grad, sum), test.tolerance) << "gradient of weight " << i;
   }
+  const std::vector<at::Tensor> from_zero = weight_gradients(test, 0, /*stale=*/false);
+  const std::vector<at::Tensor> begun = weight_gradients(test, std::numeric_limits<double>::quiet_NaN(), true);
+  for (size_t i = 0; i < begun.size(); ++i) EXPECT_TRUE(begun[i].equal(from_zero[i])) << "weight " << i;
 }
 
 // A small job of two MoE layers on the CPU, changed by `patch` (JSON merge patch).

@@ -387,7 +387,8 @@ void add_products(Bench& b) {
                      .run =
                          [=] {
                            for (const auto& [e, first, count] : chunks) {
-                             add_weight_gradient(grad_EOD[e], y.narrow(0, first, count), x.narrow(0, first, count));
+                             add_weight_gradient(grad_EOD[e], y.narrow(0, first, count), x.narrow(0, first, count),
+                                                 GradientSum::kContinue);
                            }
                          },
                      .aten = [=] { at::Tensor(grad_EOD).add_(at::_grouped_mm(y.t(), x, ends)); }});

@@ -87,7 +87,7 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   reset_peak_bytes(device_);
   StepResult result;
   result.step = step;
-  transformer_.parameters().zero_gradients();
+  transformer_.parameters().begin_gradients();
   const ReportLayout layout = report_layout(static_cast<int64_t>(k_per_layer.size()));
   const at::Tensor report = at::zeros({layout.size()}, transformer_.parameters().grad().options().dtype(at::kDouble));
   run_passes(tokens, targets, k_per_layer, report);

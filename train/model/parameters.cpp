@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "sim/units/errors.h"
 #include "train/ops/parallel.h"
@@ -43,6 +44,15 @@ uint64_t initial_seed(const ParameterSpec& spec, uint64_t seed) {
   uint64_t hash = 14695981039346656037ULL;  // FNV-1a of the name
   for (const unsigned char c : spec.name) hash = (hash ^ c) * 1099511628211ULL;
   return seed ^ hash;
+}
+
+GradientSum next_sum(const Parameter& parameter) {
+  return std::exchange(parameter.grad_is_stale, false) ? GradientSum::kBegin : GradientSum::kContinue;
+}
+
+const at::Tensor& summed_gradient(const Parameter& parameter) {
+  if (next_sum(parameter) == GradientSum::kBegin) at::Tensor(parameter.grad).zero_();
+  return parameter.grad;
 }
 
 ParameterStore::ParameterStore(const std::vector<ParameterSpec>& specs, at::ScalarType compute_type, c10::Device device,
@@ -139,9 +149,19 @@ void ParameterStore::refresh_compute_weights() {
   compute_.copy_(master_);
 }
 
-void ParameterStore::zero_gradients() {
+void ParameterStore::begin_gradients() {
+  if (parameters_.empty() || parameters_.front().grad.defined()) {
+    for (Parameter& parameter : parameters_) parameter.grad_is_stale = true;
+    return;
+  }
   const OperationScope scope("optimizer", OperationPhase::kUpdate, {});
   grad_.zero_();
+}
+
+void ParameterStore::finish_gradients() {
+  for (const Parameter& parameter : parameters_) {
+    if (parameter.grad.defined()) summed_gradient(parameter);
+  }
 }
 
 }  // namespace mmoe

@@ -22,8 +22,17 @@ struct Parameter {
   int64_t layer = 0;
   TensorPart part = {};
   std::vector<int64_t> shape = {};
-  int64_t first = 0;  // element of the flat buffers
+  int64_t first = 0;                   // element of the flat buffers
+  mutable bool grad_is_stale = false;  // it holds the step before: what comes first in a step takes its place
 };
+
+// What becomes of a gradient's values when more comes.
+enum class GradientSum { kBegin, kContinue };  // it takes their place; it is added to them
+
+// The first call in a step begins the gradient's sum, the later ones go on with it.
+GradientSum next_sum(const Parameter& parameter);
+// The gradient to add to: zero where nothing has come in this step.
+const at::Tensor& summed_gradient(const Parameter& parameter);
 
 // What one of the weights' buffers holds of a tensor: `elements` of those of this rank's part, from element `first` on.
 struct HeldElements {
@@ -57,6 +66,8 @@ class ParameterStore {
 
   // [N] accumulate type; of weights that are shared out N counts this rank's share, and so do the numbers below.
   const at::Tensor& master() const { return master_; }
+  // [N] compute type; undefined where that is master() or weights are shared out.
+  at::Tensor compute() const { return compute_.is_same(master_) ? at::Tensor() : compute_; }
   const std::vector<Section>& sections() const { return sections_; }
   int64_t num_decayed() const { return num_decayed_; }  // elements of the sections with weight decay, which come first
   const std::vector<HeldElements>& held() const { return held_; }  // what is in master()
@@ -68,7 +79,12 @@ class ParameterStore {
 
   // Copies the master weights into the compute-type ones, where they are apart and kept.
   void refresh_compute_weights();
-  void zero_gradients();
+
+  // The gradients' sums begin anew: no pass over memory, but where gradients are shared out. Until finish_gradients or
+  // until something has come, a gradient holds the values of the step before.
+  void begin_gradients();
+  // Gradients to which nothing has come are zero.
+  void finish_gradients();
 
  private:
   at::Tensor master_, compute_, grad_;

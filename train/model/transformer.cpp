@@ -174,6 +174,7 @@ void Transformer::after_backward(int64_t unit) {
 
 void Transformer::finish_gradients() {
   if (shards_) shards_->finish();
+  parameters_.finish_gradients();
 }
 
 at::Tensor Transformer::embed_tokens(const LayerChunk& chunk, const at::Tensor& tokens_T) {

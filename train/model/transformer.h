@@ -97,7 +97,7 @@ class Transformer {
   at::Tensor logits(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
                     const std::vector<int64_t>& document_lengths = {});
 
-  // Where layers are whole only while they are at work: ends what the step's passes have set off.
+  // After a step's passes: ends what they have set off where layers are whole only while they are at work.
   void finish_gradients();
 
   ParameterStore& parameters() { return parameters_; }

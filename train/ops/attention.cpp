@@ -114,7 +114,7 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
       const auto size = static_cast<double>(part.heads * head_dim * state.weights.tensor->size());
       at::Tensor h = normed(part);
       at::Tensor dy = gradient(part);
-      at::Tensor(part.weight->grad).add_((h * dy).sum(0));
+      at::Tensor(summed_gradient(*part.weight)).add_((h * dy).sum(0));
       const at::Tensor scaled = h.mul_(dots_T2.narrow(1, i, 1) / size);
       dy.copy_((dy * part.weight->value.to(part.rstd.scalar_type())).sub_(scaled).mul_(part.rstd));
     }
@@ -171,7 +171,7 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
         args.x = state.unnormed_TM.narrow(1, part.first, 1).data_ptr();
         args.weight = part.weight->value.data_ptr();
         args.rstd = part.rstd.data_ptr();
-        args.d_weight = part.weight->grad.data_ptr();
+        args.d_weight = summed_gradient(*part.weight).data_ptr();
         args.num_vectors = part.rstd.numel();
         args.vectors_per_row = part.rstd.size(1);
         args.size = part.heads * state.shape.head_dim / args.vectors_per_row;
@@ -183,9 +183,10 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
       }
     }
     if (state.weights.bias_C != nullptr) {
-      at::Tensor(state.weights.bias_C->grad).add_(d_qkv_TC.sum(0, false, state.weights.bias_C->grad.scalar_type()));
+      at::Tensor grad = summed_gradient(*state.weights.bias_C);
+      grad.add_(d_qkv_TC.sum(0, false, grad.scalar_type()));
     }
-    add_weight_gradient(state.weights.projection_CD->grad, d_qkv_TC, gather_tokens(state.x_TD, state.weights.tensor));
+    add_weight_gradient(*state.weights.projection_CD, d_qkv_TC, gather_tokens(state.x_TD, state.weights.tensor));
     return {scatter_sum(at::mm(d_qkv_TC, state.weights.projection_CD->value), state.weights.tensor), {}, {}, {}, {}};
   }
 };
@@ -321,7 +322,7 @@ struct ProjectOutputFunction : torch::autograd::Function<ProjectOutputFunction> 
     const State state = take_state<State>(context);
     const OperationScope scope("attention_output", OperationPhase::kBackward, state.place);
     const at::Tensor d_out_TD = gather_tokens(grads[0], state.tensor);
-    add_weight_gradient(state.weight->grad, d_out_TD, state.attended_TA);
+    add_weight_gradient(*state.weight, d_out_TD, state.attended_TA);
     return {grads[0], at::mm(d_out_TD, state.weight->value), {}, {}, {}};
   }
 };

@@ -53,7 +53,7 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
     args.scalar = kernel_scalar(dx_TD);
     args.dx = dx_TD.data_ptr();
     args.tokens = state.tokens_T.data_ptr<int32_t>();
-    args.d_weight = state.weight->grad.data_ptr();
+    args.d_weight = summed_gradient(*state.weight).data_ptr();
     args.num_tokens = state.tokens_T.size(0);
     args.vocab_size = state.weight->grad.size(0);
     args.size = state.weight->grad.size(1);

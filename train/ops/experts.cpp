@@ -103,6 +103,28 @@ struct ChunkBuffers {
   at::Tensor RD, RF, R2F;
 };
 
+// Adds to the gradient of a weight of all experts, chunk by chunk.
+class ExpertGradients {
+ public:
+  ExpertGradients(const Parameter& weight, const PairOrder& order)
+      : grad_(weight.grad), offsets_(order.host_offsets()), sum_(next_sum(weight)) {
+    if (sum_ == GradientSum::kContinue) return;
+    for (int64_t expert = 0; expert < grad_.size(0); ++expert) {
+      if (offsets_[expert] == offsets_[expert + 1]) grad_[expert].zero_();
+    }
+  }
+
+  void add(int64_t expert, int64_t first_row, const at::Tensor& d_out, const at::Tensor& x) const {
+    const bool first_chunk = first_row == offsets_[expert];
+    add_weight_gradient(grad_[expert], d_out, x, first_chunk ? sum_ : GradientSum::kContinue);
+  }
+
+ private:
+  at::Tensor grad_;
+  const int64_t* offsets_;
+  GradientSum sum_;
+};
+
 at::Tensor forward_cpu(State& state, const at::Tensor& residual_TD) {
   const at::Tensor &gate_up_weight = state.weights.gate_up->value, &down_weight = state.weights.down->value;
   const int64_t hidden = state.x_TD.size(1), width = down_weight.size(2);
@@ -136,6 +158,8 @@ variable_list backward_cpu(const State& state, const at::Tensor& d_out_TD) {
   const auto options = state.x_TD.options();
   const at::Tensor d_weights_TK = at::zeros(state.weights_TK.sizes(), state.weights_TK.options());
   const ChunkBuffers buffers(state, /*activations=*/true);
+  const ExpertGradients gate_up_gradients(*state.weights.gate_up, state.order);
+  const ExpertGradients down_gradients(*state.weights.down, state.order);
   const at::Tensor dx_TD =
       at::zeros(state.x_TD.sizes(), options.dtype(accumulate_type(options.dtype().toScalarType())));
   for_each_chunk(state.order, [&](int64_t expert, int64_t first, int64_t count) {
@@ -148,14 +172,20 @@ variable_list backward_cpu(const State& state, const at::Tensor& d_out_TD) {
     gather_rows(d_out_TD, state.order.token_of_row, first, rows_RD);
     at::mm_out(da_RF, rows_RD, down_weight[expert]);
     activate_backward(state, first, gate_up, da_RF, d_weights_TK);
-    add_weight_gradient(state.weights.down->grad[expert], rows_RD, chunk_of(state.a_RF, buffers.RF, first, count));
+    const at::Tensor a_RF = chunk_of(state.a_RF, buffers.RF, first, count);
+    down_gradients.add(expert, first, rows_RD, a_RF);
     const at::Tensor x_RD = chunk_of(state.rows_RD, buffers.RD, first, count);
     if (!state.rows_RD.defined()) gather_rows(state.x_TD, state.order.token_of_row, first, x_RD);
-    add_weight_gradient(state.weights.gate_up->grad[expert], gate_up, x_RD);
+    gate_up_gradients.add(expert, first, gate_up, x_RD);
     at::mm_out(rows_RD, gate_up, gate_up_weight[expert]);
     scatter_add(rows_RD, state.order.token_of_row, first, dx_TD);
   });
   return {dx_TD.to(state.x_TD.scalar_type()), d_weights_TK};
+}
+
+void add_gradients(const Parameter& weight, const at::Tensor& values) {
+  at::Tensor grad = weight.grad;
+  next_sum(weight) == GradientSum::kBegin ? grad.copy_(values) : grad.add_(values);
 }
 
 // End of each expert's segment, as _grouped_mm wants it.
@@ -200,11 +230,11 @@ variable_list backward_cuda(const State& state, const at::Tensor& d_out_TD) {
   at::Tensor a_RF = at::_grouped_mm(rows_RD, state.weights.down->value, ends_E);
   activate_backward(state, 0, gate_up_R2F, a_RF, d_weights_TK);
   if (state.a_RF.defined()) a_RF = state.a_RF;
-  state.weights.down->grad.add_(at::_grouped_mm(rows_RD.t(), a_RF, ends_E));
+  add_gradients(*state.weights.down, at::_grouped_mm(rows_RD.t(), a_RF, ends_E));
   a_RF.reset();
   if (!state.rows_RD.defined()) gather_rows(state.x_TD, state.order.token_of_row, 0, rows_RD);
   const at::Tensor& x_RD = state.rows_RD.defined() ? state.rows_RD : rows_RD;
-  state.weights.gate_up->grad.add_(at::_grouped_mm(gate_up_R2F.t(), x_RD, ends_E));
+  add_gradients(*state.weights.gate_up, at::_grouped_mm(gate_up_R2F.t(), x_RD, ends_E));
   const at::Tensor d_rows_RD = at::_grouped_mm(gate_up_R2F, gate_up_weight, ends_E);
   return {combine_rows(d_rows_RD, state.order.row_of_pair_TK, {}), d_weights_TK};
 }

@@ -9,9 +9,9 @@ namespace mmoe {
 namespace {
 
 // LibTorch's add_ would first copy the values into the wider type; on CUDA it does not.
-void add_into_wider(at::Tensor grad, const at::Tensor& values) {
+void add_into_wider(at::Tensor grad, const at::Tensor& values, GradientSum sum) {
   if (!values.is_cpu()) {
-    grad.add_(values);
+    sum == GradientSum::kBegin ? grad.copy_(values) : grad.add_(values);
     return;
   }
   kernels::AccumulateValues args;
@@ -19,17 +19,25 @@ void add_into_wider(at::Tensor grad, const at::Tensor& values) {
   args.values = values.data_ptr();
   args.sums = grad.data_ptr();
   args.num_values = values.numel();
+  args.begins = sum == GradientSum::kBegin;
   kernels::accumulate_values_cpu(args);
 }
 
 }  // namespace
 
-void add_weight_gradient(const at::Tensor& grad_OI, const at::Tensor& d_out_RO, const at::Tensor& x_RI) {
+void add_weight_gradient(const Parameter& weight_OI, const at::Tensor& d_out_RO, const at::Tensor& x_RI) {
+  add_weight_gradient(weight_OI.grad, d_out_RO, x_RI, next_sum(weight_OI));
+}
+
+void add_weight_gradient(const at::Tensor& grad_OI, const at::Tensor& d_out_RO, const at::Tensor& x_RI,
+                         GradientSum sum) {
   at::Tensor grad = grad_OI;
-  if (grad.scalar_type() == x_RI.scalar_type()) {
-    grad.addmm_(d_out_RO.t(), x_RI);
+  if (grad.scalar_type() != x_RI.scalar_type()) {
+    add_into_wider(grad, at::mm(d_out_RO.t(), x_RI), sum);
+  } else if (sum == GradientSum::kBegin) {
+    at::mm_out(grad, d_out_RO.t(), x_RI);
   } else {
-    add_into_wider(grad, at::mm(d_out_RO.t(), x_RI));
+    grad.addmm_(d_out_RO.t(), x_RI);
   }
 }
 

@@ -8,8 +8,11 @@
 
 namespace mmoe {
 
-// grad_OI += d_out_RO^T x_RI, in the accumulate type. grad_OI contiguous.
-void add_weight_gradient(const at::Tensor& grad_OI, const at::Tensor& d_out_RO, const at::Tensor& x_RI);
+// Adds d_out_RO^T x_RI to the weight's gradient, in the accumulate type.
+void add_weight_gradient(const Parameter& weight_OI, const at::Tensor& d_out_RO, const at::Tensor& x_RI);
+// The same with a gradient by itself, contiguous.
+void add_weight_gradient(const at::Tensor& grad_OI, const at::Tensor& d_out_RO, const at::Tensor& x_RI,
+                         GradientSum sum);
 
 // out_RO = x_RI weight_OI^T, written in place.
 void product_into(at::Tensor out_RO, const at::Tensor& x_RI, const at::Tensor& weight_OI);

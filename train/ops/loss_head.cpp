@@ -43,7 +43,7 @@ void run_chunks(const at::Tensor& x_TD, const Parameter& weight, const at::Tenso
     if (dx_TD.defined()) {
       at::Tensor dx_RD = dx_TD.narrow(0, first, count);
       at::mm_out(dx_RD, logits_RV, weight.value);
-      add_weight_gradient(weight.grad, logits_RV, x_RD);
+      add_weight_gradient(weight, logits_RV, x_RD);
     }
   }
 }

@@ -75,7 +75,7 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
     args.num_rows = da_TF.size(0);
     args.expert_hidden_size = da_TF.size(1);
     MMOE_LAUNCH(da_TF, swiglu_backward, args);
-    add_weight_gradient(weights.down->grad, d_out_TD, da_TF);
+    add_weight_gradient(*weights.down, d_out_TD, da_TF);
     d_out_TD.reset();
     at::Tensor d_logit_T1;
     if (weights.gate != nullptr) {
@@ -83,8 +83,8 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
     }
     {
       const at::Tensor x_TD = gather_tokens(state.x_TD, weights.tensor);
-      add_weight_gradient(weights.gate_up->grad, state.gate_up_T2F, x_TD);
-      if (weights.gate != nullptr) add_weight_gradient(weights.gate->grad, d_logit_T1, x_TD);
+      add_weight_gradient(*weights.gate_up, state.gate_up_T2F, x_TD);
+      if (weights.gate != nullptr) add_weight_gradient(*weights.gate, d_logit_T1, x_TD);
     }
     const bool in_place = d_passed_TD.defined() && weights.tensor == nullptr;
     at::Tensor dx_TD = in_place ? at::Tensor(d_passed_TD).addmm_(state.gate_up_T2F, weights.gate_up->value)

@@ -57,7 +57,7 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
     args.rstd = state.rstd_T.data_ptr();
     args.d_residual = address(d_residual_TD);
     args.dx = dx_TD.data_ptr();
-    args.d_weight = state.weight->grad.data_ptr();
+    args.d_weight = summed_gradient(*state.weight).data_ptr();
     args.num_vectors = state.x_TD.size(0);
     args.size = args.dy_stride = args.x_stride = args.dx_stride = state.x_TD.size(1);
     const at::Tensor workspace = MMOE_WORKSPACE(state.x_TD, rms_norm_backward, args);

@@ -83,7 +83,7 @@ struct AtenFunction : torch::autograd::Function<AtenFunction> {
                                                     /*create_graph=*/false, /*allow_unused=*/true);
     for (size_t i = 0; i < state.weights.size(); ++i) {
       const at::Tensor& gradient = gradients[state.inputs.size() + i];
-      if (gradient.defined()) at::Tensor(state.operation.weights[i]->grad).add_(gradient);
+      if (gradient.defined()) at::Tensor(summed_gradient(*state.operation.weights[i])).add_(gradient);
     }
     gradients.resize(state.inputs.size());
     gradients.emplace_back();  // of the operation itself

@@ -109,7 +109,7 @@ struct RouterFunction : torch::autograd::Function<RouterFunction> {
     args.z_loss_coefficient = state.settings.z_loss_coefficient;
     MMOE_LAUNCH(d_logits_TE, router_backward, args);
 
-    add_weight_gradient(state.weight->grad, d_logits_TE, state.x_TD.to(d_logits_TE.scalar_type()));
+    add_weight_gradient(*state.weight, d_logits_TE, state.x_TD.to(d_logits_TE.scalar_type()));
     at::Tensor dx_TD = grads[0];
     if (dx_TD.scalar_type() == d_logits_TE.scalar_type()) {
       dx_TD.addmm_(d_logits_TE, state.weight->master);

@@ -88,8 +88,13 @@ TEST(ParameterStore, ComputeWeightsAreTheRoundedMasters) {
   EXPECT_TRUE(same_bits(a.value, a.master.to(at::kBFloat16)));
   at::Tensor grad = store.grad();
   grad.fill_(3);
-  store.zero_gradients();
+  store.begin_gradients();
+  EXPECT_EQ(next_sum(store.at("b")), GradientSum::kBegin);
+  EXPECT_EQ(next_sum(store.at("b")), GradientSum::kContinue);
+  EXPECT_TRUE(summed_gradient(store.at("norm")).eq(0).all().item<bool>());
+  store.finish_gradients();
   EXPECT_TRUE(a.grad.eq(0).all().item<bool>());
+  EXPECT_TRUE(store.at("b").grad.eq(3).all().item<bool>());  // whoever was told to begin would have written
 }
 
 }  // namespace
