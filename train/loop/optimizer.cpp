@@ -11,12 +11,16 @@
 #include <algorithm>
 #include <optional>
 
+#include "kernels/adamw/adamw.h"
 #include "sim/formulas/parameter_specs.h"
+#include "train/ops/parallel.h"
 #include "train/profiling/operation_scope.h"
 
 namespace mmoe {
 
 namespace {
+
+constexpr double kEpsilon = 1e-8;
 
 // Joins neighbours and cuts at the borders of the sections.
 std::vector<FlatRange> by_section(const ParameterStore& parameters, const std::vector<FlatRange>& ranges) {
@@ -91,19 +95,39 @@ at::Tensor AdamW::squared_gradient_norms() const {
 
 void AdamW::update(int64_t step, double rate, const at::Tensor& norm) {
   const OperationScope scope("optimizer", OperationPhase::kUpdate, {});
-  constexpr double kEpsilon = 1e-8;
   std::optional<at::Tensor> divisor;
   if (training_.clip_norm > 0) divisor = (norm / training_.clip_norm).clamp_min(1).to(at::kFloat).view({1});
   const at::Tensor not_finite = at::isfinite(norm).logical_not().to(at::kFloat).view({1});
   int64_t moment = 0;
   for (const FlatRange& range : owned_) {
-    const auto moments = [&](const at::Tensor& flat) { return flat.narrow(0, moment, range.size()); };
-    step_.fill_(static_cast<double>(earlier_updates_ + step));
-    at::_fused_adamw_({parameters_.master().narrow(0, range.begin, range.size())}, {parameters_.grad(range)},
-                      {moments(first_moment_)}, {moments(second_moment_)}, {}, {step_}, rate, training_.beta1,
-                      training_.beta2, range.begin < parameters_.num_decayed() ? training_.weight_decay : 0, kEpsilon,
-                      /*amsgrad=*/false, /*maximize=*/false, divisor, not_finite);
+    const auto part = [&](const at::Tensor& flat, int64_t first) { return flat.narrow(0, first, range.size()); };
+    const at::Tensor master = part(parameters_.master(), range.begin), grad = parameters_.grad(range);
+    const at::Tensor first_moment = part(first_moment_, moment), second_moment = part(second_moment_, moment);
+    const double decay = range.begin < parameters_.num_decayed() ? training_.weight_decay : 0;
     moment += range.size();
+    if (!master.is_cpu()) {
+      step_.fill_(static_cast<double>(earlier_updates_ + step));
+      at::_fused_adamw_({master}, {grad}, {first_moment}, {second_moment}, {}, {step_}, rate, training_.beta1,
+                        training_.beta2, decay, kEpsilon, /*amsgrad=*/false, /*maximize=*/false, divisor, not_finite);
+    } else if (*not_finite.data_ptr<float>() == 0) {
+      const at::Tensor values = parameters_.compute();
+      kernels::AdamW args;
+      args.scalar = kernel_scalar(values.defined() ? values : master);
+      args.master = master.data_ptr();
+      args.first_moment = first_moment.data_ptr();
+      args.second_moment = second_moment.data_ptr();
+      args.gradient = grad.data_ptr();
+      if (values.defined()) args.value = part(values, range.begin).data_ptr();
+      args.num_values = range.size();
+      args.step = earlier_updates_ + step;
+      if (divisor) args.gradient_divisor = *divisor->data_ptr<float>();
+      args.rate = rate;
+      args.beta1 = training_.beta1;
+      args.beta2 = training_.beta2;
+      args.decay = decay;
+      args.epsilon = kEpsilon;
+      kernels::adamw_cpu(args);
+    }
   }
 }
 

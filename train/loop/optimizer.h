@@ -21,10 +21,11 @@ class AdamW {
   // Sums of squares of the owned gradients by ParameterGroup, [kNumParameterGroups] on the device.
   at::Tensor squared_gradient_norms() const;
 
-  // One update with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) of LibTorch's fused kernel,
-  // after dividing the gradients by max(1, norm / clip_norm), rounded to fp32; none where the norm is not finite.
-  // `norm` is that of the whole gradient, one element on the device; `step` counts from 1. Leaves the compute-type
-  // weights to ParameterStore::refresh_compute_weights.
+  // One update with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) with the gradients divided by
+  // max(1, norm / clip_norm), rounded to fp32; none where the norm is not finite. `norm` is that of the whole gradient,
+  // one element on the device; `step` counts from 1. On the CPU kernels/adamw, which writes the compute-type weights
+  // of the owned elements too; elsewhere LibTorch's fused kernel, which leaves them to
+  // ParameterStore::refresh_compute_weights. The gradients may be the divided ones afterwards.
   void update(int64_t step, double rate, const at::Tensor& norm);
 
   // Updates that made the moments before this run's first step: the correction of their bias goes on from there.

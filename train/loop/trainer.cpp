@@ -96,8 +96,8 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   const at::Tensor norm = sync_.sum_over_model(optimizer_.squared_gradient_norms()).sqrt();
   result.learning_rate = learning_rate(job_.training, step, total_steps);
   optimizer_.update(step, result.learning_rate, norm);
-  sync_.gather_weights();
-  transformer_.parameters().refresh_compute_weights();
+  const bool gathered = sync_.gather_weights();
+  if (gathered || !device_.is_cpu()) transformer_.parameters().refresh_compute_weights();
   if (groups_.rank == 0) report[layout.norm()].copy_(norm);
   report[layout.norm() + 1].fill_(stop_requested_ ? 1.0 : 0.0);
   report[layout.norm() + 2 + groups_.rank].fill_(static_cast<double>(peak_allocated_bytes(device_)));

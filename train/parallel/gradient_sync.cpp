@@ -85,8 +85,8 @@ at::Tensor GradientSync::sum_over_model(const at::Tensor& quantities) const {
   return sum.squeeze();
 }
 
-void GradientSync::gather_weights() {
-  if (zero_stage_ == 0) return;
+bool GradientSync::gather_weights() {
+  if (zero_stage_ == 0) return false;
   std::vector<PendingTransfer> transfers;
   for (const Bucket& bucket : buckets_) {
     const FlatRange own = share_of(bucket);
@@ -95,6 +95,7 @@ void GradientSync::gather_weights() {
         bucket.group->all_gather(parameters_.master().narrow(0, bucket.range.begin, bucket.range.size()), mine));
   }
   for (PendingTransfer& transfer : transfers) transfer.wait();
+  return true;
 }
 
 }  // namespace mmoe

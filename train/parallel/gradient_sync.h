@@ -34,8 +34,8 @@ class GradientSync {
   // ([kNumParameterGroups], on the device): one element.
   at::Tensor sum_over_model(const at::Tensor& quantities) const;
 
-  // After the update: the others' shares of the weights (accumulate type).
-  void gather_weights();
+  // After the update: the others' shares of the weights (accumulate type). Whether there were any to gather.
+  bool gather_weights();
 
  private:
   struct Bucket {
