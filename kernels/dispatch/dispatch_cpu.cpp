@@ -7,7 +7,8 @@
 namespace mmoe::kernels {
 namespace {
 
-// The pairs are split into fixed ranges; each is counted, then placed behind the ranges before it: stable, in parallel.
+// The tokens are split into fixed ranges; each is counted, then placed behind the ranges before it: stable, in
+// parallel.
 constexpr int64_t kMaxRanges = 32;
 constexpr int64_t kPairsPerRange = 2048;
 
@@ -22,7 +23,7 @@ size_t dispatch_cpu_workspace_size(const Dispatch& args) {
 }
 
 int64_t dispatch_cpu(const Dispatch& a) {
-  const int64_t pairs = a.num_tokens * a.top_k, E = a.num_experts, ranges = num_ranges(a);
+  const int64_t E = a.num_experts, ranges = num_ranges(a);
   const Workspace workspace(a.workspace, dispatch_cpu_workspace_size(a));
   int64_t* next = static_cast<int64_t*>(workspace.data());  // [ranges, E]: counts, then the next row to hand out
   const auto valid = [&](int64_t e) { return e >= 0 && e < E; };
@@ -31,7 +32,8 @@ int64_t dispatch_cpu(const Dispatch& a) {
     for (int64_t i = first; i < last; ++i) {
       int64_t* count = next + i * E;
       std::fill(count, count + E, 0);
-      for (int64_t pair = i * pairs / ranges; pair < (i + 1) * pairs / ranges; ++pair) {
+      const int64_t end = (i + 1) * a.num_tokens / ranges * a.top_k;
+      for (int64_t pair = i * a.num_tokens / ranges * a.top_k; pair < end; ++pair) {
         if (valid(a.indices[pair])) ++count[a.indices[pair]];
       }
     }
@@ -59,13 +61,15 @@ int64_t dispatch_cpu(const Dispatch& a) {
   parallel_for(0, ranges, 1, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       int64_t* place = next + i * E;
-      for (int64_t pair = i * pairs / ranges; pair < (i + 1) * pairs / ranges; ++pair) {
-        const int64_t e = a.indices[pair];
-        const int64_t r = valid(e) ? place[e]++ : -1;
-        a.row_of_pair[pair] = static_cast<int32_t>(r);
-        if (r < 0) continue;
-        a.token_of_row[r] = static_cast<int32_t>(pair / a.top_k);
-        a.pair_of_row[r] = static_cast<int32_t>(pair);
+      for (int64_t token = i * a.num_tokens / ranges; token < (i + 1) * a.num_tokens / ranges; ++token) {
+        for (int64_t pair = token * a.top_k; pair < (token + 1) * a.top_k; ++pair) {
+          const int64_t e = a.indices[pair];
+          const int64_t r = valid(e) ? place[e]++ : -1;
+          a.row_of_pair[pair] = static_cast<int32_t>(r);
+          if (r < 0) continue;
+          a.token_of_row[r] = static_cast<int32_t>(token);
+          a.pair_of_row[r] = static_cast<int32_t>(pair);
+        }
       }
     }
   });
