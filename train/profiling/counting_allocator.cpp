@@ -3,6 +3,7 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <malloc.h>
+#include <sys/mman.h>
 
 #include <atomic>
 #include <cstring>
@@ -35,11 +36,22 @@ void free_counted(void* data) {
   c10::free_cpu(block);
 }
 
+// Large blocks lie on huge pages where the kernel gives them on request: passes over all weights miss the TLB less.
+void ask_for_huge_pages(char* block, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kHugePage = 2 << 20;
+  const uintptr_t first = reinterpret_cast<uintptr_t>(block), begin = (first + kHugePage - 1) / kHugePage * kHugePage;
+  const uintptr_t end = (first + bytes) / kHugePage * kHugePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a wish: it may be refused
+#endif
+}
+
 class CountingAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     if (bytes == 0) return {nullptr, nullptr, &free_counted, c10::Device(c10::DeviceType::CPU)};
     char* const block = static_cast<char*>(c10::alloc_cpu(bytes + kHeader));
+    ask_for_huge_pages(block, bytes + kHeader);
     Header header{.bytes = static_cast<int64_t>(bytes), .replayed = {}};
     if (ReservedReplay* const model = current_replay()) {
       header.replayed = model->allocate(header.bytes);
