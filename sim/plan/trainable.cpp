@@ -2,8 +2,25 @@
 
 #include "sim/config/enum_names.h"
 #include "sim/config/json_text.h"
+#include "sim/memory/layer_memory.h"
 
 namespace mmoe {
+namespace {
+
+// On GPUs the experts' products are LibTorch's _grouped_mm, whose matrices have rows of whole 16 bytes: elements in a
+// row are a multiple of this. 1 where nothing is asked.
+int64_t expert_row_multiple(const Job& job) {
+  const bool grouped = !job.hardware.spec.is_cpu && job.training.operations == OperationSet::kKernels;
+  return grouped && job.model.num_moe_layers() > 0 ? 16 / static_cast<int64_t>(compute_bytes(job.training.precision))
+                                                   : 1;
+}
+
+std::string use_multiple(int64_t multiple) {
+  return "use a multiple of " + std::to_string(multiple) +
+         ": a GPU's grouped products take rows of experts of whole 16 bytes";
+}
+
+}  // namespace
 
 std::optional<std::string> why_model_is_not_trained(const Job& job) {
   const ModelConfig plain;
@@ -20,6 +37,10 @@ std::optional<std::string> why_model_is_not_trained(const Job& job) {
   if (model.limits_groups()) return refuse("model.topk_group", std::to_string(model.topk_group), "use model.n_group");
   if (model.v_head_dim != model.head_dim) {
     return refuse("model.v_head_dim", std::to_string(model.v_head_dim), "use model.head_dim");
+  }
+  const int64_t multiple = expert_row_multiple(job);
+  if (model.hidden_size % multiple != 0) {
+    return refuse("model.hidden_size", std::to_string(model.hidden_size), use_multiple(multiple));
   }
   const TrainingConfig& training = job.training;
   if (training.framework != TrainingConfig().framework) {
@@ -55,6 +76,11 @@ std::optional<std::string> why_layout_is_not_trained(const Job& job) {
   if (layout.tensor > 1 && !layout.sequence) {
     return refuse("parallelism.sequence", "false with parallelism.tensor = " + std::to_string(layout.tensor),
                   "set it to true");
+  }
+  const int64_t width = job.model.expert_hidden_size / layout.expert_tensor, multiple = expert_row_multiple(job);
+  if (width % multiple != 0) {
+    return "model.expert_hidden_size / parallelism.expert_tensor = " + std::to_string(width) +
+           " cannot be trained here; " + use_multiple(multiple);
   }
   if (layout.zero_group > 0) return refuse("parallelism.zero_group", std::to_string(layout.zero_group), "leave it out");
   if (layout.schedule == PipelineSchedule::kZeroBubble) {

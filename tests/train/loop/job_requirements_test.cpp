@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "sim/framework/framework.h"
+#include "sim/plan/trainable.h"
 #include "sim/search/layout_search.h"
 #include "sim/units/errors.h"
 
@@ -76,6 +77,39 @@ TEST(JobRequirementsOfWholeSequences, HoldInEveryLayout) {
   EXPECT_EQ(ours.refused, 0) << ours.first_refusal;
   framework.splits = Framework().splits;
   EXPECT_GT(offered(job, framework).refused, 0);
+}
+
+// Rows of experts on a GPU are whole 16 bytes: 8 elements in bf16, 4 in fp32.
+TEST(JobRequirementsOfGpus, ExpertsHaveRowsOfWhole16Bytes) {
+  const auto why = [](const char* device, int hidden, int width, const char* precision, int expert_tensor) {
+    const nlohmann::json json = {{"model",
+                                  {{"hidden_size", hidden},
+                                   {"num_layers", 2},
+                                   {"num_heads", 4},
+                                   {"head_dim", 16},
+                                   {"vocab_size", 512},
+                                   {"num_experts", 8},
+                                   {"expert_hidden_size", width},
+                                   {"top_k", 2}}},
+                                 {"hardware", {{"device", device}, {"num_devices", expert_tensor}}},
+                                 {"parallelism", {{"expert_tensor", expert_tensor}}},
+                                 {"training", {{"seq_len", 64}, {"global_batch_size", 32}, {"precision", precision}}}};
+    const Job job = parse_job(json, "job.json", ".");
+    const auto model = why_model_is_not_trained(job);
+    return model.value_or(why_layout_is_not_trained(job).value_or(""));
+  };
+  constexpr const char* kGpu = "h100-sxm-80gb";
+  EXPECT_EQ(why(kGpu, 64, 32, "bf16", 1), "");
+  EXPECT_EQ(why(kGpu, 60, 36, "fp32", 1), "");
+  EXPECT_EQ(why("cpu", 62, 37, "bf16", 1), "");
+  EXPECT_EQ(why(kGpu, 60, 32, "bf16", 1),
+            "model.hidden_size = 60 cannot be trained here; use a multiple of 8: a GPU's grouped products take rows of "
+            "experts of whole 16 bytes");
+  EXPECT_EQ(why(kGpu, 64, 34, "fp32", 1),
+            "model.expert_hidden_size / parallelism.expert_tensor = 34 cannot be trained here; use a multiple of 4: a "
+            "GPU's grouped products take rows of experts of whole 16 bytes");
+  EXPECT_EQ(why(kGpu, 64, 48, "bf16", 2), "");
+  EXPECT_NE(why(kGpu, 64, 24, "bf16", 2), "");
 }
 
 constexpr const char* kMixture = R"(, "num_experts": 8, "expert_hidden_size": 32, "top_k": 2)";
