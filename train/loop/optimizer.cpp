@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "kernels/adamw/adamw.h"
+#include "kernels/squared_norm/squared_norm.h"
 #include "sim/formulas/parameter_specs.h"
 #include "train/ops/parallel.h"
 #include "train/profiling/operation_scope.h"
@@ -87,8 +88,13 @@ at::Tensor AdamW::squared_gradient_norms() const {
       if (group_of(parameters_, owned_[i]) != group) break;
       joined.end = owned_[i].end;
     }
-    const at::Tensor norm = at::linalg_vector_norm(parameters_.grad(joined));
-    squares[static_cast<int64_t>(group)].add_(norm.square());
+    const at::Tensor grad = parameters_.grad(joined), sum = squares[static_cast<int64_t>(group)];
+    if (grad.is_cpu()) {
+      sum.add_(kernels::squared_norm_cpu(
+          {.scalar = kernel_scalar(grad), .values = grad.data_ptr(), .num_values = grad.numel()}));
+    } else {
+      sum.add_(at::linalg_vector_norm(grad).square());
+    }
   }
   return squares;
 }
