@@ -14,7 +14,8 @@ constexpr double kIndexBytes = 4, kCountBytes = 8;
 // Sizes of one layer. Dims as in train/ops: T tokens, D hidden, H and G heads, h head size, A = H h, C = (H + 2G) h,
 // M = (H + G) h, E experts, F expert width, W width of a dense or shared feed-forward, K slots, R rows; b and a bytes
 // of an element in the compute and the accumulate type. All are of one rank: with tensor parallelism it holds T tokens,
-// and parts of the heads and of W, which see the N tokens of all ranks.
+// and parts of the heads and of W, which see the N tokens of all tensor parallel ranks. In attention context parallel
+// ranks hold a part of these heads for the tokens of all, which are as many numbers.
 struct Sizes {
   double T, N, D, H, G, h, A, C, M, E, F, W, K, b, a;
   double rows, row_capacity;
@@ -22,6 +23,7 @@ struct Sizes {
   bool exchanged;      // experts lie on several ranks
   double parts;        // of each expert, on as many ranks
   bool split_tokens;   // over tensor parallel ranks
+  double context;      // ranks that exchange heads for tokens
   double received;     // pairs from the expert group: T K where this rank holds all experts
   double R;            // pairs that this rank's experts work on: those that ranks with parts of them received
   double own_experts;  // of E
@@ -46,8 +48,9 @@ Sizes sizes(const Job& job, int64_t layer, int k, RoutedPairs pairs) {
   const bool moe = model.is_moe_layer(layer);
   Sizes s{};
   const auto tensor = static_cast<double>(job.parallelism.tensor);
-  s.N = static_cast<double>(job.training.micro_batch_tokens());
-  s.T = s.N / tensor;
+  s.T = static_cast<double>(own_tokens(job));
+  s.N = s.T * tensor;
+  s.context = static_cast<double>(job.parallelism.context);
   s.split_tokens = job.parallelism.tensor > 1;
   s.D = static_cast<double>(model.hidden_size);
   s.H = static_cast<double>(model.num_heads) / tensor;
@@ -83,8 +86,7 @@ Sizes sizes(const Job& job, int64_t layer, int k, RoutedPairs pairs) {
 }
 
 Sizes sizes(const Job& job, int64_t layer, int k) {
-  const int64_t own_tokens = job.training.micro_batch_tokens() / job.parallelism.tensor;
-  const int64_t own_pairs = job.model.is_moe_layer(layer) ? own_tokens * k : 0;
+  const int64_t own_pairs = job.model.is_moe_layer(layer) ? own_tokens(job) * k : 0;
   return sizes(job, layer, k,
                {static_cast<double>(own_pairs), static_cast<double>(own_pairs * job.parallelism.expert_tensor)});
 }
@@ -138,6 +140,15 @@ double attention_workspace(const Sizes& s) {
 // With documents kept apart, LibTorch keeps the result of each, and it is copied together.
 double document_results(const Sizes& s) { return s.documents_apart ? s.N * s.A * s.b : 0; }
 
+// What attention gives, before it is exchanged for that of this rank's tokens: kept beside it, but where it is put
+// together from documents.
+double exchanged_result(const Sizes& s) { return s.context > 1 && !s.documents_apart ? s.N * s.A * s.b : 0; }
+
+// As train/ops/context_exchange.cpp, of a tensor that its caller gives up.
+void exchange_heads(const Sizes& s, double bytes, AllocationMeter& meter) {
+  if (s.context > 1) meter.touch(bytes);
+}
+
 // What cuDNN's flash attention sums in fp32 in the backward pass: gradients of queries, and a number for each row of
 // scores (as in a memory snapshot of an H200). On the CPU as forward.
 double attention_backward_workspace(const Sizes& s) {
@@ -155,7 +166,7 @@ double weight_gradient_temporary(const Sizes& s, double outputs, double inputs, 
 
 double attention_kept(const Sizes& s) {
   return 2 * s.stream() + rstd_bytes(s) + s.N * s.C * s.b + unnormed_bytes(s) + s.N * s.A * s.b + log_sum_exp_bytes(s) +
-         document_results(s);
+         document_results(s) + exchanged_result(s);
 }
 
 // What a dense or shared feed-forward keeps: gate and up, and each token's scale and row where it is gated.
@@ -330,11 +341,17 @@ void attention_forward(const Sizes& s, Keep keep, AllocationMeter& meter) {
   free_gathered(s, meter);
   meter.allocate(unnormed_bytes(s));
   meter.touch(spanning_norm_temporaries(s, s.mixed ? 2 : 1));
+  exchange_heads(s, s.N * s.C * s.b, meter);
   if (keep == Keep::kNothing) meter.free(rstd_bytes(s) + unnormed_bytes(s));
   meter.allocate(s.N * s.A * s.b + log_sum_exp_bytes(s) + document_results(s));
   meter.touch(attention_workspace(s));
   if (keep == Keep::kNothing) meter.free(log_sum_exp_bytes(s) + document_results(s));
+  if (s.context > 1) {
+    meter.allocate(s.N * s.A * s.b);
+    exchange_heads(s, s.N * s.A * s.b, meter);
+  }
   sum_product(s, meter);
+  if (s.context > 1 && (keep == Keep::kNothing || s.documents_apart)) meter.free(s.N * s.A * s.b);
   if (keep == Keep::kNothing) meter.free(s.stream() + s.N * (s.C + s.A) * s.b);
 }
 
@@ -397,11 +414,13 @@ void attention_backward(const Sizes& s, AllocationMeter& meter) {
   gather_tokens(s, meter);
   meter.touch(weight_gradient_temporary(s, s.D, s.A, s.N));
   meter.allocate(s.N * s.A * s.b);
+  exchange_heads(s, s.N * s.A * s.b, meter);
   free_gathered(s, meter);
+  meter.free(exchanged_result(s));
   if (s.documents_apart) {
     meter.allocate(s.N * s.C * s.b);  // fused
     // Gradients of queries, keys and values of one document, which is at most a sequence long.
-    meter.touch(s.seq_len * s.C * s.b + attention_backward_workspace(s));
+    meter.touch(s.seq_len * s.C / s.context * s.b + attention_backward_workspace(s));
     meter.free(document_results(s) + s.N * s.A * s.b + log_sum_exp_bytes(s));
     meter.free(s.N * s.C * s.b + s.N * s.A * s.b);
   } else {
@@ -411,6 +430,7 @@ void attention_backward(const Sizes& s, AllocationMeter& meter) {
     meter.allocate(s.N * s.C * s.b);  // fused
     meter.free(s.N * 2 * s.C * s.b + s.N * s.A * s.b);
   }
+  exchange_heads(s, s.N * s.C * s.b, meter);
   meter.touch(spanning_norm_temporaries(s, 2));
   gather_tokens(s, meter);
   meter.touch(weight_gradient_temporary(s, s.C, s.D, s.N));
@@ -475,6 +495,10 @@ double compute_bytes(Precision precision) {
 }
 
 double accumulate_bytes(Precision precision) { return precision == Precision::kFp64 ? 8 : 4; }
+
+int64_t own_tokens(const Job& job) {
+  return job.training.micro_batch_tokens() / (job.parallelism.tensor * job.parallelism.context);
+}
 
 double residual_bytes(const Job& job) { return sizes(job, 0, 0).stream(); }
 

@@ -30,6 +30,9 @@ LayerMemory layer_memory(const Job& job, int64_t layer, int k, RoutedPairs pairs
 // Bytes that one more active expert adds to `kept` in one MoE layer; the same for every layer and k.
 double kept_bytes_per_k(const Job& job);
 
+// Tokens of a micro-batch that one rank works on outside of attention: tensor and context parallel ranks share them.
+int64_t own_tokens(const Job& job);
+
 // Bytes of the residual stream of one micro-batch: what each layer hands to the next.
 double residual_bytes(const Job& job);
 

@@ -24,6 +24,8 @@ RankGroups rank_groups(const ParallelismConfig& p, int64_t num_devices) {
 std::optional<RankGroup> group_named(const RankGroups& groups, std::string_view name) {
   if (name == "world") return groups.world;
   if (name == "tensor") return groups.tensor;
+  if (name == "context") return groups.context;
+  if (name == "tensor_context") return RankGroup{groups.tensor.size * groups.context.size, 1};
   if (name == "data") return groups.data_context;
   if (name == "stage") return groups.stage;
   if (name == "expert_tensor") return groups.expert_tensor;

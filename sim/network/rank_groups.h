@@ -32,9 +32,9 @@ struct RankGroups {
 
 RankGroups rank_groups(const ParallelismConfig& parallelism, int64_t num_devices);
 
-// The group that our trainer's transfers are counted under: "world", "tensor", "data" (with context), "stage",
-// "expert_tensor", "expert", "expert_data", and of the pipeline "forward", "forward_around", "backward",
-// "backward_around". Nothing for other names.
+// The group that our trainer's transfers are counted under: "world", "tensor", "context", "tensor_context", "data"
+// (with context), "stage", "expert_tensor", "expert", "expert_data", and of the pipeline "forward", "forward_around",
+// "backward", "backward_around". Nothing for other names.
 std::optional<RankGroup> group_named(const RankGroups& groups, std::string_view name);
 
 // Devices that one domain of each level joins, from the node outwards; the last level joins all.

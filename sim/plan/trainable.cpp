@@ -69,7 +69,10 @@ std::optional<std::string> why_layout_is_not_trained(const Job& job) {
   const auto refuse = [](const std::string& key, const std::string& value, const char* advice) {
     return key + " = " + value + " can be simulated but not trained yet; " + advice;
   };
-  if (layout.context > 1) return refuse("parallelism.context", std::to_string(layout.context), "set it to 1");
+  if (layout.context > 1 && layout.context_kind == ContextKind::kRing) {
+    return refuse("parallelism.context_kind", "ring with parallelism.context = " + std::to_string(layout.context),
+                  "set it to alltoall");
+  }
   if (job.hardware.num_devices > 1 && job.training.operations == OperationSet::kAten) {
     return std::string("training.operations = aten runs on one device; set it to kernels");
   }

@@ -182,7 +182,8 @@ class RankPlayer {
       const int64_t replica = position_in(groups_.data, rank);
       return k_[replica * job_.num_micro_batches() + pass.micro_batch][layer - job_.model.num_dense_layers];
     };
-    // Expert ranks run the like-numbered micro-batches of their replicas together, tensor ranks each its tokens of one.
+    // Expert ranks run the like-numbered micro-batches of their replicas together, tensor and context ranks each its
+    // tokens of one.
     const int64_t sharing = groups_.expert.size * groups_.expert_tensor.size, first = rank_ / sharing * sharing;
     const int64_t position = position_in(groups_.expert, rank_);
     double received = 0, gathered = 0;  // pairs of one token of every rank
@@ -192,8 +193,8 @@ class RankPlayer {
       const bool sends_here = (rank - rank_) % groups_.expert.stride == 0;
       if (sends_here) received += pairs;
     }
-    const auto own_tokens = static_cast<double>(job_.training.micro_batch_tokens() / job_.parallelism.tensor);
-    return layer_memory(job_, layer, k_of(rank_), {received * own_tokens, gathered * own_tokens});
+    const auto tokens = static_cast<double>(own_tokens(job_));
+    return layer_memory(job_, layer, k_of(rank_), {received * tokens, gathered * tokens});
   }
 
   void forward(const Pass& pass) {

@@ -68,7 +68,7 @@ StageMemory trainer_stage_memory(const Job& job, const ExpertPairs& pairs) {
   const auto terms_at = [&](const ExpertPairs& load, int64_t rank) {
     const auto memory_of = [&](int64_t layer, int k) {
       if (!split || !job.model.is_moe_layer(layer)) return layer_memory(job, layer, k);
-      const int64_t tokens = job.training.micro_batch_tokens() / job.parallelism.tensor * job.parallelism.expert;
+      const int64_t tokens = own_tokens(job) * job.parallelism.expert;
       const double rows = load.at(rank, layer - job.model.num_dense_layers, k) * static_cast<double>(tokens);
       return layer_memory(job, layer, k, {rows, rows * static_cast<double>(job.parallelism.expert_tensor)});
     };

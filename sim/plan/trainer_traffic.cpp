@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sim/cluster/step_time.h"
+#include "sim/memory/layer_memory.h"
 #include "sim/network/rank_groups.h"
 #include "sim/plan/stated_rows.h"
 #include "sim/plan/trainer_layout.h"
@@ -109,28 +110,49 @@ class Counter {
   // queries and of keys, and in the backward pass their products with the gradient.
   void count_tensors(int64_t rank) {
     const ModelConfig& model = job_.model;
-    const int64_t ranks = job_.parallelism.tensor, tokens = job_.training.micro_batch_tokens();
-    if (ranks == 1) return;
+    const int64_t ranks = job_.parallelism.tensor, tokens = own_tokens(job_) * ranks;
+    if (num_sharing_tokens() == 1) return;
     const int64_t times = job_.num_micro_batches();
-    const auto count_calls = [&](const char* collective, int64_t calls, int64_t bytes) {
-      add("tensor", collective, times * calls, times * calls * bytes);
+    const auto count_calls = [&](const char* group, const char* collective, int64_t calls, int64_t bytes) {
+      add(group, collective, times * calls, times * calls * bytes);
     };
     const auto count_block = [&](const char* module) {
+      if (ranks == 1) return;
       const int64_t forwards = num_forwards(module), bytes = tokens * model.hidden_size * compute_bytes_;
-      count_calls("all_gather", forwards + 2, bytes / ranks);
-      count_calls("reduce_scatter", forwards + 1, bytes);
+      count_calls("tensor", "all_gather", forwards + 2, bytes / ranks);
+      count_calls("tensor", "reduce_scatter", forwards + 1, bytes);
     };
     for (const LayerChunk& chunk : layer_chunks(job_, position_in(groups_.pipeline, rank))) {
       for (int64_t layer = chunk.begin; layer < chunk.end; ++layer) {
         count_block("attention");
-        if (model.qk_norm == QkNorm::kFull) {
-          count_calls("all_reduce", num_forwards("attention") + 1, 2 * tokens * accumulate_bytes_);
+        count_context(count_calls, tokens);
+        if (ranks > 1 && model.qk_norm == QkNorm::kFull) {
+          count_calls("tensor", "all_reduce", num_forwards("attention") + 1, 2 * tokens * accumulate_bytes_);
         }
         const bool moe = model.is_moe_layer(layer);
         if (!moe || model.shared_expert_hidden_size > 0) count_block("moe");
-        if (moe) count_calls("all_reduce", num_forwards("moe"), (2 * model.num_experts + 1) * 8);
+        if (moe) count_calls(token_group(), "all_reduce", num_forwards("moe"), (2 * model.num_experts + 1) * 8);
       }
     }
+  }
+
+  // Attention hands queries, keys and values over for those of this rank's heads, and what it gives for that of this
+  // rank's tokens; their gradients in the backward pass.
+  template <typename CountCalls>
+  void count_context(const CountCalls& count_calls, int64_t tokens) {
+    const ModelConfig& model = job_.model;
+    if (job_.parallelism.context == 1) return;
+    const int64_t head = tokens * model.head_dim / job_.parallelism.tensor * compute_bytes_;
+    const int64_t times = num_forwards("attention") + 1;
+    count_calls("context", "all_to_all", times, head * (model.num_heads + 2 * model.num_kv_heads));
+    count_calls("context", "all_to_all", times, head * model.num_heads);
+  }
+
+  // Consecutive ranks, which hold the tokens of a micro-batch between them, and their group.
+  int64_t num_sharing_tokens() const { return job_.parallelism.tensor * job_.parallelism.context; }
+  const char* token_group() const {
+    const ParallelismConfig& layout = job_.parallelism;
+    return layout.context == 1 ? "tensor" : layout.tensor == 1 ? "context" : "tensor_context";
   }
 
   // Consecutive ranks, which hold all experts between them.
@@ -141,7 +163,7 @@ class Counter {
   // experts, each of which gives its rows, and partial sums of them, to all.
   void count_experts(const std::vector<std::vector<int>>& k) {
     if (num_sharing_experts() == 1) return;
-    const int64_t forwards = num_forwards("moe"), ranks = job_.parallelism.tensor;  // that share a micro-batch
+    const int64_t forwards = num_forwards("moe"), ranks = num_sharing_tokens();
     const int64_t row = job_.model.hidden_size * compute_bytes_;
     for (const std::vector<int>& layers : k) {
       for (const int active : layers) {
@@ -162,7 +184,7 @@ class Counter {
     if (num_sharing_experts() == 1) return;
     const int64_t forwards = num_forwards("moe"), row = job_.model.hidden_size * compute_bytes_;
     const int64_t in_replica = job_.num_micro_batches();
-    const int64_t tokens = job_.training.micro_batch_tokens() / job_.parallelism.tensor;
+    const int64_t tokens = own_tokens(job_);
     const int64_t first = rank / num_sharing_experts() * num_sharing_experts();
     const double share = stated_share(job_, rank);
     for (const LayerChunk& chunk : layer_chunks(job_, position_in(groups_.pipeline, rank))) {
@@ -199,8 +221,7 @@ class Counter {
   void count_pipeline(int64_t pipeline_rank) {
     const int64_t stages = job_.parallelism.pipeline * job_.parallelism.virtual_pipeline;
     const int64_t messages = shape_.num_micro_batches;
-    const int64_t tokens = job_.training.micro_batch_tokens() / job_.parallelism.tensor;
-    const int64_t bytes = messages * tokens * job_.model.hidden_size * compute_bytes_;
+    const int64_t bytes = messages * own_tokens(job_) * job_.model.hidden_size * compute_bytes_;
     for (int64_t stage = 0; stage + 1 < stages && shape_.pipeline > 1; ++stage) {
       const int64_t from = shape_.rank_of(stage), to = shape_.rank_of(stage + 1);
       const std::string around = from + 1 == shape_.pipeline ? "_around" : "";

@@ -16,9 +16,9 @@ struct CollectiveTraffic {
   bool operator==(const CollectiveTraffic&) const = default;
 };
 
-// By group ("world", "tensor", "data", "stage", "expert", "expert_tensor", "expert_data", "forward", "forward_around",
-// "backward", "backward_around") and collective ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send",
-// "receive").
+// By group ("world", "tensor", "context", "tensor_context", "data", "stage", "expert", "expert_tensor", "expert_data",
+// "forward", "forward_around", "backward", "backward_around") and collective ("all_reduce", "reduce_scatter",
+// "all_gather", "all_to_all", "send", "receive").
 using TrafficByGroup = std::map<std::string, std::map<std::string, CollectiveTraffic>>;
 
 // Numbers (fp64) of the report that all ranks add up at a step's end: by global micro-batch its loss and of each MoE

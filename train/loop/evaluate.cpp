@@ -24,18 +24,18 @@ double bits_per_byte(double nats, double bytes) {
 int64_t evaluation_batch(int64_t seq_len) { return std::max<int64_t>(1, 4096 / seq_len); }
 
 Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, const std::vector<int>& k_per_layer,
-                    int64_t max_windows, int64_t batch, const Communicator& group, int64_t tensor) {
+                    int64_t max_windows, int64_t batch, const Communicator& group, int64_t sharing) {
   const c10::NoGradGuard no_grad;
   const int64_t seq_len = windows.seq_len();
   const int64_t count = max_windows > 0 ? std::min(max_windows, windows.count()) : windows.count();
   const int64_t batches = (count + batch - 1) / batch;
   const at::Tensor losses_W = at::zeros({count}, at::TensorOptions().dtype(at::kDouble).device(transformer.device()));
   const at::Tensor tokens_W = at::zeros({count}, at::kDouble);  // targets of each window, on the host
-  const bool reports = group.rank() % tensor == 0;
-  for (int64_t turn = 0; turn < batches; turn += group.size() / tensor) {
+  const bool reports = group.rank() % sharing == 0;
+  for (int64_t turn = 0; turn < batches; turn += group.size() / sharing) {
     // Every rank runs equally often, as it computes for the others too where experts are shared out: one without a
     // batch runs the last, for nothing.
-    const int64_t own = turn + group.rank() / tensor, first = std::min(own, batches - 1) * batch;
+    const int64_t own = turn + group.rank() / sharing, first = std::min(own, batches - 1) * batch;
     const int64_t rows = std::min(batch, count - first);
     const at::Tensor tokens = at::empty({rows, seq_len}, at::kInt), targets = at::empty({rows, seq_len}, at::kInt);
     for (int64_t r = 0; r < rows; ++r) {

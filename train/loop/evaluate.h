@@ -23,11 +23,11 @@ struct Evaluation {
 int64_t evaluation_batch(int64_t seq_len);
 
 // Evaluates the first `max_windows` windows (0: all) in batches of `batch` sequences. Ranks of `group`, each with the
-// whole model or its part of the experts, take batches in turn, `tensor` consecutive ones of a tensor parallel model
-// together; all call it, and get the same result.
+// whole model or its part of the experts, take batches in turn, `sharing` consecutive ones (tensor and context
+// parallel) together; all call it, and get the same result.
 Evaluation evaluate(Transformer& transformer, const EvaluationWindows& windows, const std::vector<int>& k_per_layer,
                     int64_t max_windows, int64_t batch, const Communicator& group = no_groups().world,
-                    int64_t tensor = 1);
+                    int64_t sharing = 1);
 
 // What share of a blend's tokens each data set has: its weight over all weights; without weights (0 for all) its tokens
 // over all tokens.

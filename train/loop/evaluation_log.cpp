@@ -12,7 +12,7 @@ StepEvaluator::StepEvaluator(const EvaluationSettings& settings, const Job& job,
     : settings_(settings),
       moe_layers_(job.model.num_moe_layers()),
       batch_(evaluation_batch(job.training.seq_len)),
-      tensor_(job.parallelism.tensor) {
+      sharing_(job.parallelism.tensor * job.parallelism.context) {
   if (job.parallelism.pipeline > 1) {
     throw ConfigError(job.where + ": parallelism.pipeline = " + std::to_string(job.parallelism.pipeline) +
                       " cannot be evaluated while it trains; leave --eval-interval out and run `mmoe eval` on the "
@@ -37,7 +37,7 @@ std::vector<StepEvaluation> StepEvaluator::evaluate(int64_t step, Transformer& t
     evaluation.data = names_[i];
     for (const int k : settings_.ks) {
       const std::vector<int> k_per_layer(static_cast<size_t>(moe_layers_), k);
-      const Evaluation at_k = mmoe::evaluate(transformer, windows_[i], k_per_layer, most, batch_, world, tensor_);
+      const Evaluation at_k = mmoe::evaluate(transformer, windows_[i], k_per_layer, most, batch_, world, sharing_);
       evaluation.by_k.push_back({k, at_k.loss, at_k.bits_per_byte});
       evaluation.tokens = at_k.tokens;
     }

@@ -50,7 +50,7 @@ class StepEvaluator {
 
  private:
   EvaluationSettings settings_;
-  int64_t moe_layers_, batch_, tensor_;
+  int64_t moe_layers_, batch_, sharing_;
   std::vector<std::string> names_;
   std::vector<EvaluationWindows> windows_;
 };

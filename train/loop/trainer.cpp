@@ -79,7 +79,7 @@ Trainer::ReportLayout Trainer::report_layout(int64_t micro_batches) const {
 // of active experts; where routing is measured, by MoE layer the selections of each expert in the whole step and the
 // sum over micro-batches of the router's entropy; then the gradient's norm, the number of ranks that were asked to
 // stop, and every rank's peak. Each number comes from one rank, or is a sum of whole numbers, but for the entropy, and
-// with tensor parallelism the losses, which are sums over the ranks' tokens.
+// with tensor or context parallelism the losses, which are sums over the ranks' tokens.
 StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor& tokens, const at::Tensor& targets,
                              const std::vector<std::vector<int>>& k_per_layer) {
   const auto start = std::chrono::steady_clock::now();
@@ -126,7 +126,7 @@ double Trainer::num_global_targets(const at::Tensor& targets) const {
     groups_.data.all_reduce(count).wait();
   }
   if (device_.is_meta()) return static_cast<double>(training.global_batch_size * training.seq_len);
-  return std::max(1.0, count.item<double>());
+  return std::max(1.0, count.item<double>() / static_cast<double>(groups_.context.size()));
 }
 
 void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
@@ -139,7 +139,8 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
   const PipelineShape& shape = passes_.shape;
   const int64_t rows = training.micro_batch_size, first_micro_batch = groups_.data_index() * shape.num_micro_batches;
   const double global_targets = num_global_targets(targets);
-  const int64_t own_tokens = training.micro_batch_tokens() / groups_.tensor.size();
+  const Communicator& token_group = groups_.token_group();
+  const int64_t own_tokens = training.micro_batch_tokens() / token_group.size();
   PipelineTransfers transfers(shape, groups_, {own_tokens, job_.model.hidden_size},
                               at::TensorOptions().dtype(compute_type(training.precision)).device(device_));
   std::map<std::pair<int64_t, int64_t>, Flight> flights;
@@ -158,7 +159,7 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
     const auto part = [&](const at::Tensor& all) {
       return all.narrow(0, i * rows, rows)
           .reshape({-1})
-          .narrow(0, groups_.tensor.rank() * own_tokens, own_tokens)
+          .narrow(0, token_group.rank() * own_tokens, own_tokens)
           .to(device_);
     };
     if (chunk.has_embedding) batch.tokens_T = part(tokens);
@@ -186,7 +187,7 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
       transfers.send_output(chunk_index, i, flight.output.detach());
     }
     const int64_t first_moe = std::max<int64_t>(0, chunk.begin - job_.model.num_dense_layers);
-    const bool reports = groups_.tensor.rank() == 0;  // for all tensor parallel ranks
+    const bool reports = token_group.rank() == 0;  // for all ranks that share the micro-batch
     for (size_t l = 0; reports && l < forward.routing.size(); ++l) {
       const LayerRouting& routing = forward.routing[l];
       const int64_t moe_layer = first_moe + static_cast<int64_t>(l), place = 1 + 3 * moe_layer;

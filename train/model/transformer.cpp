@@ -32,6 +32,8 @@ kernels::GateNormalization gate_normalization(GateNormalization normalization) {
   }
 }
 
+const Communicator* if_connected(const Communicator& group) { return group.size() > 1 ? &group : nullptr; }
+
 }  // namespace
 
 at::ScalarType compute_type(Precision precision) {
@@ -59,12 +61,14 @@ Transformer::Transformer(const Job& job, const ProcessGroups& groups, c10::Devic
       device_(device),
       chunks_(layer_chunks(job, groups.stage())),
       expert_groups_{&groups.expert, &groups.expert_tensor},
-      tensor_group_(groups.tensor.size() > 1 ? &groups.tensor : nullptr),
+      tensor_group_(if_connected(groups.tensor)),
+      context_group_(if_connected(groups.context)),
+      token_group_(if_connected(groups.token_group())),
       parameters_(local_specs(job, groups.rank), compute_type(job.training.precision), device, job.training.seed,
                   gradients, initial, section_alignment(job), kept_ranges(job, groups.rank)),
       attention_{job.training.seq_len,
-                 model_.num_heads / groups.tensor.size(),
-                 model_.num_kv_heads / groups.tensor.size(),
+                 model_.num_heads / groups.token_group().size(),
+                 model_.num_kv_heads / groups.token_group().size(),
                  model_.head_dim,
                  model_.qk_norm,
                  model_.rms_norm_eps},
@@ -92,6 +96,7 @@ Transformer::Layer Transformer::find_layer(int64_t l) const {
   layer.moe_norm = find("feed_forward_norm");
   layer.qkv.projection_CD = find("attention.qkv");
   layer.qkv.tensor = tensor_group_;
+  layer.qkv.context = context_group_;
   if (model_.qkv_bias) layer.qkv.bias_C = find("attention.qkv_bias");
   if (model_.qk_norm != QkNorm::kNone) {
     layer.qkv.query_norm = find("attention.query_norm");
@@ -118,7 +123,7 @@ at::Tensor Transformer::attention_block(const Layer& layer, const at::Tensor& x_
   const at::Tensor attended_TA = document_lengths.empty()
                                      ? attend(qkv_TC, attention_, place)
                                      : attend_documents(qkv_TC, document_lengths, attention_, place);
-  return project_output(normed.residual_TD, attended_TA, *layer.output, place, tensor_group_);
+  return project_output(normed.residual_TD, attended_TA, *layer.output, place, tensor_group_, context_group_);
 }
 
 at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor& x_TD, double auxiliary_scale,
@@ -138,7 +143,7 @@ at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor&
   settings.load_balance_coefficient = training_.load_balance_coefficient * auxiliary_scale;
   settings.z_loss_coefficient = training_.z_loss_coefficient * auxiliary_scale;
   settings.measure_entropy = measure_entropy && report != nullptr;
-  settings.tensor = tensor_group_;
+  settings.ranks = token_group_;
   const Routing routing = operations_.route(normed.normed_TD, *layer.router, settings, place);
   if (report != nullptr) {
     *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss, routing.entropy};
@@ -250,9 +255,9 @@ at::Tensor Transformer::run_layers(const LayerChunk& chunk, at::Tensor x_TD, con
 }
 
 at::Tensor Transformer::own_part(const at::Tensor& all_T) const {
-  if (tensor_group_ == nullptr) return all_T;
-  const int64_t tokens = all_T.size(0) / tensor_group_->size();
-  return all_T.narrow(0, tensor_group_->rank() * tokens, tokens);
+  if (token_group_ == nullptr) return all_T;
+  const int64_t tokens = all_T.size(0) / token_group_->size();
+  return all_T.narrow(0, token_group_->rank() * tokens, tokens);
 }
 
 at::Tensor Transformer::hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
@@ -330,7 +335,7 @@ at::Tensor Transformer::evaluate(const at::Tensor& tokens_T, const at::Tensor& t
   gather(head_unit());
   const at::Tensor losses_T = operations_.token_losses(normed_TD, *output_, own_part(targets_T));
   release(head_unit());
-  return gather_tokens(losses_T.view({-1, 1}), tensor_group_).view({-1});
+  return gather_tokens(losses_T.view({-1, 1}), token_group_).view({-1});
 }
 
 }  // namespace mmoe

@@ -68,8 +68,8 @@ class Transformer {
   Transformer(const Job& job, c10::Device device, Gradients gradients,
               InitialWeights initial = InitialWeights::kRandom);
   // The part of it that one rank holds; `groups` must outlive it. Only training passes and evaluate run then. With
-  // tensor parallelism tokens, targets and what chunks hand on are this rank's of the micro-batch: of equal parts in
-  // the order of the ranks.
+  // tensor or context parallelism tokens, targets and what chunks hand on are this rank's of the micro-batch: of equal
+  // parts in the order of the ranks.
   Transformer(const Job& job, const ProcessGroups& groups, c10::Device device, Gradients gradients,
               InitialWeights initial = InitialWeights::kRandom);
 
@@ -81,7 +81,7 @@ class Transformer {
   // One of this rank's chunks; x_TD from the chunk before, ignored by the first, which embeds the tokens.
   TrainingForward training_forward(const LayerChunk& chunk, const at::Tensor& x_TD, const MicroBatch& batch);
 
-  // Losses per token (nats) of tokens of all tensor parallel ranks, nothing kept. Call under NoGradGuard.
+  // Losses per token (nats) of tokens of all tensor and context parallel ranks, nothing kept. Call under NoGradGuard.
   // document_lengths, here and below, as in MicroBatch.
   at::Tensor evaluate(const at::Tensor& tokens_T, const at::Tensor& targets_T, const std::vector<int>& k_per_layer,
                       const std::vector<int64_t>& document_lengths = {});
@@ -126,7 +126,7 @@ class Transformer {
   int64_t head_unit() const { return output_->layer < 0 ? output_->layer : model_.num_layers + 1; }
   at::Tensor run_layers(const LayerChunk& chunk, at::Tensor x_TD, const MicroBatch& batch,
                         std::vector<LayerRouting>* routing);
-  // This rank's of tokens of all tensor parallel ranks.
+  // This rank's of tokens of all tensor and context parallel ranks.
   at::Tensor own_part(const at::Tensor& all_T) const;
   at::Tensor hidden_states(const at::Tensor& tokens_T, const std::vector<int>& k_per_layer,
                            const std::vector<int64_t>& document_lengths);
@@ -142,7 +142,9 @@ class Transformer {
   c10::Device device_;
   std::vector<LayerChunk> chunks_;
   ExpertGroups expert_groups_;
-  const Communicator* tensor_group_ = nullptr;  // null: all heads are here
+  const Communicator* tensor_group_ = nullptr;   // null: all weights of heads are here
+  const Communicator* context_group_ = nullptr;  // null: attention exchanges nothing
+  const Communicator* token_group_ = nullptr;    // null: all tokens are here
   ParameterStore parameters_;
   std::unique_ptr<LayerShards> shards_;  // of ZeRO 2 and 3
   AttentionShape attention_;

@@ -15,6 +15,7 @@
 #include "kernels/rms_norm/rms_norm_cuda.h"
 #include "kernels/rope/rope_cuda.h"
 #endif
+#include "train/ops/context_exchange.h"
 #include "train/ops/gemm.h"
 #include "train/ops/launch.h"
 #include "train/ops/parallel.h"
@@ -50,8 +51,14 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
     at::Tensor query_rstd, key_rstd;  // [T, H] and [T, G] per head, [T, 1] full
     QkvWeights weights;
     RopeTable rope;
-    AttentionShape shape;
+    AttentionShape shape;  // with the heads of all context ranks, as this rank's own tokens have them
+    AttentionShape attended;
     Place place;
+
+    std::vector<int64_t> blocks() const {
+      const int64_t key = shape.num_kv_heads * shape.head_dim;
+      return {shape.num_heads * shape.head_dim, key, key};
+    }
   };
 
   // One of the two norms: `heads` heads from column `first` on.
@@ -121,13 +128,18 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
   }
 
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_TD, const QkvWeights& weights,
-                            const RopeTable& rope, const AttentionShape& shape, Place place) {
+                            const RopeTable& rope, const AttentionShape& attended, Place place) {
     const OperationScope scope("qkv", OperationPhase::kForward, place);
+    AttentionShape shape = attended;
+    if (weights.context != nullptr) {
+      shape.num_heads *= weights.context->size();
+      shape.num_kv_heads *= weights.context->size();
+    }
     const at::Tensor weight_DC = weights.projection_CD->value.t();
-    const at::Tensor qkv_TC = weights.bias_C == nullptr
-                                  ? at::mm(gather_tokens(x_TD, weights.tensor), weight_DC)
-                                  : at::addmm(weights.bias_C->value, gather_tokens(x_TD, weights.tensor), weight_DC);
-    State state{x_TD.detach(), {}, {}, {}, weights, rope, shape, place};
+    at::Tensor qkv_TC = weights.bias_C == nullptr
+                            ? at::mm(gather_tokens(x_TD, weights.tensor), weight_DC)
+                            : at::addmm(weights.bias_C->value, gather_tokens(x_TD, weights.tensor), weight_DC);
+    State state{x_TD.detach(), {}, {}, {}, weights, rope, shape, attended, place};
     if (shape.qk_norm != QkNorm::kNone) {
       const bool per_head = shape.qk_norm == QkNorm::kPerHead;
       const int64_t tokens = qkv_TC.size(0);
@@ -152,7 +164,8 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
         MMOE_LAUNCH(x_TD, rms_norm_forward, args);
       }
     }
-    rotate(qkv_TC, rope, shape, kernels::RopeDirection::kForward);
+    qkv_TC = tokens_to_heads(std::move(qkv_TC), state.blocks(), weights.context);
+    rotate(qkv_TC, rope, attended, kernels::RopeDirection::kForward);
     keep_state(context, std::move(state));
     return qkv_TC;
   }
@@ -160,8 +173,9 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const State state = take_state<State>(context);
     const OperationScope scope("qkv", OperationPhase::kBackward, state.place);
-    const at::Tensor& d_qkv_TC = grads[0];
-    rotate(d_qkv_TC, state.rope, state.shape, kernels::RopeDirection::kInverse);
+    at::Tensor d_qkv_TC = std::exchange(grads[0], {});
+    rotate(d_qkv_TC, state.rope, state.attended, kernels::RopeDirection::kInverse);
+    d_qkv_TC = heads_to_tokens(std::move(d_qkv_TC), state.blocks(), state.weights.context);
     if (state.unnormed_TM.defined()) {
       if (norms_span_ranks(state)) norm_over_ranks_backward(state, d_qkv_TC);
       for (const Part& part : norms_span_ranks(state) ? std::vector<Part>() : parts(state)) {
@@ -307,15 +321,17 @@ struct ProjectOutputFunction : torch::autograd::Function<ProjectOutputFunction> 
   struct State {
     at::Tensor attended_TA;
     const Parameter* weight;
-    const Communicator* tensor;
+    const Communicator *tensor, *context_group;
     Place place;
   };
 
   static at::Tensor forward(AutogradContext* context, const at::Tensor& residual_TD, const at::Tensor& attended_TA,
-                            const Parameter* weight, const Communicator* tensor, Place place) {
+                            const Parameter* weight, const Communicator* tensor, const Communicator* context_group,
+                            Place place) {
     const OperationScope scope("attention_output", OperationPhase::kForward, place);
-    keep_state(context, State{attended_TA.detach(), weight, tensor, place});
-    return add_product(residual_TD, attended_TA, weight->value, tensor);
+    const at::Tensor own_TA = heads_to_tokens(attended_TA.detach(), {weight->value.size(1)}, context_group);
+    keep_state(context, State{own_TA, weight, tensor, context_group, place});
+    return add_product(residual_TD, own_TA, weight->value, tensor);
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
@@ -323,7 +339,9 @@ struct ProjectOutputFunction : torch::autograd::Function<ProjectOutputFunction> 
     const OperationScope scope("attention_output", OperationPhase::kBackward, state.place);
     const at::Tensor d_out_TD = gather_tokens(grads[0], state.tensor);
     add_weight_gradient(*state.weight, d_out_TD, state.attended_TA);
-    return {grads[0], at::mm(d_out_TD, state.weight->value), {}, {}, {}};
+    const at::Tensor d_attended_TA =
+        tokens_to_heads(at::mm(d_out_TD, state.weight->value), {state.weight->value.size(1)}, state.context_group);
+    return {grads[0], d_attended_TA, {}, {}, {}, {}};
   }
 };
 
@@ -366,8 +384,8 @@ at::Tensor attend_cached(const at::Tensor& qkv_TC, const AttentionShape& shape, 
 }
 
 at::Tensor project_output(const at::Tensor& residual_TD, const at::Tensor& attended_TA, const Parameter& weight_DA,
-                          Place place, const Communicator* tensor) {
-  return ProjectOutputFunction::apply(residual_TD, attended_TA, &weight_DA, tensor, place);
+                          Place place, const Communicator* tensor, const Communicator* context) {
+  return ProjectOutputFunction::apply(residual_TD, attended_TA, &weight_DA, tensor, context, place);
 }
 
 }  // namespace mmoe

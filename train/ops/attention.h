@@ -1,7 +1,8 @@
 #pragma once
 // Causal self-attention in three operations: projection with RoPE, scaled dot products, output projection.
 // Dims: T = B * S tokens (B sequences of length S), D hidden size, H query and G key-value heads of size h, A = H h,
-// C = (H + 2G) h. Tensor parallel ranks hold equal parts of the heads and, outside of attention, of the tokens.
+// C = (H + 2G) h. Tensor and context parallel ranks hold equal parts of the heads and, outside of attention, of the
+// tokens.
 
 #include <ATen/core/Tensor.h>
 
@@ -15,7 +16,7 @@
 
 namespace mmoe {
 
-// Heads are those of this rank.
+// Heads are those of this rank in attention.
 struct AttentionShape {
   int64_t seq_len = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
   QkNorm qk_norm = QkNorm::kNone;
@@ -34,7 +35,8 @@ struct QkvWeights {
   const Parameter* bias_C = nullptr;      // null without one
   const Parameter* query_norm = nullptr;  // [h] per head, [H h] full
   const Parameter* key_norm = nullptr;    // [h] per head, [G h] full
-  const Communicator* tensor = nullptr;   // the ranks that hold the other heads; null: none
+  const Communicator* tensor = nullptr;   // the ranks that hold the other heads' weights; null: none
+  const Communicator* context = nullptr;  // the ranks that hold other tokens and the same weights; null: none
 };
 
 // Normalised and rotated queries and keys, and values, fused: [T, C] of this rank's tokens [T / ranks, D]. Keeps its
@@ -61,9 +63,9 @@ struct KeysAndValues {
 at::Tensor attend_cached(const at::Tensor& qkv_TC, const AttentionShape& shape, const KeysAndValues& past,
                          int64_t length);
 
-// residual_TD + attended_TA weight_DA^T, summed over the heads of all `tensor` ranks, of which each gets its tokens:
-// then residual and result are [T / ranks, D]. Keeps attended.
+// residual_TD + attended_TA weight_DA^T, summed over the heads of all `tensor` and `context` ranks, of which each gets
+// its tokens: then residual and result are [T / ranks, D]. Keeps attended.
 at::Tensor project_output(const at::Tensor& residual_TD, const at::Tensor& attended_TA, const Parameter& weight_DA,
-                          Place place, const Communicator* tensor = nullptr);
+                          Place place, const Communicator* tensor = nullptr, const Communicator* context = nullptr);
 
 }  // namespace mmoe

@@ -80,7 +80,7 @@ struct RouterFunction : torch::autograd::Function<RouterFunction> {
     args.workspace = address(workspace);
     MMOE_LAUNCH(x_TD, router_forward, args);
     if (settings.measure_entropy) routing->entropy = at::special_entr(probabilities_TE).sum(1).mean();
-    if (settings.tensor != nullptr) reduce_over_ranks(*settings.tensor, mean_probability_E, *routing);
+    if (settings.ranks != nullptr) reduce_over_ranks(*settings.ranks, mean_probability_E, *routing);
     keep_state(context, State{x_TD.detach(), probabilities_TE, weights_TK, routing->indices_TK, log_sum_exp_T,
                               routing->counts_E, weight, settings, place});
     return {x_TD.detach(), weights_TK.detach()};
@@ -100,7 +100,7 @@ struct RouterFunction : torch::autograd::Function<RouterFunction> {
     args.d_weights = grads[1].data_ptr();
     args.d_logits = d_logits_TE.data_ptr();
     args.num_tokens = d_logits_TE.size(0);
-    args.num_tokens_in_mean = args.num_tokens * (state.settings.tensor == nullptr ? 1 : state.settings.tensor->size());
+    args.num_tokens_in_mean = args.num_tokens * (state.settings.ranks == nullptr ? 1 : state.settings.ranks->size());
     args.num_experts = d_logits_TE.size(1);
     args.top_k = state.settings.top_k;
     args.normalization = state.settings.normalization;

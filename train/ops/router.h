@@ -21,7 +21,7 @@ struct RouterSettings {
   bool measure_entropy = false;
   // The ranks that route equal parts of the micro-batch's tokens; null: none. Counts, losses and the entropy are those
   // of all of them.
-  const Communicator* tensor = nullptr;
+  const Communicator* ranks = nullptr;
 };
 
 struct Routing {

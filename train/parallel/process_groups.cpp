@@ -76,8 +76,9 @@ c10::intrusive_ptr<c10d::Backend> connect_backend(c10::Device device, const c10:
 
 std::vector<const Communicator*> ProcessGroups::connected() const {
   std::vector<const Communicator*> found;
-  for (const Communicator* group : {&world, &tensor, &data, &whole_stage, &expert, &expert_tensor, &expert_data,
-                                    &forward, &forward_around, &backward, &backward_around}) {
+  for (const Communicator* group :
+       {&world, &tensor, &context, &tensor_context, &data, &whole_stage, &expert, &expert_tensor, &expert_data,
+        &forward, &forward_around, &backward, &backward_around}) {
     if (group->size() > 1) found.push_back(group);
   }
   return found;
@@ -86,6 +87,10 @@ std::vector<const Communicator*> ProcessGroups::connected() const {
 const Communicator& ProcessGroups::holders(ParameterGroup group) const {
   if (group == ParameterGroup::kSplitExperts) return expert_data;
   return group == ParameterGroup::kSplitTensors || tensor.size() == 1 ? data : whole_stage;
+}
+
+const Communicator& ProcessGroups::token_group() const {
+  return context.size() == 1 ? tensor : tensor.size() == 1 ? context : tensor_context;
 }
 
 const ProcessGroups& no_groups() {
@@ -128,6 +133,10 @@ ProcessGroups make_groups(const Job& job, int64_t rank, const MakeBackend& make_
   };
   groups.world = connect("world", groups.layout.world);
   groups.tensor = connect("tensor", groups.layout.tensor);
+  groups.context = connect("context", groups.layout.context);
+  if (job.parallelism.tensor > 1 && job.parallelism.context > 1) {
+    groups.tensor_context = connect("tensor_context", *group_named(groups.layout, "tensor_context"));
+  }
   groups.data = connect("data", groups.layout.data_context);
   if (job.parallelism.tensor > 1) groups.whole_stage = connect("stage", groups.layout.stage);
   groups.expert = connect("expert", groups.layout.expert);

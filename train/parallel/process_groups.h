@@ -17,8 +17,10 @@ namespace mmoe {
 struct ProcessGroups {
   int64_t rank = 0, world_size = 1;
   RankGroups layout;  // sim's numbering, so plans and runs mean the same ranks
-  Communicator world, tensor, data, expert, expert_tensor, expert_data;
-  Communicator whole_stage;  // with tensor parallelism; else `data` has the same ranks
+  Communicator world, tensor, context, data, expert, expert_tensor,
+      expert_data;              // data: of all replicas' context ranks
+  Communicator whole_stage;     // with tensor parallelism; else `data` has the same ranks
+  Communicator tensor_context;  // with both; else one of them has the same ranks
   // Neighbours of the pipeline, a group for each direction, and apart for the way from the last rank to the first: two
   // ranks never send to each other in one group, where NCCL would wait for both.
   Communicator forward, forward_around, backward, backward_around;
@@ -28,6 +30,9 @@ struct ProcessGroups {
 
   // The ranks that hold the same weights of this group: holders_of, connected.
   const Communicator& holders(ParameterGroup group) const;
+
+  // The ranks that hold equal parts of the tokens of one micro-batch, in the order of the ranks.
+  const Communicator& token_group() const;
 
   bool is_alone() const { return world_size == 1; }
   int64_t data_index() const { return position_in(layout.data, rank); }

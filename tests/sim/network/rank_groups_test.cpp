@@ -82,10 +82,12 @@ TEST(Place, IsTheSmallestShareOrBelow) {
 }
 
 TEST(RankGroupNames, AreThoseThatTransfersAreCountedUnder) {
-  const ParallelismConfig parallelism{.tensor = 2, .pipeline = 2, .expert = 4, .expert_tensor = 2};
+  const ParallelismConfig parallelism{.tensor = 2, .context = 2, .pipeline = 2, .expert = 4, .expert_tensor = 2};
   const RankGroups groups = rank_groups(parallelism, 16);
   EXPECT_EQ(group_named(groups, "world")->size, 16);
   EXPECT_EQ(group_named(groups, "data")->size, 4);
+  EXPECT_EQ(group_named(groups, "context")->stride, 2);
+  EXPECT_EQ(group_named(groups, "tensor_context")->size, 4);
   EXPECT_EQ(group_named(groups, "stage")->size, 8);
   EXPECT_EQ(group_named(groups, "expert")->size, 4);
   EXPECT_EQ(group_named(groups, "expert_tensor")->size, 2);

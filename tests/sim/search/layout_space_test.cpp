@@ -63,13 +63,19 @@ TEST(LayoutSpace, OnlyWhatTheFrameworkRunsIsOfferedUnlessTheJobNamesIt) {
   EXPECT_EQ(space.zero_stages, (std::vector<int64_t>{0, 1, 2, 3}));
   EXPECT_EQ(space.dispatchers, std::vector<DispatcherKind>{DispatcherKind::kAllToAll});
   for (const Recompute& recompute : space.recomputes) EXPECT_FALSE(!recompute.full && recompute.has("moe_activation"));
-  const auto reason = [&](int64_t ParallelismConfig::*degree) {
+  EXPECT_EQ(space.context_kinds, std::vector<ContextKind>{ContextKind::kAllToAll});
+  const auto reason_in = [&](const LayoutSpace& offered, int64_t ParallelismConfig::*degree) {
     Job split = job;
     split.parallelism.*degree = 2;
-    const char* why = space.why_not(split);
+    const char* why = offered.why_not(split);
     return std::string(why == nullptr ? "" : why);
   };
-  EXPECT_NE(reason(&ParallelismConfig::context).find("no context parallelism"), std::string::npos);
+  const auto reason = [&](int64_t ParallelismConfig::*degree) { return reason_in(space, degree); };
+  EXPECT_EQ(reason(&ParallelismConfig::context), "");
+  Framework whole_sequences_alone = framework;
+  std::erase(whole_sequences_alone.splits, "context");
+  const LayoutSpace without(job, whole_sequences_alone);
+  EXPECT_NE(reason_in(without, &ParallelismConfig::context).find("no context parallelism"), std::string::npos);
   EXPECT_NE(reason(&ParallelismConfig::pipeline).find("tied embeddings"), std::string::npos);
   EXPECT_EQ(reason(&ParallelismConfig::expert), "");
   EXPECT_EQ(reason(&ParallelismConfig::expert_tensor), "");

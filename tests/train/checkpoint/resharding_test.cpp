@@ -23,6 +23,7 @@ constexpr Layout kLayouts[] = {
     {"tensor_2_expert_2", 2, R"("tensor": 2, "sequence": true, "expert": 2)"},
     {"tensor_2_zero_1", 4, R"("tensor": 2, "sequence": true, "zero_stage": 1)"},
     {"expert_2_expert_tensor_2", 4, R"("expert": 2, "expert_tensor": 2)"},
+    {"context_2_expert_2_zero_1", 4, R"("context": 2, "context_kind": "alltoall", "expert": 2, "zero_stage": 1)"},
     {"expert_2_zero_3", 4, R"("expert": 2, "zero_stage": 3)"},
     {"pipeline_2_zero_2", 4, R"("pipeline": 2, "zero_stage": 2)"},
     {"interleaved_expert_2_zero_1", 4, R"("pipeline": 2, "virtual_pipeline": 2, "expert": 2, "zero_stage": 1)"},

@@ -68,23 +68,25 @@ def test_two_ranks_train_what_one_process_trains(two, data, tmp_path):
     assert len(json.loads((two[1] / "metrics.jsonl").read_text().splitlines()[0])["peak_allocated_bytes_by_rank"]) == 2
 
 
-def test_tensor_ranks_train_and_evaluate_what_one_process_does(data, tmp_path):
+def test_ranks_that_share_tokens_train_and_evaluate_what_one_process_does(data, tmp_path):
     words = ("--eval-interval", 6, "--eval-k", "1,6")
     runs = []
-    for devices, parallelism in ((1, {}), (2, {"tensor": 2, "sequence": True, "expert": 2})):
-        folder = tmp_path / f"on_{devices}"
-        job = parallel_job(tmp_path / f"{devices}.json", devices, parallelism)
+    for devices, parallelism in ((1, {}), (2, {"tensor": 2, "sequence": True, "expert": 2}),
+                                 (2, {"context": 2, "context_kind": "alltoall", "zero_stage": 1})):
+        folder = tmp_path / f"run_{len(runs)}"
+        job = parallel_job(tmp_path / f"{len(runs)}.json", devices, parallelism)
         done(*words_of(job, data, folder, *words, *(("--nproc", devices) if devices > 1 else ())))
         evaluations = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
         runs.append((metrics(folder), evaluations))
-    (ours, found), (theirs, expected) = reversed(runs)
-    assert [line["k_per_layer"] for line in ours] == [line["k_per_layer"] for line in theirs]
-    for a, b in zip(ours, theirs, strict=True):  # as above
-        assert a["loss"] == pytest.approx(b["loss"], rel=2e-3)
-    assert [line["step"] for line in found] == [line["step"] for line in expected] == [6, 12]
-    for a, b in zip(found, expected):
-        assert a["tokens"] == b["tokens"]
-        assert a["loss_by_k"] == pytest.approx(b["loss_by_k"], rel=2e-3)
+    (theirs, expected), *others = runs
+    for ours, found in others:
+        assert [line["k_per_layer"] for line in ours] == [line["k_per_layer"] for line in theirs]
+        for a, b in zip(ours, theirs, strict=True):  # as above
+            assert a["loss"] == pytest.approx(b["loss"], rel=2e-3)
+        assert [line["step"] for line in found] == [line["step"] for line in expected] == [6, 12]
+        for a, b in zip(found, expected):
+            assert a["tokens"] == b["tokens"]
+            assert a["loss_by_k"] == pytest.approx(b["loss_by_k"], rel=2e-3)
 
 
 def test_rank_logs_say_what_was_sent(two):
@@ -283,7 +285,8 @@ def test_torchrun(two, data, tmp_path):
 
 
 @pytest.mark.parametrize("parallelism, words", [
-    ({"tensor": 2}, ["parallelism.sequence = false", "set it to true"]), ({"context": 2}, ["parallelism.context = 2"]),
+    ({"tensor": 2}, ["parallelism.sequence = false", "set it to true"]),
+    ({"context": 2}, ["parallelism.context = 2", "set it to alltoall"]),
     ({"pipeline": 2, "schedule": "zero_bubble"}, ["parallelism.schedule"])])
 def test_layouts_that_cannot_be_trained_are_refused(data, tmp_path, parallelism, words):
     job = parallel_job(tmp_path / "job.json", 2, parallelism)

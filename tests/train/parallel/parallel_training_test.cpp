@@ -52,7 +52,9 @@ Outcome train(Trainer& trainer, const ProcessGroups& groups, const Job& job) {
           .narrow(0, groups.data_index() * mine, mine);
     };
     const auto seed = static_cast<uint64_t>(step % 4);
-    outcome.steps.push_back(trainer.run_step(step, kSteps, part(seed), part(seed + 100), trainer.draw(step)));
+    at::Tensor targets = part(seed + 100);
+    if (job.training.reset_attention_mask) targets.masked_fill_(targets.remainder(6).eq(0), kNoTarget);
+    outcome.steps.push_back(trainer.run_step(step, kSteps, part(seed), targets, trainer.draw(step)));
   }
   for (const Parameter& parameter : trainer.transformer().parameters().all()) {
     outcome.weights[parameter.name] = parameter.master;
@@ -159,8 +161,19 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"expert_2_expert_tensor_2_zero_1", 4, R"("expert": 2, "expert_tensor": 2, "zero_stage": 1)"},
         Case{"tensor_2_expert_tensor_2_zero_3_recomputed", 2,
              R"("tensor": 2, "sequence": true, "expert_tensor": 2, "zero_stage": 3)", 4, R"(, "recompute": "full")"},
-        Case{"expert_tensor_2_pipeline_2", 4, R"("pipeline": 2, "expert_tensor": 2)", 2,
-             R"(, "expert_saving": "all")"}),
+        Case{"expert_tensor_2_pipeline_2", 4, R"("pipeline": 2, "expert_tensor": 2)", 2, R"(, "expert_saving": "all")"},
+        Case{"context_2", 2, R"("context": 2, "context_kind": "alltoall")"},
+        Case{"context_2_data_2_zero_1_documents_apart", 4,
+             R"("context": 2, "context_kind": "alltoall", "zero_stage": 1)", 2, R"(, "reset_attention_mask": true)"},
+        Case{"context_2_expert_2_zero_3_recomputed", 2,
+             R"("context": 2, "context_kind": "alltoall", "expert": 2, "zero_stage": 3)", 4,
+             R"(, "recompute": "full")"},
+        Case{"context_2_tensor_2", 4, R"("context": 2, "context_kind": "alltoall", "tensor": 2, "sequence": true)", 4},
+        Case{"context_2_pipeline_2_zero_1", 4,
+             R"("context": 2, "context_kind": "alltoall", "pipeline": 2, "zero_stage": 1)", 2},
+        Case{"context_2_expert_2_interleaved_2", 4,
+             R"("context": 2, "context_kind": "alltoall", "expert": 2, "pipeline": 2, "virtual_pipeline": 2)", 2,
+             R"(, "recompute": ["attention"])"}),
     [](const auto& test) { return test.param.name; });
 
 }  // namespace

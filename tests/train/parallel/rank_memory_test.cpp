@@ -161,7 +161,16 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"expert_2_expert_tensor_2_zero_1", 4, R"("expert": 2, "expert_tensor": 2, "zero_stage": 1)",
              R"(, "expert_saving": "recompute")"},
         Case{"tensor_2_expert_tensor_2_recomputed", 2, R"("tensor": 2, "sequence": true, "expert_tensor": 2)",
-             R"(, "recompute": ["moe"])"}),
+             R"(, "recompute": ["moe"])"},
+        Case{"context_2", 2, R"("context": 2, "context_kind": "alltoall")", ""},
+        Case{"context_2_recomputed", 2, R"("context": 2, "context_kind": "alltoall")", R"(, "recompute": "full")"},
+        Case{"context_2_documents_apart", 2, R"("context": 2, "context_kind": "alltoall")",
+             R"(, "reset_attention_mask": true)"},
+        Case{"context_2_data_2_zero_1", 4, R"("context": 2, "context_kind": "alltoall", "zero_stage": 1)", ""},
+        Case{"context_2_expert_2_pipeline_2", 4,
+             R"("context": 2, "context_kind": "alltoall", "expert": 2, "pipeline": 2)", ""},
+        Case{"context_2_tensor_2", 4, R"("context": 2, "context_kind": "alltoall", "tensor": 2, "sequence": true)",
+             R"(, "recompute": ["attention"])"}),
     [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace

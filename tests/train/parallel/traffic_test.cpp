@@ -95,7 +95,17 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"bf16_expert_2_expert_tensor_2_recomputed", 4, R"("expert": 2, "expert_tensor": 2)",
                          R"(, "precision": "bf16", "recompute": ["moe"])"},
                     Case{"tensor_2_expert_tensor_2_pipeline_2", 4,
-                         R"("tensor": 2, "sequence": true, "expert_tensor": 2, "pipeline": 2)", ""}),
+                         R"("tensor": 2, "sequence": true, "expert_tensor": 2, "pipeline": 2)", ""},
+                    Case{"context_2", 2, R"("context": 2, "context_kind": "alltoall")", ""},
+                    Case{"bf16_context_2_data_2_expert_2_zero_1_recomputed", 4,
+                         R"("context": 2, "context_kind": "alltoall", "expert": 2, "zero_stage": 1)",
+                         R"(, "precision": "bf16", "recompute": "full", "reset_attention_mask": true)"},
+                    Case{"context_2_pipeline_2_zero_3", 4,
+                         R"("context": 2, "context_kind": "alltoall", "pipeline": 2, "zero_stage": 3)",
+                         R"(, "recompute": ["attention"])"},
+                    Case{"context_2_tensor_2_expert_4", 4,
+                         R"("context": 2, "context_kind": "alltoall", "tensor": 2, "sequence": true, "expert": 4)",
+                         R"(, "recompute": ["moe"])"}),
     [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
