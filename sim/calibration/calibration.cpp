@@ -84,6 +84,12 @@ double unbounded_error(const CalibrationParameter& parameter) {
   return per_unit > 0 ? parameter.standard_error / per_unit : 0;
 }
 
+bool has_fitted_operations(const Calibration& calibration, Precision precision) {
+  const std::string ending = "." + name_of(precision);
+  return std::any_of(calibration.covariance_names.begin(), calibration.covariance_names.end(),
+                     [&](const std::string& name) { return name.ends_with(ending); });
+}
+
 Calibration default_calibration(const DeviceSpec& device) {
   Calibration calibration;
   calibration.device = device.name;

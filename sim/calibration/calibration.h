@@ -54,6 +54,9 @@ struct Calibration {
   Bytes framework_overhead() const;
 };
 
+// Whether operations of that precision were fitted.
+bool has_fitted_operations(const Calibration& calibration, Precision precision);
+
 // The uncalibrated values for a device, with wide standard errors.
 Calibration default_calibration(const DeviceSpec& device);
 

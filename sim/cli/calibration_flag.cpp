@@ -5,7 +5,9 @@
 #include "profiles/presets/embedded.h"
 #include "profiles/store/json_fields.h"
 #include "sim/calibration/links.h"
+#include "sim/cluster/trainer_operations.h"
 #include "sim/config/json_text.h"
+#include "sim/plan/trainable.h"
 
 namespace mmoe {
 
@@ -41,16 +43,24 @@ Framework framework_for(const std::string& path, const Job& job) {
   const bool given = !path.empty() && !calibrates;
   Framework framework = load_framework(given ? path : job.training.framework, job.hardware.spec,
                                        given ? "--calibration" : job.where + ": training.framework");
+  const Calibration calibration = calibration_for(calibrates ? path : "", job);
+  const bool ours = framework.name == TrainingConfig().framework && !why_model_is_not_trained(job);
+  if (ours && (job.hardware.spec.is_cpu || has_fitted_operations(calibration, job.training.precision))) {
+    framework.operations = rank_parameters(calibration, job.hardware, job.training.precision);
+    framework.fitted_to["time"] = calibrates                             ? path
+                                  : calibration.covariance_names.empty() ? "typical values, not measured"
+                                                                         : calibration.source;
+  }
   if (!calibrates) return framework;
-  const Calibration calibration = calibration_for(path, job);
   framework.network.measured = measured_links(calibration);
-  if (framework.network.measured.empty()) {
+  if (!framework.network.measured.empty()) {
+    framework.fitted_to["network"] = path;
+  } else if (!framework.operations) {
     throw ConfigError(
         "--calibration " + path + " has no link that was fitted, which is all that " + job.where + " on " +
         std::to_string(job.hardware.num_devices) +
         " devices takes from it; calibrate with RUN/profile_collectives.json of a run on several devices");
   }
-  framework.fitted_to["network"] = path;
   return framework;
 }
 

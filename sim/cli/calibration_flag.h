@@ -19,8 +19,10 @@ std::string calibration_path(const Flags& flags);
 Calibration calibration_for(const std::string& path, const Job& job);
 Calibration calibration_for(const Flags& flags, const Job& job);
 
-// Of jobs on several devices: the framework file that --calibration names, else that of training.framework, with the
-// links of the calibration.json that --calibration names. Throws ConfigError, also where no link was fitted.
+// Of jobs on several devices: the framework file that --calibration names, else that of training.framework. With the
+// links of the calibration.json that --calibration names; of our trainer with its operations, by that file or by the
+// shipped calibration of the device, where they were fitted, and on CPUs always. Throws ConfigError, also where a
+// calibration.json has nothing for the job.
 // `path`: the file, or empty.
 Framework framework_for(const std::string& path, const Job& job);
 Framework framework_for(const Flags& flags, const Job& job);

@@ -16,7 +16,6 @@ constexpr double kRotary = 4;           // queries and keys read and written, of
 constexpr double kPermuteRows = 4;      // experts' rows read and written when permuted and when put back
 // A flash backward has five products for the forward's two. Source: Dao 2023 (arXiv:2307.08691), section 3.
 constexpr double kFlashBackward = 2.5;
-constexpr double kElement = 2;  // bytes of an activation
 // What plain operations pass over the scores, in 2-byte elements, beyond one fused kernel: a cast to 4 bytes, scale,
 // mask, softmax, a cast back (18 for 2); the gradients of these (20 for 3).
 constexpr double kPlainSoftmaxPasses = 16, kPlainSoftmaxBackwardPasses = 17;
@@ -47,24 +46,6 @@ bool has_fused_softmax(double score_matrices, double seq_len, Precision precisio
 
 }  // namespace
 
-const char* name_of_cause(TimeCause cause) {
-  static constexpr std::array kNames = {"matrix_products",
-                                        "expert_products",
-                                        "attention",
-                                        "elementwise",
-                                        "tensor_parallel_transfers",
-                                        "context_parallel_transfers",
-                                        "expert_parallel_transfers",
-                                        "host"};
-  return kNames[static_cast<std::size_t>(cause)];
-}
-
-double total(const SecondsByCause& seconds) {
-  double sum = 0;
-  for (const double value : seconds) sum += value;
-  return sum;
-}
-
 // What is summed up for one layer before recomputation and the host.
 struct LayerTimes::Work {
   SecondsByCause forward{}, backward{};
@@ -88,7 +69,9 @@ LayerTimes::LayerTimes(const Job& job, const Framework& framework)
       bf16_peak_(peak_of(job.hardware.spec, job.training.precision == Precision::kFp32   ? Precision::kFp32
                                             : job.training.precision == Precision::kFp16 ? Precision::kFp16
                                                                                          : Precision::kBf16)
-                     .value) {
+                     .value),
+      element_(element_bytes(job.training.precision)) {
+  if (framework.operations) own_.emplace(job, *framework.operations);
   const RankGroups groups = rank_groups(job.parallelism, job.hardware.num_devices);
   tensor_ = place(groups.tensor, network_.domains);
   context_ = place(groups.context, network_.domains);
@@ -108,7 +91,7 @@ double LayerTimes::product_seconds(const Product& p, Precision precision, bool g
   const double shape = (1 + time_.gemm_half_rows / p.rows) * (1 + time_.gemm_half_columns / p.columns) *
                        (1 + time_.gemm_half_inner / p.inner);
   const double bytes =
-      p.count * (weight_bytes(precision) * (p.rows * p.inner + p.columns * p.inner) + kElement * p.rows * p.columns);
+      p.count * (weight_bytes(precision) * (p.rows * p.inner + p.columns * p.inner) + element_ * p.rows * p.columns);
   return p.count * matmul_flops(p.rows, p.columns, p.inner).value / rate * shape +
          time_.gemm_bytes_share * bytes / bandwidth_ + time_.gemm_gap;
 }
@@ -125,7 +108,7 @@ void LayerTimes::add_product(Work& work, const Product& p, bool grouped, double 
   work.weight_gradients += weight;
   if (!is_narrow(precision)) return;
   // Inputs and gradients of outputs are read and written narrow, once as they are and once transposed.
-  const double cast = time_.cast_factor * p.count * 2 * kElement * p.rows / bandwidth_;
+  const double cast = time_.cast_factor * p.count * 2 * element_ * p.rows / bandwidth_;
   part(work.forward, TimeCause::kElementwise) += cast * p.inner;
   part(work.backward, TimeCause::kElementwise) += cast * p.columns;
 }
@@ -147,7 +130,7 @@ void LayerTimes::add_attention_block(Work& work) const {
   add_product(work, {s.tokens, s.hidden_size, s.attention_output_size, 1}, false);
   if (model.position == PositionKind::kRotary) {
     work.add_elementwise(
-        time_.elementwise_factor * kRotary * kElement * s.tokens * (s.query_size + s.kv_size) / bandwidth_,
+        time_.elementwise_factor * kRotary * element_ * s.tokens * (s.query_size + s.kv_size) / bandwidth_,
         time_.elementwise_backward_factor);
   }
   // Core attention. With context parallelism each rank has its share of the queries, and of the pairs.
@@ -164,11 +147,11 @@ void LayerTimes::add_attention_block(Work& work) const {
     const Precision precision = Precision::kBf16;
     const double scores = product_seconds({s.seq_len, s.seq_len, s.head_dim, heads}, precision, false);
     const double values = product_seconds({s.seq_len, s.value_head_dim, s.seq_len, heads}, precision, false);
-    const double passes = time_.score_passes * kElement * heads * s.seq_len * s.seq_len / bandwidth_;
+    const double passes = time_.score_passes * element_ * heads * s.seq_len * s.seq_len / bandwidth_;
     forward = scores + values + passes;
     backward = 2 * scores + 2 * values + passes;
     if (!has_fused_softmax(s.sequences * s.heads, s.seq_len, job_.training.precision)) {
-      const double pass = kElement * heads * s.seq_len * s.seq_len / bandwidth_;
+      const double pass = element_ * heads * s.seq_len * s.seq_len / bandwidth_;
       forward += kPlainSoftmaxPasses * pass;
       backward += kPlainSoftmaxBackwardPasses * pass;
     }
@@ -177,7 +160,7 @@ void LayerTimes::add_attention_block(Work& work) const {
   part(work.backward, TimeCause::kAttention) += backward;
   work.core_attention = forward;
   if (context > 1) {
-    const double kv_bytes = kElement * s.tokens * 2 * s.kv_size;
+    const double kv_bytes = element_ * s.tokens * 2 * s.kv_size;
     double transfer, hideable;
     if (job_.parallelism.context_kind == ContextKind::kRing) {
       // Every rank passes the keys and values of all others on; each hop hides behind the attention to what came
@@ -185,7 +168,7 @@ void LayerTimes::add_attention_block(Work& work) const {
       transfer = (context - 1) * send(network_, context_, Bytes{kv_bytes}).value;
       hideable = forward * (context - 1) / context;
     } else {
-      const double bytes = kElement * s.tokens * (2 * s.query_size + 2 * s.kv_size);
+      const double bytes = element_ * s.tokens * (2 * s.query_size + 2 * s.kv_size);
       transfer = all_to_all(network_, context_, Bytes{bytes}).value;
       hideable = 0;
     }
@@ -203,7 +186,7 @@ void LayerTimes::add_mlp(Work& work, double width) const {
   const auto up = static_cast<double>(job_.model.up_projections());
   add_product(work, {shapes_.tokens, up * width, shapes_.hidden_size, 1}, false);
   add_product(work, {shapes_.tokens, shapes_.hidden_size, width, 1}, false);
-  const double activation = time_.elementwise_factor * kElement * shapes_.tokens * (up + 1) * width / bandwidth_;
+  const double activation = time_.elementwise_factor * element_ * shapes_.tokens * (up + 1) * width / bandwidth_;
   work.add_elementwise(activation, time_.elementwise_backward_factor);
   work.activation += activation;
   work.mlp += total(work.forward) - before;
@@ -213,7 +196,7 @@ void LayerTimes::add_mlp(Work& work, double width) const {
 // backward pass mirrors it, and with sequence parallelism gathers the input once more.
 void LayerTimes::add_tensor_block(Work& work) const {
   if (tensor_.size <= 1) return;
-  const Bytes bytes{kElement * shapes_.tokens * shapes_.hidden_size};
+  const Bytes bytes{element_ * shapes_.tokens * shapes_.hidden_size};
   double forward, backward;
   if (job_.parallelism.sequence) {
     const double gather = all_gather(network_, tensor_, bytes).value;
@@ -242,7 +225,7 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
   add_product(work, {rows_per_expert, up * s.expert_hidden_size, s.hidden_size, s.local_experts}, true);
   work.expert_inner = part(work.forward, TimeCause::kExperts) - before_up;
   add_product(work, {rows_per_expert, s.hidden_size, s.expert_hidden_size, s.local_experts}, true);
-  const double per_element = time_.expert_elementwise_factor * kElement / bandwidth_;
+  const double per_element = time_.expert_elementwise_factor * element_ / bandwidth_;
   work.activation = per_element * rows * (up + 1) * s.expert_hidden_size;
   const double permutation = per_element * kPermuteRows * rows * s.hidden_size;
   work.expert_inner += permutation / 2 + work.activation;
@@ -250,7 +233,7 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
   // Dispatch and combine, forward and backward.
   double exchange = 0;
   const double own_tokens = s.tokens / static_cast<double>(job_.parallelism.tensor);
-  const double sent = kElement * own_tokens * s.hidden_size;
+  const double sent = element_ * own_tokens * s.hidden_size;
   if (expert_.size > 1) {
     const double bytes = sent * k * rows_factor;
     switch (job_.training.moe.dispatcher) {
@@ -273,7 +256,7 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
   }
   // Unlike those of dense products, the tensor-parallel transfers of experts' rows do not overlap with the products.
   if (expert_tensor_.size > 1)
-    exchange += all_gather(network_, expert_tensor_, Bytes{kElement * rows * s.hidden_size}).value;
+    exchange += all_gather(network_, expert_tensor_, Bytes{element_ * rows * s.hidden_size}).value;
   exchange *= time_.exposed_expert;
   part(work.forward, TimeCause::kExpert) += 2 * exchange;
   part(work.backward, TimeCause::kExpert) += 2 * exchange;
@@ -307,6 +290,19 @@ LayerSeconds LayerTimes::finish(const Work& work, double idle, double host) cons
   return layer;
 }
 
+// Transfers stay; weight gradients keep their share of the backward pass.
+LayerSeconds LayerTimes::with_own_arithmetic(LayerSeconds layer, const LayerSeconds& own) const {
+  const double before = layer.backward_total();
+  for (const TimeCause cause :
+       {TimeCause::kProducts, TimeCause::kExperts, TimeCause::kAttention, TimeCause::kElementwise, TimeCause::kHost}) {
+    part(layer.forward, cause) = own.forward[static_cast<std::size_t>(cause)];
+    part(layer.backward, cause) = own.backward[static_cast<std::size_t>(cause)];
+  }
+  if (before > 0) layer.weight_gradients *= layer.backward_total() / before;
+  layer.host = 0;
+  return layer;
+}
+
 // Every micro-batch's gradients are added to the buffer of the step.
 void LayerTimes::add_accumulation(Work& work, double weights) const {
   part(work.backward, TimeCause::kElementwise) += time_.accumulation_bytes * weights / bandwidth_;
@@ -327,7 +323,7 @@ double LayerTimes::host_of_attention() const {
 LayerTimes::Work LayerTimes::attention_half() const {
   Work work;
   work.norm =
-      time_.elementwise_factor * kNormAndResidual * kElement * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
+      time_.elementwise_factor * kNormAndResidual * element_ * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
   work.add_elementwise(work.norm, time_.elementwise_backward_factor);
   add_attention_block(work);
   add_tensor_block(work);
@@ -339,7 +335,8 @@ LayerSeconds LayerTimes::dense_layer() const {
   add_mlp(work, shapes_.dense_hidden_size);
   add_tensor_block(work);
   add_accumulation(work, dense_weights_.total());
-  return finish(work, time_.layer_overhead, time_.host_per_layer + host_of_attention());
+  const LayerSeconds layer = finish(work, time_.layer_overhead, time_.host_per_layer + host_of_attention());
+  return own_ ? with_own_arithmetic(layer, own_->dense_layer()) : layer;
 }
 
 LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
@@ -352,15 +349,17 @@ LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
   add_experts(work, k, rows_factor);
   add_accumulation(work, moe_weights_.total());
   work.mlp = total(work.forward) - before;
-  return finish(work, time_.layer_overhead + time_.moe_layer_overhead, time_.host_per_moe_layer + host_of_attention());
+  const LayerSeconds layer =
+      finish(work, time_.layer_overhead + time_.moe_layer_overhead, time_.host_per_moe_layer + host_of_attention());
+  return own_ ? with_own_arithmetic(layer, own_->moe_layer(k, rows_factor)) : layer;
 }
 
 LayerSeconds LayerTimes::embedding() const {
-  const double seconds = 3 * kElement * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
+  const double seconds = 3 * element_ * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
   LayerSeconds layer;
   part(layer.forward, TimeCause::kElementwise) = seconds;
   part(layer.backward, TimeCause::kElementwise) = seconds;
-  return layer;
+  return own_ ? with_own_arithmetic(layer, own_->embedding()) : layer;
 }
 
 LayerSeconds LayerTimes::head() const {
@@ -380,7 +379,8 @@ LayerSeconds LayerTimes::head() const {
   part(work.backward, TimeCause::kElementwise) = loss / 2;
   add_tensor_block(work);
   add_accumulation(work, shapes_.vocabulary * shapes_.hidden_size);
-  return {work.forward, work.backward, work.weight_gradients, 0};
+  const LayerSeconds layer{work.forward, work.backward, work.weight_gradients, 0};
+  return own_ ? with_own_arithmetic(layer, own_->head()) : layer;
 }
 
 LayerSeconds LayerTimes::multi_token(double k) const {

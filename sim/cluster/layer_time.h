@@ -2,41 +2,18 @@
 // Seconds that one micro-batch spends in one layer on one rank: a roofline for each operation, transfers between ranks,
 // and the host's time to launch it all.
 
-#include <array>
+#include <optional>
 
+#include "sim/cluster/layer_seconds.h"
 #include "sim/cluster/rank_shapes.h"
 #include "sim/cluster/stages.h"
+#include "sim/cluster/trainer_operations.h"
 #include "sim/network/collectives.h"
 
 namespace mmoe {
 
-enum class TimeCause {
-  kProducts,     // dense matrix products
-  kExperts,      // grouped products
-  kAttention,    // core attention
-  kElementwise,  // norms, activations, permutation, casts, loss
-  kTensor,       // transfers of tensor and sequence parallelism that are not hidden
-  kContext,
-  kExpert,
-  kHost,  // what launching adds where it is slower than the device
-  kCount
-};
-const char* name_of_cause(TimeCause cause);
-
-using SecondsByCause = std::array<double, static_cast<std::size_t>(TimeCause::kCount)>;
-double total(const SecondsByCause& seconds);
-
-// One layer (or embedding, or head): forward, and backward with what is recomputed.
-struct LayerSeconds {
-  SecondsByCause forward{}, backward{};
-  double weight_gradients = 0;  // of backward: what zero-bubble schedules may postpone
-  double host = 0;              // that launching forward and backward takes
-  double forward_total() const { return total(forward); }
-  double backward_total() const { return total(backward); }
-  double step_total() const { return forward_total() + backward_total(); }
-};
-
-// The layers of one job. `rows_factor` of a MoE layer: rows of the busiest rank over those of balanced routing.
+// The layers of one job. `rows_factor` of a MoE layer: rows of the busiest rank over those of balanced routing. Where
+// the framework has operations of its own, they are the arithmetic, and launching is in their time.
 class LayerTimes {
  public:
   LayerTimes(const Job& job, const Framework& framework);
@@ -50,6 +27,7 @@ class LayerTimes {
 
   const RankShapes& shapes() const { return shapes_; }
   const Network& network() const { return network_; }
+  const std::optional<TrainerOperations>& own() const { return own_; }
 
  private:
   struct Product {
@@ -66,6 +44,7 @@ class LayerTimes {
   double host_of_attention() const;
   void add_accumulation(Work& work, double weights) const;
   LayerSeconds finish(const Work& work, double idle, double host) const;
+  LayerSeconds with_own_arithmetic(LayerSeconds layer, const LayerSeconds& own) const;
 
   const Job& job_;
   const TimeParameters& time_;
@@ -75,6 +54,8 @@ class LayerTimes {
   GroupPlacement tensor_, context_, expert_, expert_tensor_;
   double bandwidth_;  // bytes/s that elementwise kernels reach
   double bf16_peak_;
+  double element_;  // bytes of an activation
+  std::optional<TrainerOperations> own_;
 };
 
 }  // namespace mmoe

@@ -16,10 +16,6 @@ constexpr double kElement = 2;
 constexpr double kRounding = 1e-9;   // of sums of bytes that are compared with a limit
 constexpr double kUserBuffers = 10;  // of overlapped tensor-parallel transfers, one micro-batch's hidden states each
 
-double precision_bytes(Precision precision) {
-  return precision == Precision::kFp64 ? 8 : precision == Precision::kFp32 ? 4 : 2;
-}
-
 bool uses_transformer_engine(const Job& job) {
   // Local layers call it for their experts only.
   return !job.training.has_option("local_layers") || job.model.num_experts > 0;
@@ -148,7 +144,7 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   const bool fp16 = training.precision == Precision::kFp16;
   weight_bytes_ = training.precision == Precision::kFp32 ? 4 : kElement;
   // Micro-batches of fp16 runs are summed in fp16.
-  gradient_bytes_ = (fp16 ? 2 : precision_bytes(training.gradient_precision)) + memory_.extra_gradient_bytes;
+  gradient_bytes_ = (fp16 ? 2 : element_bytes(training.gradient_precision)) + memory_.extra_gradient_bytes;
   state_bytes_ = memory_.master_and_moments;
   if (training.optimizer_precision == Precision::kBf16) state_bytes_ /= 2;
   if (training.precision == Precision::kFp32) state_bytes_ -= 4;  // weights are their own master

@@ -5,6 +5,10 @@
 
 namespace mmoe {
 
+double element_bytes(Precision precision) {
+  return precision == Precision::kFp64 ? 8 : precision == Precision::kFp32 ? 4 : 2;
+}
+
 RankShapes rank_shapes(const Job& job, const Framework& framework) {
   const ModelConfig& model = job.model;
   const ParallelismConfig& parallelism = job.parallelism;

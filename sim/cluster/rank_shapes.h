@@ -25,6 +25,10 @@ struct RankShapes {
   double head_tokens = 0;  // whose logits over it this rank makes
 };
 
+// Of one number as weights are computed with and as activations are kept and sent: formats below 16 bits are made from
+// it where they are used.
+double element_bytes(Precision precision);
+
 RankShapes rank_shapes(const Job& job, const Framework& framework);
 
 }  // namespace mmoe

@@ -6,8 +6,6 @@
 namespace mmoe {
 namespace {
 
-constexpr double kWeightBytes = 2;  // as gathered: compute precision
-
 double gradient_bytes(const Job& job) { return job.training.gradient_precision == Precision::kFp32 ? 4 : 2; }
 
 // Weights of one class over their group: what one step transfers, by ZeRO stage (Rajbhandari et al. 2020,
@@ -15,7 +13,7 @@ double gradient_bytes(const Job& job) { return job.training.gradient_precision =
 double data_transfer_seconds(const Job& job, const TimeParameters& time, const Network& network,
                              const GroupPlacement& group, double weights) {
   if (group.size <= 1 || weights <= 0) return 0;
-  const Bytes gradients{gradient_bytes(job) * weights}, gathered{kWeightBytes * weights};
+  const Bytes gradients{gradient_bytes(job) * weights}, gathered{element_bytes(job.training.precision) * weights};
   if (job.parallelism.zero_stage == 0) return all_reduce(network, group, gradients).value;
   const double gather = time.sharded_transfer_factor * all_gather(network, group, gathered).value;
   const double scatter = time.sharded_transfer_factor * reduce_scatter(network, group, gradients).value;
@@ -108,7 +106,8 @@ ChunkWork StepModel::fixed_work(const StageChunk& chunk) const {
     if (job_.model.num_mtp_layers > 0) work.add(multi_token_, static_cast<double>(job_.model.num_mtp_layers));
   }
   LayerSeconds idle;
-  idle.forward[static_cast<std::size_t>(TimeCause::kHost)] = framework_.time.host_per_micro_batch / 2;
+  const double host = framework_.operations ? 0 : framework_.time.host_per_micro_batch;
+  idle.forward[static_cast<std::size_t>(TimeCause::kHost)] = host / 2;
   idle.backward = idle.forward;
   work.add(idle, 1);
   return work;
@@ -138,7 +137,8 @@ Seconds StepModel::transfer() const {
   if (job_.parallelism.pipeline <= 1) return Seconds{0};
   const RankGroups groups = rank_groups(job_.parallelism, job_.hardware.num_devices);
   const GroupPlacement pipeline = place(groups.pipeline, layers_.network().domains);
-  const Bytes bytes{2 * layers_.shapes().split_tokens * layers_.shapes().hidden_size};
+  const Bytes bytes{element_bytes(job_.training.precision) * layers_.shapes().split_tokens *
+                    layers_.shapes().hidden_size};
   return send(layers_.network(), pipeline, bytes) * framework_.time.exposed_pipeline;
 }
 
@@ -175,11 +175,13 @@ ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_se
     const double owned = sharded ? weights.dense / static_cast<double>(dense_group.size) +
                                        weights.expert / static_cast<double>(expert_group.size)
                                  : weights.total();
-    optimizer = std::max(optimizer, owned * time.optimizer_bytes / bandwidth);
+    optimizer =
+        std::max(optimizer, layers_.own() ? layers_.own()->update(owned) : owned * time.optimizer_bytes / bandwidth);
     // The host updates: gradients go down, weights come back up (ZeRO-Offload, Ren et al. 2021, arXiv:2101.06840,
     // section 4.1). Its own arithmetic is taken to keep up with the link.
     if (job.training.offload == "optimizer") {
-      optimizer = std::max(optimizer, owned * (gradient_bytes(job) + kWeightBytes) / job.hardware.spec.host_link.value);
+      optimizer = std::max(optimizer, owned * (gradient_bytes(job) + element_bytes(job.training.precision)) /
+                                          job.hardware.spec.host_link.value);
     }
   }
   ClusterStepTime tail;
@@ -189,7 +191,7 @@ ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_se
   transfers += latency;
   tail.data_transfers = transfers - std::min((1 - exposed) * transfers, hideable);
   tail.optimizer = optimizer;
-  tail.fixed = time.host_per_step;
+  tail.fixed = framework_.operations ? framework_.operations->step_overhead : time.host_per_step;
   const double nodes =
       static_cast<double>(job.hardware.num_devices) / static_cast<double>(job.hardware.devices_per_node);
   tail.stragglers = (pipeline_seconds + tail.data_transfers + optimizer + tail.fixed) * time.straggler_per_doubling *

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "sim/framework/memory_conventions.h"
 #include "sim/framework/time_parameters.h"
 #include "sim/network/network.h"
+#include "sim/throughput/roofline.h"
 
 namespace mmoe {
 
@@ -50,6 +52,8 @@ struct Framework {
   std::vector<DispatcherKind> dispatchers = {DispatcherKind::kAllToAll, DispatcherKind::kHierarchical};
   MemoryConventions memory;
   TimeParameters time;
+  // One rank's rates of our trainer's own operations, where they were measured: they replace `time` but for transfers.
+  std::optional<RooflineParameters> operations;
   NetworkParameters network;
   // Standard deviation of the logarithm of measured over predicted, by quantity ("step_seconds"), from rows that were
   // not fitted.

@@ -12,12 +12,13 @@
 namespace mmoe {
 namespace {
 
-Job job_on(int num_devices) {
+Job job_on(int num_devices, const std::string& framework = "mmoe") {
   nlohmann::json job = R"({"model": {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "vocab_size": 256,
       "num_experts": 8, "expert_hidden_size": 32}, "hardware": {"device": "cpu"}, "parallelism": {"zero_stage": 0},
       "training": {"seq_len": 64, "micro_batch_size": 1, "global_batch_size": 8, "precision": "fp32", "overlap": false},
       "elastic": {"k_min": 1, "k_max": 4}})"_json;
   job["hardware"]["num_devices"] = num_devices;
+  job["training"]["framework"] = framework;
   return parse_job(job, "job.json", "");
 }
 
@@ -55,6 +56,23 @@ TEST_F(CalibrationFlag, StepTimesOfSeveralDevicesFollowTheLinks) {
   EXPECT_NE(text.find("; links by " + path_), std::string::npos) << text;
 }
 
+// A trainer whose operations were measured at half the rate computes for longer; other frameworks have their own rates.
+TEST_F(CalibrationFlag, StepTimesOfOurTrainerFollowItsOperations) {
+  const auto with_rate = [&](double factor) {
+    Calibration calibration = default_calibration(job_on(2).hardware.spec);
+    calibration.find("gemm_efficiency")->value *= factor;
+    calibration.parameters.push_back({"link_latency.node", 1e-4, 0, 1e-8, 0.2, "s", ""});
+    save_calibration(calibration, path_);
+    return path_;
+  };
+  const auto products = [&](double factor, const std::string& framework) {
+    const nlohmann::json plan = plan_json(job_on(2, framework), with_rate(factor));
+    return plan.at("throughput").at("breakdown_seconds").at("matrix_products").get<double>();
+  };
+  EXPECT_GT(products(0.5, "mmoe"), 1.2 * products(1, "mmoe"));
+  EXPECT_EQ(products(0.5, "megatron_core"), products(1, "megatron_core"));
+}
+
 TEST_F(CalibrationFlag, FilesThatSayNothingOfTheLinksAreRefusedInOneLine) {
   const auto error = [](const std::function<void()>& call) {
     try {
@@ -64,8 +82,10 @@ TEST_F(CalibrationFlag, FilesThatSayNothingOfTheLinksAreRefusedInOneLine) {
     }
     return std::string();
   };
-  EXPECT_NE(error([&] { framework_for(calibration(0), job_on(2)); }).find("has no link that was fitted"),
-            std::string::npos);
+  EXPECT_NE(
+      error([&] { framework_for(calibration(0), job_on(2, "megatron_core")); }).find("has no link that was fitted"),
+      std::string::npos);
+  EXPECT_EQ(error([&] { framework_for(calibration(0), job_on(2)); }), "");  // its operations are our trainer's
   EXPECT_NE(error([&] { framework_for(calibration(1e-3, "mi300x"), job_on(2)); }).find("was fitted to mi300x"),
             std::string::npos);
   EXPECT_EQ(error([&] { plan_json(job_on(1), calibration(1e-3)); }), "");  // of one device nothing is sent
