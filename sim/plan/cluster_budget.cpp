@@ -68,8 +68,8 @@ StageBytes stage_bytes(const Job& job, const Framework& framework, double rows, 
     result.least = least_peak(job, *result.alone);
     return result;
   }
-  const std::vector<RankMemory> least = cluster_memory(job, framework, job.elastic.k_min, rows);
-  const std::vector<RankMemory> most = cluster_memory(job, framework, job.elastic.k_max, rows);
+  const std::vector<RankMemory> least = rank_memories(job, framework, job.elastic.k_min, rows);
+  const std::vector<RankMemory> most = rank_memories(job, framework, job.elastic.k_max, rows);
   const PipelineStages ranks = pipeline_stages(job, framework);
   StageBytes result;
   std::size_t limiting = 0;
@@ -89,9 +89,11 @@ StageBytes stage_bytes(const Job& job, const Framework& framework, double rows, 
     stage.slope = std::max(0.0, (most[rank].peak_allocated.value - stage.at_least) / range);
     result.stages.push_back(std::move(stage));
   }
-  result.reserved_factor =
-      most[limiting].peak_reserved / most[limiting].peak_allocated *
-      replay_rank(job, framework, static_cast<int64_t>(limiting), job.elastic.k_max, rows).fragmentation();
+  result.reserved_factor = most[limiting].peak_reserved / most[limiting].peak_allocated;
+  if (!predicts_trainer_ranks(job)) {
+    result.reserved_factor *=
+        replay_rank(job, framework, static_cast<int64_t>(limiting), job.elastic.k_max, rows).fragmentation();
+  }
   return result;
 }
 
@@ -177,15 +179,16 @@ ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, co
   plan.job = free;
   plan.request = request;
   plan.steps = budget_horizon(job, request);
-  plan.memory_limit =
-      request.memory_limit.value_or(job.hardware.usable_memory - Bytes{is_ours ? 0 : framework.memory.context_bytes});
+  plan.memory_limit = request.memory_limit.value_or(allocatable_memory(job, framework));
   PipelineGoal goal = goal_of(free, request.confidence, plan.steps);
   double limit = 0;
   if (request.saving) {
     goal.saving = request.saving;
   } else {
     const double spread = is_ours ? default_calibration(job.hardware.spec).peak_bytes_spread
-                                  : evidence_for(job).widening * framework.spread_of("peak_reserved_bytes");
+                                  : evidence_for(job).widening * framework.spread_of(predicts_trainer_ranks(free)
+                                                                                         ? "peak_allocated_bytes"
+                                                                                         : "peak_reserved_bytes");
     const DrawsLimit draws = draws_limit(plan.memory_limit, request.confidence, spread);
     limit = draws.bytes;
     goal.confidence = draws.confidence;

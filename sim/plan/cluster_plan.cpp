@@ -49,29 +49,6 @@ struct RankLaw {
 
 bool trainer_runs(const Job& job) { return !why_model_is_not_trained(job) && !why_layout_is_not_trained(job); }
 
-// Our trainer's rank in the cluster model's terms, at a draw with a peak of `total`: on CPUs as much is reserved as
-// allocated.
-RankMemory rank_memory(const TrainerRankPeak& peak, double total) {
-  RankMemory memory;
-  memory.held.weights = peak.weights;
-  memory.held.gradients = peak.gradients;
-  memory.held.optimizer = peak.optimizer;
-  memory.held.buffers = peak.buffers;
-  memory.static_bytes = peak.persistent();
-  memory.activations = Bytes{total} - peak.persistent();
-  memory.peak_allocated = memory.peak_reserved = Bytes{total};
-  return memory;
-}
-
-// With k active experts in every MoE layer of every micro-batch.
-std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework, int k, double rows_factor) {
-  if (!predicts_trainer_ranks(job)) return cluster_memory(job, framework, k, rows_factor);
-  std::vector<RankMemory> memories;
-  for (const TrainerRankPeak& peak : trainer_stage_peaks(job, k))
-    memories.push_back(rank_memory(peak, peak.total.value));
-  return memories;
-}
-
 std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const PipelineStages& stages,
                                const std::optional<ElasticLaw>& law, double rows_factor) {
   const std::vector<RankMemory> least = rank_memories(job, framework, job.elastic.k_min, rows_factor);
@@ -206,7 +183,7 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   Fit& fit = plan.fit;
   fit.confidence = kConfidence;
   fit.horizon_steps = budget_horizon(job, {});
-  fit.limit = job.hardware.usable_memory - Bytes{is_ours ? 0 : framework.memory.context_bytes};
+  fit.limit = allocatable_memory(job, framework);
   const double replicas =
       job.elastic.share == DrawSharing::kReplicas ? 1 : static_cast<double>(job.data_parallel_size());
   std::vector<ValueLaw> windows;

@@ -4,6 +4,7 @@
 #include "sim/cluster/memory_timeline.h"
 #include "sim/plan/cluster_time_law.h"
 #include "sim/plan/step_draws.h"
+#include "sim/plan/trainer_ranks.h"
 
 namespace mmoe {
 namespace {
@@ -44,7 +45,7 @@ nlohmann::json memory_timeline_json(const Job& job, const Framework& framework) 
       return static_cast<double>(drawn[static_cast<std::size_t>(micro_batch)][static_cast<std::size_t>(layer)]);
     });
   }
-  return {{"limit_bytes", job.hardware.usable_memory.value - framework.memory.context_bytes}, {"draws", draws}};
+  return {{"limit_bytes", allocatable_memory(job, framework).value}, {"draws", draws}};
 }
 
 }  // namespace mmoe

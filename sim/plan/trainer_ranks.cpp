@@ -57,6 +57,38 @@ std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k) {
   return stages;
 }
 
+Bytes trainer_highest_peak(const Job& job, const std::vector<std::vector<int>>& k) {
+  Bytes highest;
+  for (int64_t rank = 0; rank < job.hardware.num_devices; ++rank) {
+    highest = std::max(highest, trainer_rank_peak(job, rank, k).total);
+  }
+  return highest;
+}
+
+RankMemory rank_memory(const TrainerRankPeak& peak, double total) {
+  RankMemory memory;
+  memory.held.weights = peak.weights;
+  memory.held.gradients = peak.gradients;
+  memory.held.optimizer = peak.optimizer;
+  memory.held.buffers = peak.buffers;
+  memory.static_bytes = peak.persistent();
+  memory.activations = Bytes{total} - peak.persistent();
+  memory.peak_allocated = memory.peak_reserved = Bytes{total};
+  return memory;
+}
+
+std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework, int k, double rows_factor) {
+  if (!predicts_trainer_ranks(job)) return cluster_memory(job, framework, k, rows_factor);
+  std::vector<RankMemory> memories;
+  for (const TrainerRankPeak& peak : trainer_stage_peaks(job, k))
+    memories.push_back(rank_memory(peak, peak.total.value));
+  return memories;
+}
+
+Bytes allocatable_memory(const Job& job, const Framework& framework) {
+  return job.hardware.usable_memory - Bytes{job.hardware.spec.is_cpu ? 0 : framework.memory.context_bytes};
+}
+
 StageMemory trainer_stage_memory(const Job& job, const ExpertPairs& pairs) {
   MMOE_CHECK(job.parallelism.pipeline == 1 && job.elastic.k_max > job.elastic.k_min) << job.parallelism.pipeline;
   const int k_min = job.elastic.k_min, k_max = job.elastic.k_max;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sim/cluster/expert_pairs.h"
+#include "sim/cluster/memory_model.h"
 #include "sim/config/job.h"
 #include "sim/elastic/budget_tuner.h"
 #include "sim/plan/step_draws.h"
@@ -23,6 +24,20 @@ std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::o
 
 // Of each pipeline rank the device with the highest peak, where every MoE layer of every micro-batch has k experts.
 std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k);
+
+// Of the device with the highest peak, at these draws of [global micro-batch][MoE layer].
+Bytes trainer_highest_peak(const Job& job, const std::vector<std::vector<int>>& k);
+
+// Our trainer's rank in the cluster model's terms, at a draw with a peak of `total`: on CPUs as much is reserved as
+// allocated.
+RankMemory rank_memory(const TrainerRankPeak& peak, double total);
+
+// Of each pipeline rank with k active experts in every MoE layer of every micro-batch: our trainer's where
+// predicts_trainer_ranks, else the cluster model's.
+std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework, int k, double rows_factor);
+
+// What a device's allocator may take: on a GPU context and NCCL stand beside it.
+Bytes allocatable_memory(const Job& job, const Framework& framework);
 
 // Of a job without pipeline ranks: the devices of one expert group, whose rows are as `pairs` says, at a draw of k that
 // all replicas share. Where they draw on their own its rows come from the mean of their draws, which stays below the

@@ -10,6 +10,7 @@
 #include "sim/cluster/memory_model.h"
 #include "sim/cluster/step_time.h"
 #include "sim/elastic/elastic_law.h"
+#include "sim/plan/trainer_ranks.h"
 #include "sim/schedule/v_shaped.h"
 #include "sim/search/layout_space.h"
 
@@ -272,8 +273,8 @@ LayoutSearchResult search_layouts(const Job& job, const Framework& framework, co
     }
   }
   const double spread = framework.spread_of("peak_reserved_bytes");
-  const double limit = (job.hardware.usable_memory.value - framework.memory.context_bytes) /
-                       std::exp(spread * normal_quantile(options.confidence));
+  const double limit =
+      allocatable_memory(job, framework).value / std::exp(spread * normal_quantile(options.confidence));
   const std::vector<LayoutShape> shapes = space.shapes();
   const auto top = static_cast<std::size_t>(std::max<int64_t>(options.top, 1));
   const int num_threads = std::max(1, options.num_threads);

@@ -9,7 +9,10 @@
 #include "sim/cli/calibration_flag.h"
 #include "sim/elastic/budget_plan.h"
 #include "sim/memory/step_memory.h"
+#include "sim/plan/cluster_budget.h"
+#include "sim/plan/cluster_plan.h"
 #include "sim/plan/simulate.h"
+#include "sim/plan/trainer_ranks.h"
 #include "train/cli/commands.h"
 #include "train/cli/dry_run.h"
 #include "train/cli/threads.h"
@@ -84,14 +87,56 @@ GuardMode guard_mode(const Flags& flags, const Job& job, Bytes predicted_peak) {
     throw ConfigError("--guard " + word + " is no guard; use off, warn or retune");
   }
   const bool by_token = job.elastic.sampling == Sampling::kTopP;
-  if (word == "retune" && (by_token || job.model.num_moe_layers() == 0 || job.hardware.num_devices > 1)) {
-    throw ConfigError(job.where + ": --guard retune tunes the budget of draws of k on one device; use warn");
+  if (word == "retune" && (by_token || job.model.num_moe_layers() == 0)) {
+    throw ConfigError(job.where +
+                      ": --guard retune tunes the budget of draws of k, of which this job has none; use warn");
+  }
+  if (word == "retune" && predicted_peak.value == 0) {
+    throw ConfigError(job.where +
+                      ": --guard retune needs predicted peaks, and there are none for this job (of several " +
+                      "devices there are on 2 to 64 CPUs); use off");
   }
   if (word == "off" || by_token || predicted_peak.value == 0) return GuardMode::kOff;
   return word == "warn" ? GuardMode::kWarn : GuardMode::kRetune;
 }
 
-// The job and the calibration must outlive the run.
+// Of one device there is none.
+Framework framework_of_ranks(const Flags& flags, const Job& job) {
+  return job.hardware.num_devices > 1 ? framework_for(flags, job) : Framework();
+}
+
+Bytes worst_rank_peak(const Job& job, const Framework& framework) {
+  const ClusterPlan plan = simulate_cluster(job, framework);
+  return plan.ranks[static_cast<size_t>(plan.limiting_rank)].worst.peak_allocated;
+}
+
+// With the budget that `auto` stands for, tuned as `mmoe budget` tunes it: a function of the job and the calibration,
+// so that every rank comes to the same one.
+Job with_tuned_budget(const Job& job, const Calibration& calibration, const Framework& framework) {
+  if (!job.elastic.budget_is_auto || job.hardware.num_devices == 1) return with_automatic_budget(job, calibration);
+  const ClusterBudget plan = plan_cluster_budget(job, framework, {}, false);
+  if (!plan.tuning.choice) {
+    throw ConfigError(job.where + ": elastic.budget = auto: no budget fits: " + plan.tuning.reason);
+  }
+  return plan.job;
+}
+
+// The arguments must outlive the run.
+RunOptions::Guard guard_of_ranks(const Job& job, const Framework& framework, GuardMode mode) {
+  RunOptions::Guard guard{.memory_limit = job.hardware.usable_memory, .predicted_step_peak = {}, .retune = {}};
+  guard.predicted_step_peak = [&job](const auto& k_per_layer) { return trainer_highest_peak(job, k_per_layer); };
+  if (mode != GuardMode::kRetune) return guard;
+  guard.retune = [&job, &framework](double ratio) -> std::optional<RunOptions::Guard::Retuned> {
+    BudgetRequest request;
+    request.memory_limit = job.hardware.usable_memory * (1 / ratio);
+    const ClusterBudget plan = plan_cluster_budget(job, framework, request, false);
+    if (!plan.tuning.choice || !plan.job.elastic.budget) return std::nullopt;
+    return RunOptions::Guard::Retuned{*plan.job.elastic.budget, worst_rank_peak(plan.job, framework)};
+  };
+  return guard;
+}
+
+// The same of one device.
 RunOptions::Guard run_guard(const Job& job, const Calibration& calibration, GuardMode mode) {
   RunOptions::Guard guard{.memory_limit = job.hardware.usable_memory, .predicted_step_peak = {}, .retune = {}};
   guard.predicted_step_peak = [&job, overhead = calibration.framework_overhead()](const auto& k_per_layer) {
@@ -111,16 +156,20 @@ RunOptions::Guard run_guard(const Job& job, const Calibration& calibration, Guar
   return guard;
 }
 
-// For the progress line and the guard; nothing where the simulator knows too little of the device, and no peak of
-// several.
-void add_predictions(const Job& job, const Calibration& calibration, RunOptions& options) {
+// For the progress line and the guard; nothing where the simulator knows too little of the device, and a peak of
+// several devices where their ranks are predicted.
+void add_predictions(const Job& job, const Calibration& calibration, const Framework& framework, RunOptions& options) {
   if (job.training.operations == OperationSet::kAten) {
     std::cerr << job.where << ": bytes and times of training.operations = aten are not predicted, nor guarded\n";
     return;
   }
   try {
     options.device_peak = device_peak(calibration, job.hardware.spec, job.training.precision);
-    if (job.hardware.num_devices == 1) options.predicted_peak = Bytes{simulate(job, calibration).peak_allocated.max};
+    if (job.hardware.num_devices == 1) {
+      options.predicted_peak = Bytes{simulate(job, calibration).peak_allocated.max};
+    } else if (predicts_trainer_ranks(job)) {
+      options.predicted_peak = worst_rank_peak(job, framework);
+    }
   } catch (const ConfigError&) {
   }
 }
@@ -202,7 +251,7 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   if (is_dry_run) {
     use_threads(flags);
     check_trainable(job);
-    return dry_run_command(flags, with_automatic_budget(job, calibration_for(flags, job)));
+    return dry_run_command(flags, with_tuned_budget(job, calibration_for(flags, job), framework_of_ranks(flags, job)));
   }
   std::optional<LaunchEnvironment> launch = launch_environment(std::getenv);
   const bool launches = flags.has("nproc") && std::getenv("RANK") == nullptr;  // a SLURM script may call us too
@@ -211,7 +260,8 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
   use_threads(flags, launch ? launch->local_world_size : 1);
   check_trainable(job);
   const Calibration calibration = calibration_for(flags, job);
-  job = with_automatic_budget(job, calibration);
+  const Framework framework = framework_of_ranks(flags, job);
+  job = with_tuned_budget(job, calibration, framework);
   RunOptions options;
   options.data = parse_data_flag(flags.get<std::vector<std::string>>("data"));
   options.out = flags.get("out");
@@ -226,9 +276,12 @@ ExitCode train_command(const std::vector<std::string>& arguments) {
     replay_caching_allocator();
   }
   read_watch_flags(flags, job, options);
-  add_predictions(job, calibration, options);
+  add_predictions(job, calibration, framework, options);
   const GuardMode guard = guard_mode(flags, job, options.predicted_peak);
-  if (guard != GuardMode::kOff) options.guard = run_guard(job, calibration, guard);
+  if (guard != GuardMode::kOff) {
+    options.guard =
+        job.hardware.num_devices == 1 ? run_guard(job, calibration, guard) : guard_of_ranks(job, framework, guard);
+  }
   if (flags.has("init")) options.initial_checkpoint = flags.get("init");
   options.initial_optimizer = flags.get<bool>("init-optimizer");
   if (options.initial_optimizer && !flags.has("init")) {

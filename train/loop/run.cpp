@@ -12,7 +12,7 @@
 #include "profiles/store/atomic_file.h"
 #include "sim/config/enum_names.h"
 #include "sim/formulas/model_flops.h"
-#include "sim/plan/trainer_memory.h"
+#include "sim/plan/trainer_ranks.h"
 #include "sim/throughput/step_time.h"
 #include "sim/units/errors.h"
 #include "train/checkpoint/checkpoint_directory.h"
@@ -127,13 +127,8 @@ class Progress {
   // take long.
   Bytes predicted_peak(const StepResult& result) const {
     constexpr int64_t kMostRanks = 64;
-    Bytes largest;
-    if (job_.hardware.num_devices > kMostRanks || job_.elastic.sampling == Sampling::kTopP) return largest;
-    const std::vector<std::vector<int>> k = drawn_k(result);
-    for (int64_t rank = 0; rank < job_.hardware.num_devices; ++rank) {
-      largest = std::max(largest, trainer_rank_peak(job_, rank, k).total);
-    }
-    return largest;
+    if (job_.hardware.num_devices > kMostRanks || job_.elastic.sampling == Sampling::kTopP) return Bytes{};
+    return trainer_highest_peak(job_, drawn_k(result));
   }
 
   const Job& job_;
@@ -291,17 +286,21 @@ std::string bounds_text(const std::optional<Budget>& budget) {
   return text;
 }
 
-// The guard's part of a run: warnings, and a new budget where it is asked for and needed.
+// The guard's part of a run: warnings, and a new budget where it is asked for and needed. Every rank sees the same
+// steps, and so comes to the same budget; one of them speaks.
 class RunGuard {
  public:
-  RunGuard(const RunOptions& options, int64_t first_step)
-      : options_(*options.guard), guard_(options.predicted_peak, options_.memory_limit), first_step_(first_step) {}
+  RunGuard(const RunOptions& options, int64_t first_step, bool speaks)
+      : options_(*options.guard),
+        guard_(options.predicted_peak, options_.memory_limit),
+        first_step_(first_step),
+        speaks_(speaks) {}
 
   void observe(const StepResult& result) {
     if (result.step == first_step_) return;
     const auto warning = guard_.observe(result.step, Bytes{static_cast<double>(result.peak_allocated_bytes)},
                                         options_.predicted_step_peak(drawn_k(result)));
-    if (!warning) return;
+    if (!warning || !speaks_) return;
     const char* advice = options_.retune ? "the budget is tuned anew at the next checkpoint"
                                          : "lower the budget or the micro-batch, or resume with --guard retune";
     std::fprintf(stderr, "guard: %s; %s\n", warning->c_str(), advice);
@@ -311,13 +310,11 @@ class RunGuard {
   void retune(int64_t step, Job& job, Trainer& trainer) {
     if (!options_.retune || !guard_.passes_limit()) return;
     const auto retuned = options_.retune(guard_.ratio());
-    if (!retuned) {
-      std::fprintf(stderr, "guard: step %ld: no budget keeps the limit any more; the run goes on as it is\n",
-                   static_cast<long>(step));
-      return;
-    }
-    std::fprintf(stderr, "guard: step %ld: from the next step on the budget is %s (was %s)\n", static_cast<long>(step),
-                 bounds_text(retuned->budget).c_str(), bounds_text(job.elastic.budget).c_str());
+    const std::string text = retuned ? "from the next step on the budget is " + bounds_text(retuned->budget) +
+                                           " (was " + bounds_text(job.elastic.budget) + ")"
+                                     : "no budget keeps the limit any more; the run goes on as it is";
+    if (speaks_) std::fprintf(stderr, "guard: step %ld: %s\n", static_cast<long>(step), text.c_str());
+    if (!retuned) return;
     job.elastic.budget = retuned->budget;
     trainer.set_budget(retuned->budget);
     guard_.set_predicted_worst(retuned->predicted_peak);
@@ -327,6 +324,7 @@ class RunGuard {
   const RunOptions::Guard& options_;
   PeakGuard guard_;
   int64_t first_step_;
+  bool speaks_;
 };
 
 // The job of a run that goes on: with the budget to which a guard that may change it has come.
@@ -390,7 +388,7 @@ RunEnd run(const Job& given_job, const RunOptions& options, c10::Device device, 
     if (options.tensorboard) tensorboard.emplace(options.out, done);
   }
   std::optional<RunGuard> guard;
-  if (options.guard) guard.emplace(options, done + 1);
+  if (options.guard && (first || options.guard->retune)) guard.emplace(options, done + 1, first);
   std::optional<RankLog> rank_log;
   if (options.rank_logs) rank_log.emplace(options.out, groups, done);
   StepRecordings recordings(options.recordings, options.out, groups.rank, device);

@@ -25,10 +25,11 @@ struct RunOptions {
   bool resume = false;
   std::optional<std::filesystem::path> initial_checkpoint;  // of the weights
   bool initial_optimizer = false;                           // the optimizer's moments are initial_checkpoint's too
-  Bytes predicted_peak;        // of one process at the worst draw, for the progress line; 0: not known
-  FlopsPerSecond device_peak;  // what MFU divides by; 0: not known
-  // The guard of a run on one device; nothing: none. `retune` gives a budget whose worst draw stays within the limit
-  // when peaks are `ratio` times those predicted, or none where there is none; it is asked at checkpoints.
+  Bytes predicted_peak;                                     // of the largest rank at the worst draw; 0: not known
+  FlopsPerSecond device_peak;                               // what MFU divides by; 0: not known
+  // The guard of a run; nothing: none. Of several ranks: of the largest one. `retune`, a function of its argument,
+  // gives a budget whose worst draw stays within the limit when peaks are `ratio` times those predicted, or none where
+  // there is none; it is asked at checkpoints.
   struct Guard {
     Bytes memory_limit;
     std::function<Bytes(const std::vector<std::vector<int>>& k_per_layer)> predicted_step_peak;  // of one step's draws

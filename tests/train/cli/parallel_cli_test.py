@@ -68,6 +68,51 @@ def test_two_ranks_train_what_one_process_trains(two, data, tmp_path):
     assert len(json.loads((two[1] / "metrics.jsonl").read_text().splitlines()[0])["peak_allocated_bytes_by_rank"]) == 2
 
 
+def auto_job(path, share_of_peak, parallelism=LAYOUT):
+    """A job whose budget is tuned for this share of the peak of its worst draw; and that limit in bytes."""
+    job = parallel_job(path, parallelism=parallelism, **{"model.expert_hidden_size": 64})
+    content = json.loads(job.read_text())
+    del content["elastic"]["budget"]
+    job.write_text(json.dumps(content))
+    peak = json.loads(mmoe("simulate", "--job", job, "--json").stdout)["memory"]["peak_allocated_bytes"]
+    limit = share_of_peak * peak
+    content["elastic"]["budget"] = "auto"
+    content["hardware"]["usable_memory_gib"] = limit / 2**30
+    job.write_text(json.dumps(content))
+    return job, limit
+
+
+@pytest.mark.parametrize("parallelism", [LAYOUT, {"pipeline": 2}], ids=["expert_2", "pipeline_2"])
+def test_an_automatic_budget_is_tuned_alike_on_every_rank_and_keeps_the_limit(data, tmp_path, parallelism):
+    job, limit = auto_job(tmp_path / "job.json", 0.93, parallelism)
+    out = done(*words_of(job, data, tmp_path / "run", "--nproc", 2))
+    budget = json.loads((tmp_path / "run" / "job.json").read_text())["elastic"]["budget"]
+    tuned = json.loads(mmoe("budget", "--job", job, "--json").stdout)
+    assert tuned["budget_needed"] and tuned["limit_bytes"] <= limit
+    assert budget["kind"] == tuned["budget"]["kind"] and budget["sum_k"] == tuned["budget"]["sum_k"]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["peak_allocated_bytes"] for line in lines[1:]) <= limit
+    assert "guard:" not in out.stderr
+
+
+def test_the_guard_of_several_ranks_warns_and_tunes_anew_at_a_checkpoint(data, tmp_path):
+    # Without a budget the worst draw does not fit, so that the guard speaks as soon as steps are compared.
+    job, _ = auto_job(tmp_path / "job.json", 0.93)
+    content = json.loads(job.read_text())
+    content["elastic"]["budget"] = {"kind": "at_most", "sum_k": 18}
+    content["training"]["checkpoint_interval"] = 4
+    job.write_text(json.dumps(content))
+    warned = done(*words_of(job, data, tmp_path / "warned", "--nproc", 2)).stderr
+    assert warned.count("guard: step 2: ") == 1 and "above the usable" in warned
+    tuned = done(*words_of(job, data, tmp_path / "tuned", "--nproc", 2, "--guard", "retune")).stderr
+    assert tuned.count("guard: step 4: from the next step on the budget is at_most") == 1
+    state = json.loads((tmp_path / "tuned" / "checkpoints" / "step_8" / "state.json").read_text())
+    bound = state["job"]["elastic"]["budget"]["sum_k"][0]
+    assert bound < 18
+    lines = [json.loads(line) for line in (tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()]
+    assert max(sum(k) for line in lines[4:] for k in line["k_per_layer"]) <= bound
+
+
 def test_ranks_that_share_tokens_train_and_evaluate_what_one_process_does(data, tmp_path):
     words = ("--eval-interval", 6, "--eval-k", "1,6")
     runs = []
