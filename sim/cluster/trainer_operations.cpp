@@ -10,8 +10,9 @@ namespace {
 
 int64_t divided(int64_t size, int64_t ranks) { return std::max<int64_t>(1, size / ranks); }
 
-// Operations but attention know tokens, not sequences.
+// Operations but attention know tokens, not sequences. As many micro-batches.
 Job with_tokens(Job job, double tokens) {
+  job.training.global_batch_size /= job.training.micro_batch_size;
   job.training.micro_batch_size = 1;
   job.training.seq_len = std::max<int64_t>(1, std::llround(tokens));
   return job;

@@ -15,8 +15,9 @@ Bytes attention_backward_bytes(double tokens, double query_size, double kv_size,
   return Bytes{tokens * (4 * query_size + 4 * kv_size) * element};
 }
 
-Bytes adamw_bytes(double parameters, double master_element, double moment_element, double copy_element) {
-  return Bytes{parameters * (4 * master_element + 4 * moment_element + copy_element)};
+Bytes adamw_bytes(double parameters, double master_element, double moment_element, double copy_element,
+                  double gradient_passes) {
+  return Bytes{parameters * ((2 + gradient_passes) * master_element + 4 * moment_element + copy_element)};
 }
 
 }  // namespace mmoe

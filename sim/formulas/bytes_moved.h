@@ -17,7 +17,9 @@ Bytes attention_forward_bytes(double tokens, double query_size, double kv_size, 
 Bytes attention_backward_bytes(double tokens, double query_size, double kv_size, double element);
 
 // AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on flat buffers: master weights and two moments read and
-// written, gradients read and zeroed, `copy_element` bytes of low-precision weight written (0: none).
-Bytes adamw_bytes(double parameters, double master_element, double moment_element, double copy_element);
+// written, `copy_element` bytes of low-precision weight written (0: none); gradients, of the master weights' type, read
+// or, where the clipped ones are written back, passed over twice.
+Bytes adamw_bytes(double parameters, double master_element, double moment_element, double copy_element,
+                  double gradient_passes);
 
 }  // namespace mmoe

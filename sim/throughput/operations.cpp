@@ -1,5 +1,6 @@
 #include "sim/throughput/operations.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -38,7 +39,11 @@ struct Sizes {
 class Pieces {
  public:
   Pieces(std::vector<OperationCost>& list, const Job& job, Operation operation, Phase phase, int layer, int k = 0)
-      : list_(list), accumulate_(accumulate_bytes(job.training.precision)) {
+      : list_(list),
+        accumulate_(accumulate_bytes(job.training.precision)),
+        sum_passes_(job.parallelism.zero_stage >= 2
+                        ? 2
+                        : 2 - 1 / static_cast<double>(std::max<int64_t>(1, job.num_micro_batches()))) {
     base_.operation = operation;
     base_.phase = phase;
     base_.layer = layer;
@@ -59,7 +64,8 @@ class Pieces {
   }
 
   // dW[rows, columns] += x^T dy over `inner` tokens. In mixed precision the product is formed in the compute type and
-  // then added in the accumulate type.
+  // then added in the accumulate type. A step's first sum takes the place of what was there, but where gradients are
+  // shared out.
   Pieces& weight_gradient(double rows, double columns, double inner, double calls = 1) {
     const double bytes =
         (rows + columns) * inner * compute_bytes(base_.precision) + weight_gradient_bytes(rows * columns);
@@ -69,7 +75,7 @@ class Pieces {
   // Traffic of a weight gradient of that many elements.
   double weight_gradient_bytes(double elements) const {
     const double b = compute_bytes(base_.precision);
-    return elements * (2 * accumulate_ + (b < accumulate_ ? 2 * b : 0));
+    return elements * (sum_passes_ * accumulate_ + (b < accumulate_ ? 2 * b : 0));
   }
 
   // `products` equal matrix products in `calls` calls, which move `bytes` in all.
@@ -117,7 +123,7 @@ class Pieces {
 
  private:
   std::vector<OperationCost>& list_;
-  double accumulate_;
+  double accumulate_, sum_passes_;
   OperationCost base_;
 };
 
@@ -388,7 +394,7 @@ std::vector<OperationCost> update_operations(const Job& job) {
   const double moment = std::max(compute_bytes(job.training.optimizer_precision), gradient == 8 ? 8.0 : 0.0);
   Pieces(list, job, Operation::kGradientNorm, Phase::kUpdate, -1).memory(parameters * gradient);
   Pieces(list, job, Operation::kOptimizer, Phase::kUpdate, -1)
-      .memory(adamw_bytes(parameters, gradient, moment, copy).value);
+      .memory(adamw_bytes(parameters, gradient, moment, copy, job.hardware.spec.is_cpu ? 1 : 2).value);
   return list;
 }
 
