@@ -74,20 +74,25 @@ double TrainerOperations::seconds(const OperationCost& cost) const {
   return parameters_.step_factor * operation_seconds(cost, parameters_).value;
 }
 
+void TrainerOperations::add(const Job& job, int index, int k, const Counts& counts, LayerSeconds& sum) const {
+  for (const OperationCost& cost : layer_operations(job, index, k)) {
+    if (!counts(cost.operation)) continue;
+    SecondsByCause& pass = cost.phase == Phase::kForward ? sum.forward : sum.backward;
+    pass[static_cast<std::size_t>(cause_of(cost.cost_class))] += seconds(cost);
+  }
+}
+
 LayerSeconds TrainerOperations::layer(int index, int k, double rows_factor) const {
   LayerSeconds layer;
-  const auto add = [&](const Job& job, const auto& counts) {
-    for (const OperationCost& cost : layer_operations(job, index, k)) {
-      if (!counts(cost.operation)) continue;
-      SecondsByCause& pass = cost.phase == Phase::kForward ? layer.forward : layer.backward;
-      pass[static_cast<std::size_t>(cause_of(cost.cost_class))] += seconds(cost);
-    }
-  };
-  add(between_blocks_, [](Operation o) { return o == Operation::kNorm || o == Operation::kRouter; });
-  add(in_blocks_, is_in_blocks);
-  add(in_attention_, [](Operation o) { return o == Operation::kAttention; });
+  add(
+      between_blocks_, index, k, [](Operation o) { return o == Operation::kNorm || o == Operation::kRouter; }, layer);
+  add(in_blocks_, index, k, is_in_blocks, layer);
+  add(
+      in_attention_, index, k, [](Operation o) { return o == Operation::kAttention; }, layer);
   if (k > 0) {
-    add(with_tokens(in_experts_, rows_factor * expert_tokens_), [](Operation o) { return o == Operation::kExperts; });
+    const Job in_experts = with_tokens(in_experts_, rows_factor * expert_tokens_);
+    add(
+        in_experts, index, k, [](Operation o) { return o == Operation::kExperts; }, layer);
   }
   return layer;
 }
@@ -107,19 +112,19 @@ LayerSeconds TrainerOperations::moe_layer(double k, double rows_factor) const {
   return moe;
 }
 
-LayerSeconds TrainerOperations::ends(bool of_embedding) const {
-  LayerSeconds layer;
-  for (const OperationCost& cost : layer_operations(between_blocks_, -1, 0)) {
-    if ((cost.operation == Operation::kEmbedding) != of_embedding) continue;
-    SecondsByCause& pass = cost.phase == Phase::kForward ? layer.forward : layer.backward;
-    pass[static_cast<std::size_t>(cause_of(cost.cost_class))] += seconds(cost);
-  }
-  return layer;
+LayerSeconds TrainerOperations::embedding() const {
+  LayerSeconds embedding;
+  add(
+      between_blocks_, -1, 0, [](Operation o) { return o == Operation::kEmbedding; }, embedding);
+  return embedding;
 }
 
-LayerSeconds TrainerOperations::embedding() const { return ends(true); }
-
-LayerSeconds TrainerOperations::head() const { return ends(false); }
+LayerSeconds TrainerOperations::head() const {
+  LayerSeconds head;
+  add(
+      between_blocks_, -1, 0, [](Operation o) { return o != Operation::kEmbedding; }, head);
+  return head;
+}
 
 double TrainerOperations::update(double owned_weights) const {
   const double share = owned_weights / parameter_counts(between_blocks_.model).total();

@@ -2,6 +2,8 @@
 // Our trainer's arithmetic on one rank of several: the operations that it runs (sim/throughput/operations.h) at the
 // rank's own sizes, timed by the calibration of its device.
 
+#include <functional>
+
 #include "sim/calibration/calibration.h"
 #include "sim/cluster/layer_seconds.h"
 #include "sim/config/job.h"
@@ -27,8 +29,10 @@ class TrainerOperations {
   double update(double owned_weights) const;
 
  private:
+  using Counts = std::function<bool(Operation)>;
+  // Adds the operations of the job's layer `index`, or of none (-1), that count.
+  void add(const Job& job, int index, int k, const Counts& counts, LayerSeconds& sum) const;
   LayerSeconds layer(int index, int k, double rows_factor) const;
-  LayerSeconds ends(bool of_embedding) const;
   double seconds(const OperationCost& cost) const;
 
   RooflineParameters parameters_;
