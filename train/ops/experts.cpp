@@ -183,9 +183,9 @@ variable_list backward_cpu(const State& state, const at::Tensor& d_out_TD) {
   return {dx_TD.to(state.x_TD.scalar_type()), d_weights_TK};
 }
 
+// Of all experts at once.
 void add_gradients(const Parameter& weight, const at::Tensor& values) {
-  at::Tensor grad = weight.grad;
-  next_sum(weight) == GradientSum::kBegin ? grad.copy_(values) : grad.add_(values);
+  add_to_gradient(weight.grad, values, next_sum(weight));
 }
 
 // End of each expert's segment, as _grouped_mm wants it.

@@ -6,10 +6,9 @@
 #include "train/ops/parallel.h"
 
 namespace mmoe {
-namespace {
 
 // LibTorch's add_ would first copy the values into the wider type; on CUDA it does not.
-void add_into_wider(at::Tensor grad, const at::Tensor& values, GradientSum sum) {
+void add_to_gradient(at::Tensor grad, const at::Tensor& values, GradientSum sum) {
   if (!values.is_cpu()) {
     sum == GradientSum::kBegin ? grad.copy_(values) : grad.add_(values);
     return;
@@ -23,8 +22,6 @@ void add_into_wider(at::Tensor grad, const at::Tensor& values, GradientSum sum) 
   kernels::accumulate_values_cpu(args);
 }
 
-}  // namespace
-
 void add_weight_gradient(const Parameter& weight_OI, const at::Tensor& d_out_RO, const at::Tensor& x_RI) {
   add_weight_gradient(weight_OI.grad, d_out_RO, x_RI, next_sum(weight_OI));
 }
@@ -33,7 +30,7 @@ void add_weight_gradient(const at::Tensor& grad_OI, const at::Tensor& d_out_RO, 
                          GradientSum sum) {
   at::Tensor grad = grad_OI;
   if (grad.scalar_type() != x_RI.scalar_type()) {
-    add_into_wider(grad, at::mm(d_out_RO.t(), x_RI), sum);
+    add_to_gradient(grad, at::mm(d_out_RO.t(), x_RI), sum);
   } else if (sum == GradientSum::kBegin) {
     at::mm_out(grad, d_out_RO.t(), x_RI);
   } else {
