@@ -121,6 +121,10 @@ int64_t heaviest_moment(const Turns& turns, const std::vector<double>& kept, int
 
 }  // namespace
 
+Bytes allocatable_memory(const Job& job, const Framework& framework) {
+  return job.hardware.usable_memory - Bytes{job.hardware.spec.is_cpu ? 0 : framework.memory.context_bytes};
+}
+
 MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, double rows_factor)
     : job_(job),
       memory_(framework.memory),

@@ -29,6 +29,9 @@ struct RankMemory {
   Bytes peak_allocated, peak_reserved;
 };
 
+// What a device's allocator may take: on a GPU context and NCCL stand beside it.
+Bytes allocatable_memory(const Job& job, const Framework& framework);
+
 // The memory of jobs that share all but their pipeline, their schedule and their sharding: what depends on nothing else
 // is worked out once.
 class MemoryModel {

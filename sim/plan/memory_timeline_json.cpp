@@ -1,10 +1,10 @@
 #include "sim/plan/memory_timeline_json.h"
 
 #include "sim/cluster/expert_load.h"
+#include "sim/cluster/memory_model.h"
 #include "sim/cluster/memory_timeline.h"
 #include "sim/plan/cluster_time_law.h"
 #include "sim/plan/step_draws.h"
-#include "sim/plan/trainer_ranks.h"
 
 namespace mmoe {
 namespace {

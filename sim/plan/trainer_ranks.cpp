@@ -85,10 +85,6 @@ std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework
   return memories;
 }
 
-Bytes allocatable_memory(const Job& job, const Framework& framework) {
-  return job.hardware.usable_memory - Bytes{job.hardware.spec.is_cpu ? 0 : framework.memory.context_bytes};
-}
-
 StageMemory trainer_stage_memory(const Job& job, const ExpertPairs& pairs) {
   MMOE_CHECK(job.parallelism.pipeline == 1 && job.elastic.k_max > job.elastic.k_min) << job.parallelism.pipeline;
   const int k_min = job.elastic.k_min, k_max = job.elastic.k_max;

@@ -36,9 +36,6 @@ RankMemory rank_memory(const TrainerRankPeak& peak, double total);
 // predicts_trainer_ranks, else the cluster model's.
 std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework, int k, double rows_factor);
 
-// What a device's allocator may take: on a GPU context and NCCL stand beside it.
-Bytes allocatable_memory(const Job& job, const Framework& framework);
-
 // Of a job without pipeline ranks: the devices of one expert group, whose rows are as `pairs` says, at a draw of k that
 // all replicas share. Where they draw on their own its rows come from the mean of their draws, which stays below the
 // highest of them: counting each draw as if all had it passes a limit no less often.

@@ -10,7 +10,6 @@
 #include "sim/cluster/memory_model.h"
 #include "sim/cluster/step_time.h"
 #include "sim/elastic/elastic_law.h"
-#include "sim/plan/trainer_ranks.h"
 #include "sim/schedule/v_shaped.h"
 #include "sim/search/layout_space.h"
 
