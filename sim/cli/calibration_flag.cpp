@@ -43,8 +43,9 @@ Framework framework_for(const std::string& path, const Job& job) {
   const bool given = !path.empty() && !calibrates;
   Framework framework = load_framework(given ? path : job.training.framework, job.hardware.spec,
                                        given ? "--calibration" : job.where + ": training.framework");
-  const Calibration calibration = calibration_for(calibrates ? path : "", job);
   const bool ours = framework.name == TrainingConfig().framework && !why_model_is_not_trained(job);
+  if (!ours && !calibrates) return framework;
+  const Calibration calibration = calibration_for(calibrates ? path : "", job);
   if (ours && (job.hardware.spec.is_cpu || has_fitted_operations(calibration, job.training.precision))) {
     framework.operations = rank_parameters(calibration, job.hardware, job.training.precision);
     framework.fitted_to["time"] = calibrates                             ? path
