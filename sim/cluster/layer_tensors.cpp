@@ -1,9 +1,9 @@
 #include "sim/cluster/layer_tensors.h"
 
+#include <algorithm>
+
 namespace mmoe {
 namespace {
-
-constexpr double kElement = 2;  // bytes of an activation in bf16 and fp16; fp8 keeps bf16 activations beside its casts
 
 class TensorList {
  public:
@@ -29,23 +29,24 @@ void add_attention(TensorList& list, const Job& job, const Framework& framework,
   const TrainingConfig& training = job.training;
   const bool latent = model.attention == AttentionKind::kLatent;
   const bool unfused = training.attention_backend == AttentionBackend::kUnfused;
-  const double output = kElement * s.tokens * s.attention_output_size;
+  const double output = s.element * s.tokens * s.attention_output_size;
   if (latent) {
     const auto rank_q = static_cast<double>(model.q_lora_rank), rank_kv = static_cast<double>(model.kv_lora_rank);
     const auto rotated = static_cast<double>(model.qk_rope_head_dim);
-    list.add("latents", kElement * s.tokens * (2 * rank_q + 2 * rank_kv + rotated), {"attention"});
-    list.add("queries", kElement * s.tokens * s.query_size, {"attention"});
-    list.add("keys and values", kElement * s.tokens * (s.query_size + s.attention_output_size),
+    list.add("latents", s.element * s.tokens * (2 * rank_q + 2 * rank_kv + rotated), {"attention"});
+    list.add("queries", s.element * s.tokens * s.query_size, {"attention"});
+    list.add("keys and values", s.element * s.tokens * (s.query_size + s.attention_output_size),
              {"attention", "mla_up_projection"});
   } else {
-    list.add("queries, keys, values", kElement * s.tokens * (s.query_size + 2 * s.kv_size), {"attention"});
+    list.add("queries, keys, values", s.element * s.tokens * (s.query_size + 2 * s.kv_size), {"attention"});
     if (model.qk_norm != QkNorm::kNone) {
-      list.add("normalised queries, keys", kElement * s.tokens * (s.query_size + s.kv_size), {"attention"});
+      list.add("normalised queries, keys", s.element * s.tokens * (s.query_size + s.kv_size), {"attention"});
     }
   }
   if (unfused) {
-    // Softmax output and, with dropout, its mask and output (5 bytes an element); without a fused kernel fp32 too.
-    const double bytes = (training.attention_dropout > 0 ? 5 : 2) + (training.has_option("unfused_softmax") ? 2 : 0);
+    // Softmax output and, with dropout, its mask and output; without a fused kernel the output is fp32.
+    const double bytes = (training.attention_dropout > 0 ? 2 * s.element + 1 : s.element) +
+                         (training.has_option("unfused_softmax") ? std::max(0.0, 4 - s.element) : 0);
     list.add("scores", bytes * s.heads * s.sequences * s.seq_len * s.seq_len, {"attention", "core_attention"});
   } else {
     list.add("softmax statistics", 4 * s.heads * s.tokens, {"attention", "core_attention"});
@@ -70,14 +71,14 @@ double expert_rows(const Job& job, const Framework& framework, const RankShapes&
 
 double gathered_input_bytes(const Job& job, const RankShapes& s) {
   if (!job.parallelism.sequence || job.parallelism.tensor == 1) return 0;
-  return kElement * s.tokens * s.hidden_size * (1 - 1 / static_cast<double>(job.parallelism.tensor));
+  return s.element * s.tokens * s.hidden_size * (1 - 1 / static_cast<double>(job.parallelism.tensor));
 }
 
 std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework, const RankShapes& s, LayerKind kind,
                                       double k, double rows_factor) {
   const ModelConfig& model = job.model;
   const bool latent = model.attention == AttentionKind::kLatent;
-  const double hidden = kElement * s.split_tokens * s.hidden_size;
+  const double hidden = s.element * s.split_tokens * s.hidden_size;
   const double mask = job.training.hidden_dropout > 0 ? s.split_tokens * s.hidden_size : 0;
   const auto up = static_cast<double>(model.up_projections());
   TensorList list(job);
@@ -90,25 +91,25 @@ std::vector<KeptTensor> layer_tensors(const Job& job, const Framework& framework
   list.add("input of the feed-forward part", hidden, {});
   if (kind == LayerKind::kDense) {
     list.add("feed-forward input, normalised", hidden, {"mlp"});
-    list.add("up projection", kElement * s.tokens * up * s.dense_hidden_size, {"mlp"});
-    list.add("activation", (1 + framework.memory.activation_copies) * kElement * s.tokens * s.dense_hidden_size,
+    list.add("up projection", s.element * s.tokens * up * s.dense_hidden_size, {"mlp"});
+    list.add("activation", (1 + framework.memory.activation_copies) * s.element * s.tokens * s.dense_hidden_size,
              {"mlp"});
   } else {
     list.add("feed-forward input, normalised", hidden, {"norm"});
     const double rows = expert_rows(job, framework, s, k, rows_factor);
     list.add("router", 8 * s.split_tokens * static_cast<double>(model.num_experts), {"moe"});
     const bool again = job.training.expert_saving == ExpertSaving::kRecompute;
-    list.add("experts' input", kElement * rows * s.hidden_size, {"moe"}, again);
-    list.add("experts' up projection", kElement * rows * up * s.expert_hidden_size, {"moe"}, again);
+    list.add("experts' input", s.element * rows * s.hidden_size, {"moe"}, again);
+    list.add("experts' up projection", s.element * rows * up * s.expert_hidden_size, {"moe"}, again);
     // Without a gate the product with the routing weight is a tensor of its own.
     list.add("experts' activation",
-             (model.activation == Activation::kSwiGlu ? 1 : 2) * kElement * rows * s.expert_hidden_size,
+             (model.activation == Activation::kSwiGlu ? 1 : 2) * s.element * rows * s.expert_hidden_size,
              {"moe", "moe_activation"}, again);
     if (s.shared_expert_hidden_size > 0) {
       const bool split = job.parallelism.sequence && job.parallelism.tensor > 1;
       list.add("shared experts",
-               kElement * s.tokens * (up + 1) * s.shared_expert_hidden_size +
-                   (split ? kElement * s.tokens * s.hidden_size : 0),
+               s.element * s.tokens * (up + 1) * s.shared_expert_hidden_size +
+                   (split ? s.element * s.tokens * s.hidden_size : 0),
                {"moe", "shared_experts"});
     }
   }

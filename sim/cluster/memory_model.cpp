@@ -12,7 +12,6 @@
 namespace mmoe {
 namespace {
 
-constexpr double kElement = 2;
 constexpr double kRounding = 1e-9;   // of sums of bytes that are compared with a limit
 constexpr double kUserBuffers = 10;  // of overlapped tensor-parallel transfers, one micro-batch's hidden states each
 
@@ -21,11 +20,11 @@ bool uses_transformer_engine(const Job& job) {
   return !job.training.has_option("local_layers") || job.model.num_experts > 0;
 }
 
-double hidden_bytes(const RankShapes& s) { return kElement * s.split_tokens * s.hidden_size; }
+double hidden_bytes(const RankShapes& s) { return s.element * s.split_tokens * s.hidden_size; }
 
 double score_bytes(const Job& job, const RankShapes& s) {
   return job.training.attention_backend == AttentionBackend::kUnfused
-             ? kElement * s.heads * s.sequences * s.seq_len * s.seq_len
+             ? s.element * s.heads * s.sequences * s.seq_len * s.seq_len
              : 0;
 }
 
@@ -146,12 +145,12 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   expert_rows_ = has_moe ? expert_rows(job, framework, s_, k, rows_factor) : 0;
 
   const bool fp16 = training.precision == Precision::kFp16;
-  weight_bytes_ = training.precision == Precision::kFp32 ? 4 : kElement;
+  weight_bytes_ = s_.element;
   // Micro-batches of fp16 runs are summed in fp16.
   gradient_bytes_ = (fp16 ? 2 : element_bytes(training.gradient_precision)) + memory_.extra_gradient_bytes;
   state_bytes_ = memory_.master_and_moments;
   if (training.optimizer_precision == Precision::kBf16) state_bytes_ /= 2;
-  if (training.precision == Precision::kFp32) state_bytes_ -= 4;  // weights are their own master
+  if (s_.element >= 4) state_bytes_ = (state_bytes_ - 4) * s_.element / 4;  // weights are their own master
   if (training.offload == "optimizer") state_bytes_ = 0;
   stand_ins_ = training.has_option("gradient_accumulation_fusion") && !fp16 ? memory_.stand_in_gradients : 0;
 
@@ -161,10 +160,10 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
     const bool grouped = any_experts && training.has_option("grouped_gemm");
     workspaces_ += memory_.engine_workspace * (1 + (grouped ? memory_.grouped_workspaces : 0));
     if (training.has_option("tensor_overlap")) {
-      workspaces_ += 2 * memory_.engine_workspace + kUserBuffers * kElement * s_.hidden_size * s_.tokens;
+      workspaces_ += 2 * memory_.engine_workspace + kUserBuffers * s_.element * s_.hidden_size * s_.tokens;
     }
   }
-  shared_buffer_ = job.parallelism.sequence && job.parallelism.tensor > 1 ? kElement * s_.tokens * s_.hidden_size : 0;
+  shared_buffer_ = job.parallelism.sequence && job.parallelism.tensor > 1 ? s_.element * s_.tokens * s_.hidden_size : 0;
   if (any_experts && training.moe.dispatcher == DispatcherKind::kAllGather) {
     const auto ranks = static_cast<double>(job.parallelism.expert * job.parallelism.expert_tensor);
     shared_buffer_ = std::max(shared_buffer_, hidden_ * ranks);
@@ -180,7 +179,7 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
     loss_ += static_cast<double>(model.num_mtp_layers) * (layer + 4 * logits);
   }
   if (training.has_option("deferred_embedding_gradients")) {
-    loss_ += 2 * kElement * logits + kElement * s_.vocabulary * s_.hidden_size;
+    loss_ += 2 * s_.element * logits + s_.element * s_.vocabulary * s_.hidden_size;
   }
   accumulated_loss_ = memory_.accumulated_logit_bytes * logits;
 
@@ -222,9 +221,9 @@ RankStatic MemoryModel::held(const std::vector<StageChunk>& chunks, const RankWe
   held.optimizer = Bytes{state_bytes_ * over(weights, parallelism.zero_stage >= 1, by)};
   held.workspaces = Bytes{workspaces_};
   double buffers = memory_.constant_bytes + shared_buffer_;
-  if (stand_ins_ > 0) buffers += stand_ins_ * kElement * distinct_weights(job_, s_, chunks);
+  if (stand_ins_ > 0) buffers += stand_ins_ * s_.element * distinct_weights(job_, s_, chunks);
   if (parallelism.context > 1 && parallelism.context_kind == ContextKind::kRing) {
-    buffers += 4 * kElement * s_.kv_size * s_.tokens;  // keys and values of two ranks
+    buffers += 4 * s_.element * s_.kv_size * s_.tokens;  // keys and values of two ranks
   }
   if (job_.data_parallel_size() > 1) {
     buffers += (memory_.data_parallel_buffer + (parallelism.pipeline > 1 ? memory_.pipeline_data_buffer : 0)) *
@@ -266,7 +265,7 @@ double MemoryModel::kept_always(const std::vector<StageChunk>& chunks) const {
   if (job_.parallelism.zero_stage >= 3) {  // gathered: tables, the layer at work and the next one
     const bool table = std::any_of(chunks.begin(), chunks.end(),
                                    [](const StageChunk& chunk) { return chunk.embedding || chunk.head; });
-    bytes += kElement * ((table ? pieces_.table : 0) + 2 * pieces_.last_layer.total());
+    bytes += s_.element * ((table ? pieces_.table : 0) + 2 * pieces_.last_layer.total());
   }
   return bytes;
 }
@@ -283,10 +282,10 @@ double MemoryModel::backward_work(const std::vector<StageChunk>& chunks) const {
   const auto up = static_cast<double>(job_.model.up_projections());
   double backward;
   if (last_is_moe) {
-    backward = memory_.expert_backward_buffers * kElement * expert_rows_ * s_.hidden_size +
-               kElement * expert_rows_ * (up + 1) * s_.expert_hidden_size + hidden_;
+    backward = memory_.expert_backward_buffers * s_.element * expert_rows_ * s_.hidden_size +
+               s_.element * expert_rows_ * (up + 1) * s_.expert_hidden_size + hidden_;
   } else {
-    backward = memory_.backward_work_factor * kElement * s_.tokens * up * s_.dense_hidden_size + hidden_;
+    backward = memory_.backward_work_factor * s_.element * s_.tokens * up * s_.dense_hidden_size + hidden_;
   }
   // Gradients of the probabilities and of the scores.
   if (scores_ > 0) backward = std::max(backward, 2 * scores_ + hidden_);

@@ -38,6 +38,7 @@ RankShapes rank_shapes(const Job& job, const Framework& framework) {
   const double parts = framework.splits_vocabulary ? tensor : 1;
   s.vocabulary = std::ceil(static_cast<double>(model.vocab_size) / parts / multiple) * multiple;
   s.head_tokens = framework.splits_vocabulary ? s.tokens : s.split_tokens;
+  s.element = element_bytes(job.training.precision);
   return s;
 }
 

@@ -23,6 +23,7 @@ struct RankShapes {
   double rows_per_k = 0;   // rows that reach this rank's experts for each active expert, balanced load
   double vocabulary = 0;   // of this rank, padded
   double head_tokens = 0;  // whose logits over it this rank makes
+  double element = 0;      // bytes of a number by element_bytes
 };
 
 // Of one number as weights are computed with and as activations are kept and sent: formats below 16 bits are made from

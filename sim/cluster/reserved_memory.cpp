@@ -36,8 +36,6 @@ class Recorder {
   int32_t next_ = 0;
 };
 
-constexpr double kElement = 2;
-
 }  // namespace
 
 std::vector<AllocationEvent> rank_allocations(const Job& job, const Framework& framework, int64_t rank, double k,
@@ -53,14 +51,14 @@ std::vector<AllocationEvent> rank_allocations(const Job& job, const Framework& f
     for (int64_t layer = chunk.first_layer; layer < chunk.first_layer + chunk.num_layers; ++layer) {
       const RankWeights weights = layer_weights(job, framework, layer);
       const double share =
-          memory.held.weights.value / std::max(1.0, kElement * rank_weights(job, framework, chunks).total());
-      for (int i = 0; i < 4; ++i) recorder.allocate(share * kElement * weights.dense / 4);
+          memory.held.weights.value / std::max(1.0, s.element * rank_weights(job, framework, chunks).total());
+      for (int i = 0; i < 4; ++i) recorder.allocate(share * s.element * weights.dense / 4);
       for (double expert = 0; expert < s.local_experts && weights.expert > 0; ++expert) {
-        recorder.allocate(share * kElement * weights.expert / s.local_experts);
+        recorder.allocate(share * s.element * weights.expert / s.local_experts);
       }
     }
     for (const bool table : {chunk.embedding, chunk.head}) {
-      if (table) recorder.allocate(kElement * s.vocabulary * s.hidden_size);
+      if (table) recorder.allocate(s.element * s.vocabulary * s.hidden_size);
     }
   }
   recorder.allocate(memory.held.gradients.value);
@@ -78,7 +76,7 @@ std::vector<AllocationEvent> rank_allocations(const Job& job, const Framework& f
   const int64_t group = shape.pipeline * ((enough + shape.pipeline - 1) / shape.pipeline);
   shape.num_micro_batches = std::min(shape.num_micro_batches, std::max(group, shape.pipeline));
   const PipelinePasses passes = pipeline_passes(shape);
-  const double hidden = kElement * s.split_tokens * s.hidden_size;
+  const double hidden = s.element * s.split_tokens * s.hidden_size;
   const double work = memory.transient.value, loss = memory.logits.value;
 
   std::vector<std::vector<int32_t>> kept(static_cast<std::size_t>(shape.virtual_pipeline * shape.num_micro_batches));
@@ -95,7 +93,6 @@ std::vector<AllocationEvent> rank_allocations(const Job& job, const Framework& f
           std::vector<int32_t> again;
           for (const KeptTensor& tensor : job.model.is_moe_layer(layer) ? moe : dense) {
             (tensor.recomputed ? again : held).push_back(recorder.allocate(tensor.bytes));
-            if (!tensor.recomputed) continue;
           }
           const int32_t output = recorder.allocate(hidden);
           for (const int32_t id : again) recorder.release(id);

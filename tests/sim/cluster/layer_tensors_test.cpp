@@ -10,7 +10,7 @@ namespace {
 
 // Korthikanti et al. 2022 (arXiv:2205.05198): GPT shapes with dropout and unfused attention.
 Job gpt(int64_t layers, int64_t hidden, int64_t heads, int64_t pipeline, int64_t chunks, int64_t micro_batch,
-        bool sequence, const nlohmann::json& recompute) {
+        bool sequence, const nlohmann::json& recompute, const char* precision = "bf16") {
   return parse_job(
       {{"model",
         {{"hidden_size", hidden},
@@ -31,6 +31,7 @@ Job gpt(int64_t layers, int64_t hidden, int64_t heads, int64_t pipeline, int64_t
          {"micro_batch_size", micro_batch},
          {"global_batch_size", micro_batch * pipeline},
          {"recompute", recompute},
+         {"precision", precision},
          {"attention_backend", "unfused"},
          {"hidden_dropout", 0.1},
          {"attention_dropout", 0.1}}}},
@@ -49,6 +50,13 @@ TEST(LayerTensors, EqualTheClosedFormsOfKorthikanti) {
   EXPECT_DOUBLE_EQ(layer(gpt(96, 12288, 96, 8, 3, 1, true, "none")), s * b * h / t * (34 + 5 * a * s / h));
   EXPECT_DOUBLE_EQ(layer(gpt(96, 12288, 96, 8, 3, 1, true, {"core_attention"})), s * b * h / t * 34);
   EXPECT_DOUBLE_EQ(layer(gpt(96, 12288, 96, 8, 3, 1, true, "full")), s * b * h / t * 2);
+}
+
+// 16 numbers and two masks of a byte for each of the hidden states, two numbers and a mask for each score.
+TEST(LayerTensors, DoubleButForMasksInFp32) {
+  const double s = 2048, b = 1, h = 12288, a = 96, t = 8;
+  EXPECT_DOUBLE_EQ(layer(gpt(96, 12288, 96, 8, 3, 1, true, "none", "fp32")),
+                   s * b * h / t * (16 * 4 + 2 + (2 * 4 + 1) * a * s / h));
 }
 
 // A layer of routed experts keeps, for each active expert and token, its input, its two projections and its activation:
