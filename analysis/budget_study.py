@@ -1,6 +1,6 @@
 """What an activation budget saved and cost against everything else that saves memory, from `mmoe study budget`.
 
-Writes OUT.csv (every arm at every depth), OUT.png, and the part of OUT.md under "## Results".
+Writes OUT.csv (every arm at every depth), OUT.png, and the part of a page (OUT.md) under a heading ("## Results").
 
   python3 analysis/budget_study.py --study analysis/budget_study.json --out analysis/budget_study
 """
@@ -14,7 +14,7 @@ from experiment import write_csv, write_section
 
 MIB = 2**20
 COLORS = {"baseline": "#222222", "budget": "#0072B2", "only fewer": "#E69F00", "specialist": "#CC79A7",
-          "equal peak": "#009E73", "memory only": "#999999"}
+          "equal peak": "#009E73", "memory only": "#999999", "what is kept": "#009E73"}
 COLUMNS = (
     "num_layers arm role mean_k kl_per_layer micro_batch_size recompute peak_mean_mib peak_p99_mib peak_max_mib "
     "saving_mean saving_p99 saving_max predicted_saving_mean predicted_saving_p99 reserved_p99_mib reserved_saving_p99 "
@@ -197,9 +197,10 @@ def results(study, rows):
         lines += [f"### {depth['num_layers']} MoE layers, {depth['steps']} steps, {len(study['seeds'])} seeds", ""]
         lines += table(here) + ["", power_line(depth)] + full_recompute_line(here)
         lines += ["", "Loss less that of the unconstrained arm at each k, nats a token, ± half its 95 % interval:", ""]
-        lines += by_k_table(depth)
-        lines += ["", "The same bounds kept by cutting draws instead of conditioning them (exact laws):", ""]
-        lines += naive_table(depth) + [""]
+        lines += by_k_table(depth) + [""]
+        if depth["naive"]:
+            lines += ["The same bounds kept by cutting draws instead of conditioning them (exact laws):", ""]
+            lines += naive_table(depth) + [""]
     return lines
 
 
@@ -207,13 +208,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--study", type=pathlib.Path, required=True, help="study.json of `mmoe study budget`")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="prefix of what is written")
+    parser.add_argument("--page", type=pathlib.Path, help="page that gets the tables; OUT.md if left out")
+    parser.add_argument("--heading", default="## Results", help="of the page's section that is replaced")
     arguments = parser.parse_args()
     study = json.loads(arguments.study.read_text())
     rows = rows_of(study)
     write_csv(rows, COLUMNS, arguments.out.with_suffix(".csv"))
     draw(study, rows, arguments.out.with_suffix(".png"))
-    page = arguments.out.with_suffix(".md")
-    write_section(page, "## Results", results(study, rows))
+    page = arguments.page or arguments.out.with_suffix(".md")
+    write_section(page, arguments.heading, results(study, rows))
     print(f"{page}: {len(rows)} arms")
 
 
