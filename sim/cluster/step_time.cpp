@@ -23,6 +23,24 @@ double data_transfer_seconds(const Job& job, const TimeParameters& time, const N
   return job.parallelism.zero_stage == 2 ? gather + micro_batches * scatter : micro_batches * (2 * gather + scatter);
 }
 
+// First and last stage add up the gradients of an embedding that both hold: for a tied head, or for the layers of
+// multi-token prediction. It follows the data-parallel transfers, whole buffers wherever those are sharded, and nothing
+// hides it. Source: Megatron-Core, distributed/finalize_model_grads.py, _allreduce_word_embedding_grads.
+double shared_embedding_seconds(const Job& job, const Network& network, const WeightPieces& pieces,
+                                const PipelineStages& stages) {
+  const bool shared = job.model.tie_embeddings || job.model.num_mtp_layers > 0;
+  const bool apart = std::none_of(stages.front().begin(), stages.front().end(), [](const auto& c) { return c.head; });
+  if (!shared || !apart) return 0;
+  const GroupPlacement pipeline =
+      place(rank_groups(job.parallelism, job.hardware.num_devices).pipeline, network.domains);
+  GroupPlacement ends{.size = 2, .num_levels = pipeline.num_levels};
+  // Ends that a domain does not join with all between them lie in two of its kind: whole domains fill the devices.
+  for (int level = 0; level < pipeline.num_levels; ++level) {
+    ends.members[level] = pipeline.members[level] == pipeline.size ? 2 : 1;
+  }
+  return all_reduce(network, ends, Bytes{gradient_bytes(job) * pieces.table}).value;
+}
+
 RankGroup limited(RankGroup group, int64_t size) {
   if (size > 0) group.size = std::min(group.size, size);
   return group;
@@ -189,7 +207,8 @@ ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_se
   const double hideable = parallelism.zero_stage >= 2 ? pipeline_seconds : backward;
   const double exposed = job.training.overlap ? time.exposed_data : 1;
   transfers += latency;
-  tail.data_transfers = transfers - std::min((1 - exposed) * transfers, hideable);
+  tail.data_transfers = transfers - std::min((1 - exposed) * transfers, hideable) +
+                        shared_embedding_seconds(job, layers_.network(), pieces_, stages);
   tail.optimizer = optimizer;
   tail.fixed = framework_.operations ? framework_.operations->step_overhead : time.host_per_step;
   const double nodes =

@@ -33,7 +33,7 @@ struct StageSeconds {
 struct ClusterStepTime {
   SecondsByCause micro_batches{};  // the slowest stage, all micro-batches
   double bubble = 0;               // waiting for other stages, sends between them
-  double data_transfers = 0;       // gradients and sharded weights, what is not hidden
+  double data_transfers = 0;       // gradients (a shared embedding's too) and sharded weights, what is not hidden
   double optimizer = 0;
   double stragglers = 0;
   double fixed = 0;

@@ -59,6 +59,44 @@ TEST(ClusterStepTime, OffloadedOptimizersMoveSixBytesAWeight) {
   EXPECT_NEAR(cluster_step_time(job, framework, 2).optimizer, most, 1e-12 * most);
 }
 
+// Without data-parallel ranks nothing else follows the passes. The table's part of a rank, 32768 / 2 x 1024 gradients
+// in fp32, crosses the link between two ranks once each way: launch + 2 hops + (half size + bytes) / bandwidth.
+TEST(ClusterStepTime, FirstAndLastStageAddUpTheGradientsOfATableThatBothHold) {
+  struct Case {
+    const char *pipeline, *devices, *key, *value;
+    int level;  // of the fabric between the ends; -1: no sum
+  };
+  const char *tied = "model.tie_embeddings", *mtp = "model.num_mtp_layers";
+  for (const Case& c :
+       {Case{"4", "8", tied, "true", 0}, Case{"8", "16", tied, "true", 1}, Case{"8", "16", mtp, "1", 1},
+        Case{"8", "16", tied, "false", -1}, Case{"1", "2", tied, "true", -1}, Case{"1", "2", mtp, "1", -1}}) {
+    const Job job = example_cluster_job({{"parallelism.pipeline", c.pipeline},
+                                         {"parallelism.expert", "2"},
+                                         {"hardware.num_devices", c.devices},
+                                         {c.key, c.value}});
+    const Framework framework = framework_of(job);
+    double expected = 0;
+    if (c.level >= 0) {
+      const Network network = make_network(job.hardware, framework.network);
+      const Link& link = network.links[static_cast<std::size_t>(c.level)];
+      const double bytes = 4.0 * 32768 / 2 * 1024;
+      expected = network.launch.value + 2 * link.latency.value + (link.half_size.value + bytes) / link.bandwidth.value;
+    }
+    EXPECT_NEAR(cluster_step_time(job, framework, 2).data_transfers, expected, 1e-12 * expected)
+        << c.key << " " << c.value << ", pipeline " << c.pipeline;
+  }
+}
+
+TEST(ClusterStepTime, ATableOnOneRankIsNotSummedOverThePipeline) {
+  const Overrides vee = {{"parallelism.schedule", "zero_bubble"},
+                         {"parallelism.virtual_pipeline", "2"},
+                         {"parallelism.expert", "2"},
+                         {"hardware.num_devices", "4"},
+                         {"model.tie_embeddings", "true"}};
+  const Job job = example_cluster_job(vee);
+  EXPECT_EQ(cluster_step_time(job, framework_of(job), 2).data_transfers, 0);
+}
+
 TEST(ClusterStepTime, OffloadedActivationsCostWhatTheLayersTimeDoesNotHide) {
   Job job = example_cluster_job({{"training.offload", "activations"}});
   const Framework framework = framework_of(job);
