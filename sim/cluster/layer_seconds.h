@@ -27,6 +27,7 @@ struct LayerSeconds {
   SecondsByCause forward{}, backward{};
   double weight_gradients = 0;  // of backward: what zero-bubble schedules may postpone
   double host = 0;              // that launching forward and backward takes
+  SecondsByCause again{};       // of backward: what layers beyond training.recompute_num_layers do not recompute
   double forward_total() const { return total(forward); }
   double backward_total() const { return total(backward); }
   double step_total() const { return forward_total() + backward_total(); }

@@ -242,12 +242,10 @@ double MemoryModel::kept_by_chunk(const StageChunk& chunk) const {
   const auto dense_layers = static_cast<double>(chunk.num_dense_layers(job_.model));
   const auto moe_layers = static_cast<double>(chunk.num_moe_layers(job_.model));
   double bytes = dense_layers * dense_.kept + moe_layers * moe_.kept;
-  if (training.recompute.full && training.recompute.num_layers > 0) {  // only the first ones of each chunk
-    const auto recomputed = static_cast<double>(training.recompute.num_layers);
-    const double of_dense = std::min(dense_layers, recomputed);
-    const double of_moe = std::min(moe_layers, recomputed - of_dense);
-    bytes +=
-        (dense_layers - of_dense) * (dense_.whole - dense_.kept) + (moe_layers - of_moe) * (moe_.whole - moe_.kept);
+  if (training.recompute.full) {
+    const RecomputedLayers recomputed = recomputed_layers(job_, chunk);
+    bytes += (dense_layers - static_cast<double>(recomputed.dense)) * (dense_.whole - dense_.kept) +
+             (moe_layers - static_cast<double>(recomputed.moe)) * (moe_.whole - moe_.kept);
   }
   return bytes;
 }

@@ -64,6 +64,15 @@ int64_t StageChunk::num_moe_layers(const ModelConfig& model) const {
   return std::max<int64_t>(0, first_layer + num_layers - std::max(first_layer, model.num_dense_layers));
 }
 
+RecomputedLayers recomputed_layers(const Job& job, const StageChunk& chunk) {
+  RecomputedLayers layers{chunk.num_dense_layers(job.model), chunk.num_moe_layers(job.model)};
+  const Recompute& recompute = job.training.recompute;
+  if (!recompute.full || recompute.num_layers == 0) return layers;
+  layers.dense = std::min(layers.dense, recompute.num_layers);
+  layers.moe = std::min(layers.moe, recompute.num_layers - layers.dense);
+  return layers;
+}
+
 PipelineStages pipeline_stages(const Job& job, const Framework& framework) {
   const ParallelismConfig& parallelism = job.parallelism;
   const int64_t p = parallelism.pipeline, v = parallelism.virtual_pipeline;

@@ -20,6 +20,12 @@ struct StageChunk {
 // Chunks [rank][virtual chunk].
 using PipelineStages = std::vector<std::vector<StageChunk>>;
 
+// Of a chunk's layers those that full recomputation covers: the first training.recompute_num_layers, or all.
+struct RecomputedLayers {
+  int64_t dense = 0, moe = 0;
+};
+RecomputedLayers recomputed_layers(const Job& job, const StageChunk& chunk);
+
 PipelineStages pipeline_stages(const Job& job, const Framework& framework);
 
 // Weights of one rank: those that data-parallel and context ranks share, and those of routed experts, which the ranks

@@ -48,12 +48,15 @@ RankGroup limited(RankGroup group, int64_t size) {
 
 }  // namespace
 
-void ChunkWork::add(const LayerSeconds& layer, double count) {
+void ChunkWork::add(const LayerSeconds& layer, double count, double recomputed) {
+  const double spared = count - recomputed;
   device.forward += Seconds{count * layer.forward_total()};
   device.backward_weight += Seconds{count * layer.weight_gradients};
-  device.backward_input += Seconds{count * (layer.backward_total() - layer.weight_gradients)};
+  device.backward_input +=
+      Seconds{count * (layer.backward_total() - layer.weight_gradients) - spared * total(layer.again)};
   host += count * layer.host;
-  for (std::size_t i = 0; i < by_cause.size(); ++i) by_cause[i] += count * (layer.forward[i] + layer.backward[i]);
+  for (std::size_t i = 0; i < by_cause.size(); ++i)
+    by_cause[i] += count * (layer.forward[i] + layer.backward[i]) - spared * layer.again[i];
 }
 
 ChunkSeconds joined(const ChunkWork& work, const TimeParameters& time) {
@@ -113,7 +116,9 @@ LayerSeconds StepModel::moe_layer(double k) const {
 
 ChunkWork StepModel::fixed_work(const StageChunk& chunk) const {
   ChunkWork work;
-  if (const int64_t dense = chunk.num_dense_layers(job_.model)) work.add(dense_, static_cast<double>(dense));
+  if (const int64_t dense = chunk.num_dense_layers(job_.model)) {
+    work.add(dense_, static_cast<double>(dense), static_cast<double>(recomputed_layers(job_, chunk).dense));
+  }
   if (chunk.embedding) {
     work.add(embedding_, 1);
     work.ends += embedding_.step_total();
@@ -133,7 +138,9 @@ ChunkWork StepModel::fixed_work(const StageChunk& chunk) const {
 
 ChunkWork StepModel::work(const StageChunk& chunk) const {
   ChunkWork work = fixed_work(chunk);
-  if (const int64_t moe = chunk.num_moe_layers(job_.model)) work.add(moe_, static_cast<double>(moe));
+  if (const int64_t moe = chunk.num_moe_layers(job_.model)) {
+    work.add(moe_, static_cast<double>(moe), static_cast<double>(recomputed_layers(job_, chunk).moe));
+  }
   return work;
 }
 

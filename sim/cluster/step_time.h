@@ -16,7 +16,9 @@ struct ChunkWork {
   double host = 0;
   double ends = 0;            // of the device: embedding and head, which launch next to nothing
   SecondsByCause by_cause{};  // of the device, forward and backward together
-  void add(const LayerSeconds& layer, double count);
+  // `recomputed` of the `count` layers run forward again where training.recompute_num_layers says how many do.
+  void add(const LayerSeconds& layer, double count, double recomputed);
+  void add(const LayerSeconds& layer, double count) { add(layer, count, count); }
 };
 
 // Launches run ahead of the device over a whole micro-batch, or where hidden_by_head says so over its layers alone;

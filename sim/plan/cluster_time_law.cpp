@@ -14,7 +14,7 @@ namespace {
 // What a chunk takes that does not depend on the draw, and its MoE layers.
 struct ChunkTimes {
   ChunkWork fixed;
-  int64_t first_moe_layer = 0, num_moe_layers = 0;
+  int64_t first_moe_layer = 0, num_moe_layers = 0, num_recomputed = 0;
 };
 
 struct PipelineTimes {
@@ -37,7 +37,7 @@ PipelineTimes pipeline_times(const Job& job, const Framework& framework, const S
     for (const StageChunk& chunk : rank) {
       times.chunks.push_back({model.fixed_work(chunk),
                               std::max<int64_t>(0, chunk.first_layer - job.model.num_dense_layers),
-                              chunk.num_moe_layers(job.model)});
+                              chunk.num_moe_layers(job.model), recomputed_layers(job, chunk).moe});
     }
   }
   times.time = framework.time;
@@ -53,7 +53,7 @@ double pipeline_seconds(const PipelineTimes& times, const std::vector<std::vecto
     const std::vector<int>& drawn = k[static_cast<std::size_t>(pass.micro_batch)];
     for (int64_t layer = 0; layer < chunk.num_moe_layers; ++layer) {
       const int chosen = drawn[static_cast<std::size_t>(chunk.first_moe_layer + layer)];
-      work.add(times.by_k[static_cast<std::size_t>(chosen - times.k_min)], 1);
+      work.add(times.by_k[static_cast<std::size_t>(chosen - times.k_min)], 1, layer < chunk.num_recomputed ? 1 : 0);
     }
     return joined(work, times.time).of(pass.kind);
   });

@@ -87,6 +87,25 @@ TEST(ClusterStepTime, FirstAndLastStageAddUpTheGradientsOfATableThatBothHold) {
   }
 }
 
+// Of the first stage's layers, two dense and two MoE, the first three run forward again: 2 and 1.
+TEST(ClusterStepTime, OnlySoManyLayersAreRecomputed) {
+  const auto work = [](const Overrides& overrides) {
+    const Job job = example_cluster_job(overrides);
+    const Framework framework = framework_of(job);
+    const StepModel model(job, framework, 2);
+    const LayerSeconds moe = model.moe_layer(2);
+    const ChunkWork first = model.work(pipeline_stages(job, framework)[0][0]);
+    EXPECT_NEAR(total(first.by_cause), first.device.total().value, 1e-12);
+    return std::pair{first.device.total().value, moe.step_total()};
+  };
+  const auto [none, moe] = work({{"training.recompute", "none"}});
+  const auto [all, moe_again] = work({{"training.recompute", "full"}});
+  const auto [three, unused] = work({{"training.recompute", "full"}, {"training.recompute_num_layers", "3"}});
+  EXPECT_LT(none, three);
+  EXPECT_NEAR(all - three, moe_again - moe, 1e-9 * all);
+  EXPECT_DOUBLE_EQ(work({{"training.recompute", "full"}, {"training.recompute_num_layers", "4"}}).first, all);
+}
+
 TEST(ClusterStepTime, ATableOnOneRankIsNotSummedOverThePipeline) {
   const Overrides vee = {{"parallelism.schedule", "zero_bubble"},
                          {"parallelism.virtual_pipeline", "2"},

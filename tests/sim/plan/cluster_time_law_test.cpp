@@ -32,5 +32,18 @@ TEST(ClusterTimeLaw, UnevenDrawsCostTime) {
   EXPECT_LT(cluster_time_law(shared, framework_of(shared), 1).step.mean(), law.step.mean());
 }
 
+// Of both stages' four layers the first three.
+TEST(ClusterTimeLaw, DrawnLayersAreRecomputedAsManyAsTheJobSays) {
+  const auto mean = [](const Overrides& overrides) {
+    const Job job = elastic_job(overrides);
+    return cluster_time_law(job, framework_of(job), 1).step.mean();
+  };
+  const double all = mean({{"training.recompute", "full"}});
+  const double three = mean({{"training.recompute", "full"}, {"training.recompute_num_layers", "3"}});
+  EXPECT_LT(three, all);
+  EXPECT_GT(three, mean({{"training.recompute", "none"}}));
+  EXPECT_DOUBLE_EQ(mean({{"training.recompute", "full"}, {"training.recompute_num_layers", "4"}}), all);
+}
+
 }  // namespace
 }  // namespace mmoe
