@@ -5,6 +5,8 @@
 #include "sim/cli/megatron_flag.h"
 #include "sim/cli/plan_device.h"
 #include "sim/cli/plan_layouts.h"
+#include "sim/cli/plan_remedies.h"
+#include "sim/cli/plan_tables.h"
 #include "sim/plan/cluster_plan.h"
 
 namespace mmoe {
@@ -21,34 +23,44 @@ PlanRequest request_of(const Flags& flags) {
   return request;
 }
 
-// The answer with what write_best said.
-void print_json(nlohmann::json answer, const nlohmann::json& megatron) {
+// Of a search that found something: writes the best, adds what was said of it.
+ExitCode finish(const Flags& flags, nlohmann::json answer, const Job& best) {
+  const nlohmann::json megatron = write_best(flags, best);
   if (!megatron.is_null()) answer["megatron"] = megatron;
-  std::cout << answer.dump(2) << '\n';
+  if (flags.json()) std::cout << answer.dump(2) << '\n';
+  return ExitCode::kDone;
 }
 
-ExitCode plan_device(const Flags& flags, const Job& job, const PlanRequest& request) {
+// Of one that found nothing: says so, and what would make the job fit.
+ExitCode finish_without(const Flags& flags, nlohmann::json answer, const Job& job, const OpenJob& load,
+                        const PlanRequest& request, const char* what) {
+  std::cout.flush();
+  std::cerr << job.where << ": no " << what << " fits " << to_string(job.hardware.usable_memory) << " with probability "
+            << request.confidence << '\n';
+  const std::string calibration = calibration_path(flags);
+  add_remedies(answer, job, find_plan_remedies(load, calibration, request), calibration, request);
+  if (flags.json()) {
+    std::cout << answer.dump(2) << '\n';
+  } else {
+    print_remedies(answer, std::cout);
+  }
+  return ExitCode::kAnswerIsNo;
+}
+
+ExitCode plan_device(const Flags& flags, const Job& job, const OpenJob& load, const PlanRequest& request) {
   const PlanSearchResult result = find_device_plans(job, calibration_for(flags, job), request);
-  const nlohmann::json megatron =
-      result.candidates.empty() ? nlohmann::json() : write_best(flags, result.candidates[0].plan.job);
-  flags.json() ? print_json(to_json(result, request), megatron) : print(result, request);
-  if (!result.candidates.empty()) return ExitCode::kDone;
-  std::cerr << "no candidate fits " << to_string(job.hardware.usable_memory) << " with probability "
-            << request.confidence
-            << (searches_budget(job, request) ? "" : "; try --search-budget, or leave training.micro_batch_size open")
-            << '\n';
-  return ExitCode::kAnswerIsNo;
+  if (!flags.json()) print(result, request);
+  nlohmann::json answer = to_json(result, request);
+  if (result.candidates.empty()) return finish_without(flags, std::move(answer), job, load, request, "candidate");
+  return finish(flags, std::move(answer), result.candidates.front().plan.job);
 }
 
-ExitCode plan_layouts(const Flags& flags, const Job& job, const PlanRequest& request) {
+ExitCode plan_layouts(const Flags& flags, const Job& job, const OpenJob& load, const PlanRequest& request) {
   const LayoutPlans plans = find_layout_plans(job, framework_for(flags, job), request);
-  const nlohmann::json megatron =
-      plans.shown.empty() ? nlohmann::json() : write_best(flags, plans.shown.front().plan.job);
-  flags.json() ? print_json(to_json(job, plans, request), megatron) : print(plans, std::cout);
-  if (!plans.shown.empty()) return ExitCode::kDone;
-  std::cerr << job.where << ": no layout fits " << to_string(job.hardware.usable_memory) << " with probability "
-            << request.confidence << "; use more devices, or leave training.recompute and micro_batch_size open\n";
-  return ExitCode::kAnswerIsNo;
+  if (!flags.json()) print(plans, std::cout);
+  nlohmann::json answer = to_json(job, plans, request);
+  if (plans.shown.empty()) return finish_without(flags, std::move(answer), job, load, request, "layout");
+  return finish(flags, std::move(answer), plans.shown.front().plan.job);
 }
 
 }  // namespace
@@ -75,8 +87,11 @@ ExitCode plan_command(const std::vector<std::string>& arguments) {
   if (flags.help_printed) return ExitCode::kDone;
   check_megatron(flags);
   const PlanRequest request = request_of(flags);
-  const Job job = flags.job(Layout::kOpen);
-  return is_cluster_job(job) ? plan_layouts(flags, job, request) : plan_device(flags, job, request);
+  const OpenJob load = [&](const Overrides& settings) {
+    return load_job(flags.get("job"), with_settings(flags.overrides, settings), Layout::kOpen);
+  };
+  const Job job = load({});
+  return is_cluster_job(job) ? plan_layouts(flags, job, load, request) : plan_device(flags, job, load, request);
 }
 
 }  // namespace mmoe

@@ -6,6 +6,7 @@
 #include "sim/plan/cluster_budget.h"
 #include "sim/plan/cluster_plan.h"
 #include "sim/plan/device_budget.h"
+#include "sim/plan/shell_word.h"
 
 namespace mmoe {
 
@@ -24,7 +25,7 @@ nlohmann::json plan_json(const Job& job, const std::string& calibration) {
   nlohmann::json plan = answer(job, calibration);
   if (calibration.empty()) return plan;
   for (nlohmann::json& remedy : plan["fit"]["remedies"]) {
-    remedy["command"] = remedy["command"].get<std::string>() + " --calibration '" + calibration + "'";
+    remedy["command"] = remedy["command"].get<std::string>() + " --calibration " + shell_word(calibration);
   }
   return plan;
 }
@@ -40,10 +41,15 @@ nlohmann::json budget_answer(const Job& job, const std::string& calibration, con
   return json;
 }
 
-nlohmann::json plan_answer(const Job& job, const std::string& calibration, const PlanRequest& request) {
+nlohmann::json plan_answer(const OpenJob& load, const std::string& calibration, const PlanRequest& request) {
   check(request);
-  if (!is_cluster_job(job)) return to_json(find_device_plans(job, calibration_for(calibration, job), request), request);
-  return to_json(job, find_layout_plans(job, framework_for(calibration, job), request), request);
+  const Job job = load({});
+  nlohmann::json answer = is_cluster_job(job)
+                              ? to_json(job, find_layout_plans(job, framework_for(calibration, job), request), request)
+                              : to_json(find_device_plans(job, calibration_for(calibration, job), request), request);
+  if (answer["candidates"].empty())
+    add_remedies(answer, job, find_plan_remedies(load, calibration, request), calibration, request);
+  return answer;
 }
 
 }  // namespace mmoe

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sim/cli/flags.h"
+#include "sim/cli/plan_remedies.h"
 #include "sim/cli/plan_request.h"
 #include "sim/elastic/budget_plan.h"
 
@@ -19,6 +20,6 @@ nlohmann::json plan_json(const Flags& flags, const Job& job);
 nlohmann::json budget_answer(const Job& job, const std::string& calibration, const BudgetRequest& request);
 
 // `mmoe plan --json` of a job, on one device or several; what the job leaves out or sets to "auto" is searched.
-nlohmann::json plan_answer(const Job& job, const std::string& calibration, const PlanRequest& request);
+nlohmann::json plan_answer(const OpenJob& load, const std::string& calibration, const PlanRequest& request);
 
 }  // namespace mmoe

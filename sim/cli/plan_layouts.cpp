@@ -11,6 +11,9 @@
 namespace mmoe {
 namespace {
 
+// Layouts that the search keeps beyond those to show: some may fail the full simulation.
+constexpr int64_t kSpare = 10;
+
 // No other is at least as good in time at the job's own law, in memory, in experts and in diversity, and better in one.
 void mark_front(std::vector<LayoutPlan>& shown) {
   const auto values = [](const LayoutPlan& s) {
@@ -160,7 +163,7 @@ std::vector<std::string> row(std::size_t rank, const LayoutPlan& simulated) {
           percent(plan.fit.probability),
           budget_text(simulated),
           significant(simulated.own_law_seconds, 4),
-          significant(plan.tokens_per_second_per_device * plan.time.step.mean() / simulated.own_law_seconds, 4),
+          significant(simulated.own_law_tokens_per_second(), 4),
           percent(plan.model_flops_utilization),
           simulated.on_front ? "*" : ""};
 }
@@ -170,7 +173,7 @@ std::vector<std::string> row(std::size_t rank, const LayoutPlan& simulated) {
 LayoutPlans find_layout_plans(const Job& job, const Framework& framework, const PlanRequest& request) {
   LayoutSearchOptions options;
   const auto top = static_cast<std::size_t>(std::max(1, request.top));
-  options.top = 2 * static_cast<int64_t>(top);  // some may fail the full simulation
+  options.top = static_cast<int64_t>(top) + kSpare;
   options.confidence = request.confidence;
   LayoutPlans plans;
   plans.search = search_layouts(job, framework, options);
@@ -188,6 +191,7 @@ LayoutPlans find_layout_plans(const Job& job, const Framework& framework, const 
                    [](const LayoutPlan& a, const LayoutPlan& b) { return a.own_law_seconds < b.own_law_seconds; });
   if (request.search_budget || job.elastic.budget_is_auto) {
     // Layouts that need a budget stand behind all that need none: a budget trains fewer experts.
+    options.top = 2 * static_cast<int64_t>(top);
     BudgetedLayouts budgeted = search_layout_budgets(job, framework, options, request.budget_limits);
     plans.without_budget = std::move(budgeted.rejected);
     for (BudgetedLayout& one : budgeted.layouts) {

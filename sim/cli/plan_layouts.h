@@ -22,6 +22,10 @@ struct LayoutPlan {
   BudgetCost cost;
   bool needs_budget = false;
   bool on_front = false;
+  // Per device, at the job's own law.
+  double own_law_tokens_per_second() const {
+    return plan.tokens_per_second_per_device * plan.time.step.mean() / own_law_seconds;
+  }
 };
 
 struct LayoutPlans {

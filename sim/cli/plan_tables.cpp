@@ -95,22 +95,6 @@ void print_run(const json& plan, std::ostream& out) {
   out << '\n';
 }
 
-void print_remedies(const json& plan, std::ostream& out) {
-  const json& remedies = plan["fit"]["remedies"];
-  if (plan["fits"] == true) return;
-  if (remedies.empty()) {
-    out << "\nNo single change makes it fit; mmoe plan searches combinations.\n";
-    return;
-  }
-  out << "\nWhat makes it fit, cheapest first\n";
-  for (const json& remedy : remedies) {
-    const double lost = remedy["tokens_per_second_lost"];
-    out << "  " << remedy["change"].get<std::string>() << ": " << significant(std::abs(lost), 3)
-        << " tokens/s per device " << (lost >= 0 ? "lost" : "gained") << "\n    "
-        << remedy["command"].get<std::string>() << '\n';
-  }
-}
-
 }  // namespace
 
 std::vector<std::pair<std::string, double>> memory_causes(const json& plan) {
@@ -154,13 +138,33 @@ std::string verdict_line(const json& plan) {
   return text;
 }
 
+void print_remedies(const json& answer, std::ostream& out) {
+  const json& remedies = answer["remedies"];
+  out << (remedies.empty() ? "\nNo single change makes it fit.\n" : "\nWhat makes it fit, cheapest first\n");
+  for (const json& remedy : remedies) {
+    out << "  " << remedy["change"].get<std::string>();
+    if (const json& lost = remedy["tokens_per_second_lost"]; lost.is_number()) {
+      out << ": " << significant(std::abs(lost.get<double>()), 3) << " tokens/s per device "
+          << (lost.get<double>() >= 0 ? "lost" : "gained");
+    }
+    out << "\n    " << remedy["command"].get<std::string>() << '\n';
+  }
+  if (!answer.contains("remedies_not_tried") || answer["remedies_not_tried"].empty()) return;
+  out << "Not tried, for time:";
+  for (const json& change : answer["remedies_not_tried"]) out << ' ' << change.get<std::string>() << ';';
+  out << '\n';
+}
+
 void print_plan(const json& plan, const Job& job, std::ostream& out) {
   out << job.where << ": " << verdict_line(plan) << '\n';
   print_memory(plan, job, out);
   print_time(plan, out);
   print_laws(plan, out);
   print_run(plan, out);
-  print_remedies(plan, out);
+  if (plan["fits"] != true) {
+    print_remedies(plan["fit"], out);
+    if (plan["fit"]["remedies"].empty()) out << "mmoe plan searches combinations.\n";
+  }
   const json& evidence = plan["evidence"];
   if (evidence.contains("nearest") && !evidence["nearest"].empty()) {
     out << "\nNearest measured runs:";

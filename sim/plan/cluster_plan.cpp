@@ -47,8 +47,6 @@ struct RankLaw {
   }
 };
 
-bool trainer_runs(const Job& job) { return !why_model_is_not_trained(job) && !why_layout_is_not_trained(job); }
-
 std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const PipelineStages& stages,
                                const std::optional<ElasticLaw>& law, double rows_factor) {
   const std::vector<RankMemory> least = rank_memories(job, framework, job.elastic.k_min, rows_factor);

@@ -39,7 +39,7 @@ nlohmann::json fit_json(const ClusterPlan& plan) {
             {"stage", plan.limiting_rank},
             {"cause", largest_cause(worst)},
             {"moment", moment_of(plan, static_cast<std::size_t>(plan.limiting_rank))}}},
-          {"remedies", to_json(plan.job, fit.remedies)}};
+          {"remedies", to_json("mmoe simulate", plan.job, fit.remedies)}};
 }
 
 // Our trainer's ranks are predicted without parting activations, logits and the layer at work: all are activations.

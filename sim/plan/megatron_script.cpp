@@ -5,6 +5,7 @@
 
 #include "sim/config/enum_names.h"
 #include "sim/config/json_text.h"
+#include "sim/plan/shell_word.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
@@ -343,17 +344,6 @@ class Writer {
   MegatronScript script_;
 };
 
-std::string quoted(const std::string& word) {
-  const bool plain = !word.empty() && word.find_first_not_of(
-                                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                          "0123456789_-+.,:/=%@") == std::string::npos;
-  if (plain) return word;
-  std::string text = "'";  // no value of ours holds a quote
-  text += word;
-  text += '\'';
-  return text;
-}
-
 }  // namespace
 
 MegatronScript megatron_script(const Job& job, std::optional<int> fixed_k) { return Writer(job).write(fixed_k); }
@@ -371,7 +361,7 @@ std::string MegatronScript::text() const {
     text += "#   " + setting.key + " = " + setting.value + ": " + setting.instead + "\n";
   }
   text += "set -euo pipefail\n";
-  for (const auto& [name, value] : environment) text += "export " + name + "=" + quoted(value) + "\n";
+  for (const auto& [name, value] : environment) text += "export " + name + "=" + shell_word(value) + "\n";
   text +=
       "data=(--mock-data)\n"
       "[ -z \"${DATA_PATH:-}\" ] || data=(--data-path \"$DATA_PATH\")\n"
@@ -384,7 +374,7 @@ std::string MegatronScript::text() const {
   for (const auto& [name, value] : arguments) {
     text.append("  ").append(name);
     // Several words of one argument stay several.
-    if (!value.empty()) text.append(" ").append(name == "--recompute-modules" ? value : quoted(value));
+    if (!value.empty()) text.append(" ").append(name == "--recompute-modules" ? value : shell_word(value));
     text += '\n';
   }
   text += ")\ntorchrun --nnodes " + std::to_string(num_nodes) + " --nproc-per-node " +

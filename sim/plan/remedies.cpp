@@ -1,31 +1,51 @@
 #include "sim/plan/remedies.h"
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <utility>
 
 #include "sim/config/enum_names.h"
+#include "sim/plan/shell_word.h"
+#include "sim/plan/step_draws.h"
 #include "sim/units/errors.h"
 
 namespace mmoe {
 namespace {
 
-struct Change {
-  std::string name;
-  Overrides settings;
-};
+constexpr int64_t kMostTimesDevices = 64;
 
-std::vector<Change> changes(const Job& job) {
+// The keys that a search of layouts fills in, those that save most first.
+constexpr std::array kSearchedKeys = {
+    "training.recompute",       "training.micro_batch_size", "training.expert_saving", "parallelism.zero_stage",
+    "parallelism.tensor",       "parallelism.sequence",      "parallelism.pipeline",   "parallelism.context",
+    "parallelism.expert",       "parallelism.expert_tensor", "parallelism.schedule",   "parallelism.virtual_pipeline",
+    "parallelism.context_kind", "training.moe.dispatcher"};
+
+// What saves memory on every device, whatever the layout.
+Change fused_attention() { return {"attention that keeps no scores", {{"training.attention_backend", "flash"}}}; }
+Change expandable_segments() {
+  return {"an allocator with expandable segments", {{"hardware.allocator", "expandable_segments"}}};
+}
+Change offloaded_optimizer() { return {"optimizer states on the host", {{"training.offload", "optimizer"}}}; }
+bool keeps_scores(const Job& job) { return job.training.attention_backend == AttentionBackend::kUnfused; }
+bool may_expand_segments(const Job& job) {
+  return !job.hardware.spec.is_cpu && job.hardware.allocator == AllocatorKind::kDefault;
+}
+
+}  // namespace
+
+std::vector<Change> layout_changes(const Job& job) {
   const ParallelismConfig& parallelism = job.parallelism;
   const TrainingConfig& training = job.training;
-  const bool gpu = !job.hardware.spec.is_cpu, many = job.hardware.num_devices > 1;
+  const bool many = job.hardware.num_devices > 1;
   std::vector<Change> list;
   const auto add = [&](bool useful, std::string name, std::string key, std::string value) {
     if (useful) list.push_back({std::move(name), {{std::move(key), std::move(value)}}});
   };
   const bool moe = job.model.num_moe_layers() > 0;
   const Recompute& recompute = training.recompute;
-  add(training.attention_backend == AttentionBackend::kUnfused, "attention that keeps no scores",
-      "training.attention_backend", "flash");
+  if (keeps_scores(job)) list.push_back(fused_attention());
   add(many && recompute.modules.empty() && !recompute.full && moe, "recompute the experts' activation function",
       "training.recompute", R"(["moe_activation"])");
   const bool keeps_experts = moe && !recompute.has("moe") && !recompute.full;
@@ -37,8 +57,7 @@ std::vector<Change> changes(const Job& job) {
   for (int64_t size = training.micro_batch_size / 2; size >= 1; size /= 2) {
     add(true, "smaller micro-batches", "training.micro_batch_size", std::to_string(size));
   }
-  add(gpu && job.hardware.allocator == AllocatorKind::kDefault, "an allocator with expandable segments",
-      "hardware.allocator", "expandable_segments");
+  if (may_expand_segments(job)) list.push_back(expandable_segments());
   if (!many) return list;
   add(!parallelism.sequence && parallelism.tensor > 1, "sequence parallelism", "parallelism.sequence", "true");
   for (int64_t stage = parallelism.zero_stage + 1; stage <= 3; ++stage) {
@@ -60,52 +79,101 @@ std::vector<Change> changes(const Job& job) {
   degree("context parallel size", "parallelism.context", parallelism.context);
   if (moe) degree("expert parallel size", "parallelism.expert", parallelism.expert);
   if (moe) degree("expert-tensor parallel size", "parallelism.expert_tensor", parallelism.expert_tensor);
-  add(training.offload == "none", "optimizer states on the host", "training.offload", "optimizer");
+  if (training.offload == "none") list.push_back(offloaded_optimizer());
   return list;
 }
 
-}  // namespace
-
-std::string command_of(const Job& job, const Remedy& remedy) {
-  std::string command = "mmoe simulate --job " + job.where;
-  const auto add = [&](const Overrides::value_type& flag) { command += " --" + flag.first + " '" + flag.second + "'"; };
-  for (const auto& flag : job.overrides) {
-    const bool changed = std::any_of(remedy.settings.begin(), remedy.settings.end(),
-                                     [&](const auto& setting) { return setting.first == flag.first; });
-    if (!changed) add(flag);
+std::vector<Change> search_changes(const Job& job) {
+  std::vector<Change> list;
+  for (const std::string key : kSearchedKeys) {
+    if (job.given.contains(key)) list.push_back({key + " left open", {{key, "auto"}}});
   }
-  for (const auto& setting : remedy.settings) add(setting);
-  return command;
-}
-
-nlohmann::json to_json(const Job& job, const std::vector<Remedy>& remedies) {
-  nlohmann::json list = nlohmann::json::array();
-  for (const Remedy& remedy : remedies) {
-    list.push_back({{"change", remedy.change},
-                    {"command", command_of(job, remedy)},
-                    {"probability", remedy.probability},
-                    {"tokens_per_second_lost", remedy.tokens_per_second_lost}});
+  if (keeps_scores(job)) list.push_back(fused_attention());
+  if (may_expand_segments(job)) list.push_back(expandable_segments());
+  if (job.hardware.num_devices > 1 && job.training.offload == "none") list.push_back(offloaded_optimizer());
+  if (k_varies(job) && !job.elastic.budget_is_auto) {
+    list.push_back(
+        {job.elastic.budget ? "elastic.budget left open" : "an activation budget", {{"elastic.budget", "auto"}}});
+  }
+  // CPU ranks share one machine's memory.
+  for (int64_t factor = 2; factor <= kMostTimesDevices && !job.hardware.spec.is_cpu; factor *= 2) {
+    const std::string devices = std::to_string(job.hardware.num_devices * factor);
+    list.push_back({devices + " devices", {{"hardware.num_devices", devices}}, factor > 2});
   }
   return list;
+}
+
+FoundRemedies find_remedies(const RemedySearch& search) {
+  const auto begin = std::chrono::steady_clock::now();
+  FoundRemedies found;
+  bool was_enough = false;
+  for (const Change& change : search.changes) {
+    if (change.is_larger && was_enough) continue;
+    was_enough = false;
+    if (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() >= search.seconds) {
+      found.not_tried.push_back(change.name);
+      continue;
+    }
+    try {
+      const std::optional<Outcome> outcome = search.evaluate(search.load(change.settings));
+      if (!outcome) continue;
+      was_enough = true;
+      found.remedies.push_back({change.name, change.settings, outcome->probability,
+                                search.tokens_per_second.value_or(0) - outcome->tokens_per_second_per_device});
+    } catch (const ConfigError&) {  // not a valid job: no remedy
+    }
+  }
+  std::stable_sort(found.remedies.begin(), found.remedies.end(), [](const Remedy& a, const Remedy& b) {
+    return a.tokens_per_second_lost < b.tokens_per_second_lost;
+  });
+  if (search.tokens_per_second) return found;
+  for (Remedy& remedy : found.remedies) remedy.tokens_per_second_lost.reset();
+  return found;
 }
 
 std::vector<Remedy> find_remedies(const Job& job, double tokens_per_second, double confidence,
                                   const std::function<Outcome(const Job&)>& evaluate) {
   const nlohmann::json resolved = to_json(job);
-  std::vector<Remedy> found;
-  for (const Change& change : changes(job)) {
-    try {
-      const Outcome outcome = evaluate(parse_job(resolved, job.where, "/", change.settings));
-      if (outcome.probability < confidence) continue;
-      found.push_back({change.name, change.settings, outcome.probability,
-                       tokens_per_second - outcome.tokens_per_second_per_device});
-    } catch (const ConfigError&) {  // not a valid job: no remedy
-    }
+  RemedySearch search;
+  search.changes = layout_changes(job);
+  search.load = [&](const Overrides& settings) { return parse_job(resolved, job.where, "/", settings); };
+  search.evaluate = [&](const Job& changed) {
+    const Outcome outcome = evaluate(changed);
+    return outcome.probability < confidence ? std::nullopt : std::optional(outcome);
+  };
+  search.tokens_per_second = tokens_per_second;
+  return find_remedies(search).remedies;
+}
+
+Overrides with_settings(const Overrides& flags, const Overrides& settings) {
+  Overrides list;
+  for (const auto& flag : flags) {
+    const bool changed = std::any_of(settings.begin(), settings.end(), [&](const auto& setting) {
+      return flag.first == setting.first || flag.first.starts_with(setting.first + ".");
+    });
+    if (!changed) list.push_back(flag);
   }
-  std::stable_sort(found.begin(), found.end(), [](const Remedy& a, const Remedy& b) {
-    return a.tokens_per_second_lost < b.tokens_per_second_lost;
-  });
-  return found;
+  list.insert(list.end(), settings.begin(), settings.end());
+  return list;
+}
+
+std::string command_of(const std::string& command, const Job& job, const Overrides& settings) {
+  std::string line = command + " --job " + shell_word(job.where);
+  for (const auto& [key, value] : with_settings(job.overrides, settings)) line += " --" + key + " " + shell_word(value);
+  return line;
+}
+
+nlohmann::json to_json(const std::string& command, const Job& job, const std::vector<Remedy>& remedies,
+                       const std::string& flags) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const Remedy& remedy : remedies) {
+    const auto& lost = remedy.tokens_per_second_lost;
+    list.push_back({{"change", remedy.change},
+                    {"command", command_of(command, job, remedy.settings) + flags},
+                    {"probability", remedy.probability},
+                    {"tokens_per_second_lost", lost ? nlohmann::json(*lost) : nlohmann::json()}});
+  }
+  return list;
 }
 
 }  // namespace mmoe

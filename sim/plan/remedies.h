@@ -2,6 +2,8 @@
 // The smallest single changes that make a job fit that does not.
 
 #include <functional>
+#include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,12 +11,12 @@
 
 namespace mmoe {
 
-// One change that makes a job fit that does not.
-struct Remedy {
-  std::string change;                 // "recompute everything"
-  Overrides settings;                 // {"training.recompute", "full"}; several where they go together
-  double probability = 0;             // of fitting after it
-  double tokens_per_second_lost = 0;  // per device
+// One change to a job: "recompute whole layers", {"training.recompute", "full"}; several settings where they go
+// together.
+struct Change {
+  std::string name;
+  Overrides settings;
+  bool is_larger = false;  // than the change before it, of the same kind: tried only where that was not enough
 };
 
 struct Outcome {
@@ -22,16 +24,50 @@ struct Outcome {
   double tokens_per_second_per_device = 0;
 };
 
-// The command line that predicts the job with one change more: "mmoe simulate --job j.json --training.recompute
-// 'full'".
-std::string command_of(const Job& job, const Remedy& remedy);
+// A change that makes a job fit that does not.
+struct Remedy {
+  std::string change;
+  Overrides settings;
+  double probability = 0;                        // of fitting after it
+  std::optional<double> tokens_per_second_lost;  // per device; nothing where no layout is possible without the change
+};
 
-nlohmann::json to_json(const Job& job, const std::vector<Remedy>& remedies);
+// Of a job with a layout: recomputation, micro-batch, degrees, sharding, offload, allocator.
+std::vector<Change> layout_changes(const Job& job);
 
-// Makes one change at a time (recomputation, micro-batch, degrees, sharding, offload, allocator); keeps those that are
-// valid and fit with `confidence`, the least tokens/s lost first. `evaluate` may throw ConfigError for jobs that it
-// does not cover.
+// Of a job whose open keys are searched: what it gives of them is left open; attention, allocator, offload, a budget,
+// more devices.
+std::vector<Change> search_changes(const Job& job);
+
+struct RemedySearch {
+  std::vector<Change> changes;
+  std::function<Job(const Overrides&)> load;                   // the job with settings over its own
+  std::function<std::optional<Outcome>(const Job&)> evaluate;  // nothing: does not fit
+  std::optional<double> tokens_per_second;                     // per device, before
+  double seconds = std::numeric_limits<double>::infinity();    // no change is begun after them
+};
+
+struct FoundRemedies {
+  std::vector<Remedy> remedies;        // the least tokens/s lost first
+  std::vector<std::string> not_tried;  // changes for which no time was left
+};
+
+// Makes one change at a time. `load` and `evaluate` may throw ConfigError for jobs that are impossible or not covered.
+FoundRemedies find_remedies(const RemedySearch& search);
+
+// Of a job with a layout those that fit with `confidence`.
 std::vector<Remedy> find_remedies(const Job& job, double tokens_per_second, double confidence,
                                   const std::function<Outcome(const Job&)>& evaluate);
+
+// Flags with settings over them: those that a setting replaces, or part of whose value it is, are gone.
+Overrides with_settings(const Overrides& flags, const Overrides& settings);
+
+// The command line that answers for the job with settings over its own: "mmoe simulate --job j.json
+// --training.recompute full".
+std::string command_of(const std::string& command, const Job& job, const Overrides& settings);
+
+// `flags`: words at the end of each command, or empty.
+nlohmann::json to_json(const std::string& command, const Job& job, const std::vector<Remedy>& remedies,
+                       const std::string& flags = "");
 
 }  // namespace mmoe

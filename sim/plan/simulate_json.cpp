@@ -24,7 +24,7 @@ nlohmann::json fit_json(const Plan& plan) {
           {"horizon_steps", fit.horizon_steps},
           {"limit_bytes", fit.limit.value},
           {"limiting", {{"rank", 0}, {"stage", 0}, {"cause", cause}, {"moment", peak.moment}}},
-          {"remedies", to_json(plan.job, fit.remedies)}};
+          {"remedies", to_json("mmoe simulate", plan.job, fit.remedies)}};
 }
 
 nlohmann::json memory_json(const Plan& plan) {

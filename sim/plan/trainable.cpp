@@ -95,4 +95,6 @@ std::optional<std::string> why_layout_is_not_trained(const Job& job) {
   return std::nullopt;
 }
 
+bool trainer_runs(const Job& job) { return !why_model_is_not_trained(job) && !why_layout_is_not_trained(job); }
+
 }  // namespace mmoe

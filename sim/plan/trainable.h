@@ -13,4 +13,6 @@ namespace mmoe {
 std::optional<std::string> why_model_is_not_trained(const Job& job);
 std::optional<std::string> why_layout_is_not_trained(const Job& job);
 
+bool trainer_runs(const Job& job);  // neither is refused
+
 }  // namespace mmoe

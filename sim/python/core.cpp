@@ -26,8 +26,8 @@ namespace mmoe {
 namespace {
 
 // `text`: the job as JSON. Relative paths in it start at the working folder.
-Job job_of(const std::string& text, Layout layout = Layout::kFixed) {
-  return parse_job(parse_json(text, "job"), "job", std::filesystem::current_path().string(), {}, layout);
+Job job_of(const std::string& text, Layout layout = Layout::kFixed, const Overrides& settings = {}) {
+  return parse_job(parse_json(text, "job"), "job", std::filesystem::current_path().string(), settings, layout);
 }
 
 std::string simulate_text(const std::string& job, const std::string& calibration) {
@@ -53,7 +53,8 @@ std::string plan_text(const std::string& job, const std::string& calibration, in
   request.confidence = confidence;
   request.search_budget = search_budget;
   request.budget_limits = {min_sum_fraction, max_kl};
-  return plan_answer(job_of(job, Layout::kOpen), calibration, request).dump();
+  const auto load = [&](const Overrides& settings) { return job_of(job, Layout::kOpen, settings); };
+  return plan_answer(load, calibration, request).dump();
 }
 
 using Table = py::array_t<double, py::array::c_style | py::array::forcecast>;

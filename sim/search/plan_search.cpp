@@ -80,6 +80,7 @@ PlanSearchResult search_plans(const Job& job, const Calibration& calibration, do
   PlanSearchResult result;
   for (Job& tried : tried_jobs(job)) {
     PlanCandidate candidate{simulate(tried, calibration)};
+    candidate.own_law_tokens_per_second = candidate.plan.throughput.tokens_per_second_per_device;
     ++result.evaluated;
     if (candidate.plan.fit.probability < confidence) {
       if (budget == BudgetSearch::kOff) {

@@ -16,9 +16,10 @@ enum class BudgetSearch { kOff, kOn };
 
 struct PlanCandidate {
   Plan plan;
-  double kl_divergence = 0;          // nats, of the draw from the job's own law: 0 unless a budget was searched
-  double expected_sum_fraction = 1;  // E[sum of k] over that of the job's own law
-  bool on_front = false;             // no other candidate is at least as good in time, memory and expected sum of k
+  double own_law_tokens_per_second = 0;  // per device, at the job's own law
+  double kl_divergence = 0;              // nats, of the draw from the job's own law: 0 unless a budget was searched
+  double expected_sum_fraction = 1;      // E[sum of k] over that of the job's own law
+  bool on_front = false;                 // no other candidate is at least as good in time, memory and expected sum of k
 };
 
 struct PlanSearchResult {

@@ -28,7 +28,7 @@ def plan(
     """`mmoe plan --json` of a job: what it leaves out or sets to "auto" is searched, what it gives stays.
 
     `candidates` (at most `top`, best first by `objective`: "tokens_per_s", "days" or "cost") fit with probability
-    `confidence`; none where the list is empty, `rejected` says why. With search_budget also layouts that need an activation budget: of at least min_sum_fraction of the mean sum
+    `confidence`; none where the list is empty: `rejected` says why, `remedies` what single changes would do. With search_budget also layouts that need an activation budget: of at least min_sum_fraction of the mean sum
     of k, with a KL divergence of each layer's k of at most max_kl nats. Raises ConfigError.
     """
     path = "" if calibration is None else str(calibration)

@@ -74,6 +74,65 @@ def test_every_remedy_makes_the_job_fit_as_it_says(words):
         assert any("--training.expert_saving" in remedy["command"] for remedy in remedies)
 
 
+PINNED = {"tensor": 1, "pipeline": 1, "context": 1, "expert": 1, "expert_tensor": 1, "zero_stage": 0}
+DRAWN = dict(hidden_size=2048, num_layers=16, num_heads=16, vocab_size=50304, num_experts=64, expert_hidden_size=1024)
+
+
+def plan_job(devices, parallelism, training, **hardware):
+    return {
+        "model": DRAWN,
+        "hardware": {"device": "h100-sxm-80gb", "num_devices": devices, **hardware},
+        "parallelism": parallelism,
+        "training": {"seq_len": 4096, "global_batch_size": 64, **training},
+        "elastic": {"k_min": 1, "k_max": 6},
+    }
+
+
+@pytest.mark.parametrize(
+    "job, words, changes",
+    [
+        # Weights and states of 6.9 B weights on every device: what splits them has to be left open.
+        (plan_job(8, PINNED, {}), (), {"parallelism.zero_stage left open", "parallelism.expert left open"}),
+        (plan_job(8, PINNED, {}), ("--confidence", "0.9", "--top", "2", "--calibration", "megatron_core"), set()),
+        # All is open and yet too little: more devices, or a budget.
+        (plan_job(4, {}, {}, usable_memory_gib=24), (), {"8 devices"}),
+        # One device, a fixed micro-batch.
+        (
+            plan_job(1, {}, {"micro_batch_size": 8, "recompute": "none", "global_batch_size": 8}, device="cpu"),
+            ("--model.num_layers", "2", "--hardware.usable_memory_gib", "20"),
+            {"training.micro_batch_size left open"},
+        ),
+    ],
+    ids=["pinned", "flags", "open", "one device"],
+)
+def test_every_remedy_of_a_plan_finds_what_it_says(job, words, changes, tmp_path):
+    path = tmp_path / "a job.json"
+    path.write_text(json.dumps(job))
+    result = run("plan", "--job", path, *words, "--json")
+    assert result.returncode == 3, result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["candidates"] == [] and answer["remedies_not_tried"] == []
+    remedies = answer["remedies"]
+    assert remedies and changes <= {remedy["change"] for remedy in remedies}, remedies
+    lost = [remedy["tokens_per_second_lost"] for remedy in remedies]
+    assert lost == sorted(lost)
+    before = None
+    for remedy in remedies:
+        name, *command = shlex.split(remedy["command"])
+        assert name == "mmoe"
+        again = run(*command, "--json")
+        assert again.returncode == 0, (remedy, again.stderr)
+        first = json.loads(again.stdout)["candidates"][0]
+        assert first["fit"]["probability"] == pytest.approx(remedy["probability"], rel=1e-9), remedy
+        if "budget" in remedy["change"]:  # its speed is that at the job's own law
+            continue
+        speed = first["throughput"]["tokens_per_second_per_device"]
+        before = before or speed + remedy["tokens_per_second_lost"]
+        assert before == pytest.approx(speed + remedy["tokens_per_second_lost"], rel=1e-9), remedy
+    shown = run("plan", "--job", path, *words)
+    assert shown.returncode == 3 and all(remedy["command"] in shown.stdout for remedy in remedies)
+
+
 def test_trace_is_a_chrome_trace(tmp_path):
     path = tmp_path / "trace.json"
     assert run("simulate", "--job", "llama3-70b-h100-64", "--trace", path).returncode == 0

@@ -16,9 +16,10 @@ TEST(Remedies, KeepsWhatFitsTheCheapestFirst) {
   });
   ASSERT_EQ(found.size(), 3);
   EXPECT_EQ(found[0].settings, (Overrides{{"training.recompute", "full"}}));
-  EXPECT_EQ(command_of(job, found[0]),
-            "mmoe simulate --job job.json --training.micro_batch_size '4' --training.recompute 'full'");
-  EXPECT_EQ(command_of(job, found[1]), "mmoe simulate --job job.json --training.micro_batch_size '2'");
+  EXPECT_EQ(command_of("mmoe simulate", job, found[0].settings),
+            "mmoe simulate --job job.json --training.micro_batch_size 4 --training.recompute full");
+  EXPECT_EQ(command_of("mmoe simulate", job, found[1].settings),
+            "mmoe simulate --job job.json --training.micro_batch_size 2");
   EXPECT_EQ(found[2].settings, (Overrides{{"training.micro_batch_size", "1"}}));
   EXPECT_EQ(found[2].tokens_per_second_lost, 19);
 }
@@ -35,15 +36,85 @@ TEST(Remedies, TheFirstTensorSplitComesWithSequenceParallelism) {
     const Overrides first{{"parallelism.tensor", "2"}, {"parallelism.sequence", "true"}};
     EXPECT_EQ(found[0].settings, split ? larger : first);
     // Flags of the command line that the change replaces are not repeated.
-    EXPECT_EQ(command_of(job, found[0]),
-              split ? "mmoe simulate --job job.json --parallelism.sequence 'false' --parallelism.tensor '4'"
-                    : "mmoe simulate --job job.json --parallelism.tensor '2' --parallelism.sequence 'true'");
+    EXPECT_EQ(command_of("mmoe simulate", job, found[0].settings),
+              split ? "mmoe simulate --job job.json --parallelism.sequence false --parallelism.tensor 4"
+                    : "mmoe simulate --job job.json --parallelism.tensor 2 --parallelism.sequence true");
   }
 }
 
 TEST(Remedies, ImpossibleJobsAreNone) {
   const Job job = example_cluster_job();
   EXPECT_TRUE(find_remedies(job, 1, 0.5, [](const Job&) -> Outcome { throw ConfigError("no"); }).empty());
+}
+
+Job open_job(const Overrides& flags, const Overrides& settings = {}) {
+  nlohmann::json json = example_cluster_json();
+  json["parallelism"] = {{"tensor", 2}, {"schedule", "auto"}};
+  json["elastic"] = {{"k_min", 1}, {"k_max", 4}};
+  return parse_job(json, "my job.json", "/", with_settings(flags, settings), Layout::kOpen);
+}
+
+const Change* change_of(const std::vector<Change>& changes, const std::string& key) {
+  for (const Change& change : changes) {
+    if (change.settings[0].first == key) return &change;
+  }
+  return nullptr;
+}
+
+TEST(Remedies, ASearchOpensWhatIsGivenAndNothingElse) {
+  const Job job = open_job({});
+  const std::vector<Change> changes = search_changes(job);
+  ASSERT_NE(change_of(changes, "parallelism.tensor"), nullptr);
+  EXPECT_EQ(change_of(changes, "parallelism.tensor")->settings, (Overrides{{"parallelism.tensor", "auto"}}));
+  EXPECT_NE(change_of(changes, "training.micro_batch_size"), nullptr);
+  EXPECT_EQ(change_of(changes, "parallelism.schedule"), nullptr) << "it is open already";
+  EXPECT_EQ(change_of(changes, "parallelism.pipeline"), nullptr) << "it is open already";
+  EXPECT_NE(change_of(changes, "elastic.budget"), nullptr);
+  EXPECT_EQ(change_of(search_changes(open_job({{"elastic.budget", "auto"}})), "elastic.budget"), nullptr);
+  EXPECT_EQ(change_of(search_changes(open_job({{"elastic.k_min", "4"}})), "elastic.budget"), nullptr)
+      << "nothing is drawn";
+  for (const Change& change : changes) {
+    const Job changed = open_job({}, change.settings);
+    EXPECT_FALSE(change.settings[0].second == "auto" && changed.given.contains(change.settings[0].first));
+  }
+}
+
+TEST(Remedies, SettingsReplaceFlagsOfTheSameValueAndItsParts) {
+  const Overrides flags = {{"elastic.budget.sum_k", "12"}, {"parallelism.tensor", "4"}};
+  EXPECT_EQ(with_settings(flags, {{"elastic.budget", "auto"}}),
+            (Overrides{{"parallelism.tensor", "4"}, {"elastic.budget", "auto"}}));
+  EXPECT_EQ(command_of("mmoe plan", open_job(flags), {{"elastic.budget", "auto"}}),
+            "mmoe plan --job 'my job.json' --parallelism.tensor 4 --elastic.budget auto");
+}
+
+RemedySearch search_of(const std::function<std::optional<Outcome>(const Job&)>& evaluate) {
+  RemedySearch search;
+  search.changes = search_changes(open_job({}));
+  search.load = [](const Overrides& settings) { return open_job({}, settings); };
+  search.evaluate = evaluate;
+  return search;
+}
+
+TEST(Remedies, OfTheDevicesTheFewestThatAreEnough) {
+  std::vector<int64_t> tried;
+  const FoundRemedies found = find_remedies(search_of([&](const Job& job) -> std::optional<Outcome> {
+    const int64_t devices = job.hardware.num_devices;
+    if (devices > 16) tried.push_back(devices);
+    return devices >= 64 ? std::optional(Outcome{1, 10}) : std::nullopt;
+  }));
+  EXPECT_EQ(tried, (std::vector<int64_t>{32, 64}));
+  ASSERT_EQ(found.remedies.size(), 1);
+  EXPECT_EQ(found.remedies[0].change, "64 devices");
+  EXPECT_EQ(found.remedies[0].tokens_per_second_lost, std::nullopt) << "nothing is known of the job as it is";
+  EXPECT_TRUE(found.not_tried.empty());
+}
+
+TEST(Remedies, WithoutTimeNothingIsTriedAndAllOfItIsNamed) {
+  RemedySearch search = search_of([](const Job&) -> std::optional<Outcome> { return Outcome{1, 1}; });
+  search.seconds = 0;
+  const FoundRemedies found = find_remedies(search);
+  EXPECT_TRUE(found.remedies.empty());
+  EXPECT_EQ(found.not_tried.size(), search.changes.size());
 }
 
 }  // namespace
