@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <random>
 
@@ -12,38 +13,73 @@
 namespace mmoe {
 namespace {
 
-double busiest_group(const std::vector<double>& shares, int64_t num_ranks) {
-  const std::size_t size = shares.size() / static_cast<std::size_t>(num_ranks);
+// `choices` of k in all; experts of a group stand together in `order`.
+double busiest_group(const std::vector<double>& choices, const std::vector<std::size_t>& order, int64_t num_ranks,
+                     double k) {
+  const std::size_t size = choices.size() / static_cast<std::size_t>(num_ranks);
   double most = 0;
-  for (std::size_t begin = 0; begin + size <= shares.size(); begin += size) {
-    most = std::max(most, std::accumulate(shares.begin() + static_cast<std::ptrdiff_t>(begin),
-                                          shares.begin() + static_cast<std::ptrdiff_t>(begin + size), 0.0));
+  for (std::size_t begin = 0; begin + size <= choices.size(); begin += size) {
+    double sum = 0;
+    for (std::size_t i = begin; i < begin + size; ++i) sum += choices[order[i]];
+    most = std::max(most, sum);
   }
-  return most * static_cast<double>(num_ranks);
+  return most * static_cast<double>(num_ranks) / k;
 }
 
-// `num_draws` factors of the busiest of num_ranks groups.
-std::vector<double> zipf_factors(const std::vector<double>& shares, int64_t num_ranks, int64_t num_draws,
-                                 uint64_t seed) {
+std::vector<std::size_t> in_order(std::size_t num_experts) {
+  std::vector<std::size_t> order(num_experts);
+  std::iota(order.begin(), order.end(), 0);
+  return order;
+}
+
+// Of k; at 1 no expert's share is full.
+struct KRange {
+  int first = 1, last = 1;
+  std::size_t size() const { return static_cast<std::size_t>(last - first + 1); }
+};
+
+// Factors of the busiest of num_ranks groups: [k - first][draw].
+using Factors = std::vector<std::vector<double>>;
+
+std::vector<std::vector<double>> choices_by_k(const std::vector<double>& shares, const KRange& range) {
+  std::vector<std::vector<double>> choices;
+  for (int k = range.first; k <= range.last; ++k) choices.push_back(choices_by_expert(shares, k));
+  return choices;
+}
+
+void add_factors(Factors& factors, const std::vector<std::vector<double>>& choices,
+                 const std::vector<std::size_t>& order, int64_t num_ranks, const KRange& range) {
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    const double k = range.first + static_cast<double>(i);
+    factors[i].push_back(busiest_group(choices[i], order, num_ranks, k));
+  }
+}
+
+Factors zipf_factors(const std::vector<double>& shares, int64_t num_ranks, const KRange& range, int64_t num_draws,
+                     uint64_t seed) {
   std::mt19937_64 random(seed);
-  std::vector<double> placed = shares, factors;
+  std::vector<std::size_t> order = in_order(shares.size());
+  const std::vector<std::vector<double>> choices = choices_by_k(shares, range);
+  Factors factors(range.size());
   for (int64_t i = 0; i < num_draws; ++i) {
-    std::shuffle(placed.begin(), placed.end(), random);
-    factors.push_back(busiest_group(placed, num_ranks));
+    std::shuffle(order.begin(), order.end(), random);
+    add_factors(factors, choices, order, num_ranks, range);
   }
   return factors;
 }
 
-std::vector<double> dirichlet_factors(int64_t num_experts, double concentration, int64_t num_ranks, int64_t num_draws,
-                                      uint64_t seed) {
+Factors dirichlet_factors(int64_t num_experts, double concentration, int64_t num_ranks, const KRange& range,
+                          int64_t num_draws, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::gamma_distribution<double> gamma(concentration, 1);
-  std::vector<double> shares(static_cast<std::size_t>(num_experts)), factors;
+  std::vector<double> shares(static_cast<std::size_t>(num_experts));
+  const std::vector<std::size_t> order = in_order(shares.size());
+  Factors factors(range.size());
   for (int64_t i = 0; i < num_draws; ++i) {
     double sum = 0;
     for (double& share : shares) sum += share = gamma(random);
     for (double& share : shares) share /= sum;
-    factors.push_back(busiest_group(shares, num_ranks));
+    add_factors(factors, choices_by_k(shares, range), order, num_ranks, range);
   }
   return factors;
 }
@@ -109,10 +145,24 @@ std::vector<std::vector<double>> measured_loads(const Job& job) {
 
 double highest(const std::vector<double>& values) { return *std::max_element(values.begin(), values.end()); }
 
-std::vector<double> measured_factors(const Job& job) {
-  std::vector<double> factors;
-  for (const auto& shares : measured_loads(job)) factors.push_back(busiest_group(shares, job.parallelism.expert));
+KRange range_of(const Job& job) { return {job.elastic.k_min, job.elastic.k_max}; }
+
+Factors measured_factors(const Job& job) {
+  const KRange range = range_of(job);
+  Factors factors(range.size());
+  for (const std::vector<double>& shares : measured_loads(job)) {
+    add_factors(factors, choices_by_k(shares, range), in_order(shares.size()), job.parallelism.expert, range);
+  }
   return factors;
+}
+
+Factors random_factors(const Job& job, int64_t num_draws) {
+  const MoeTrainingConfig& moe = job.training.moe;
+  const int64_t experts = job.model.num_experts, ranks = job.parallelism.expert;
+  constexpr uint64_t kSeed = 0;
+  return moe.load == LoadKind::kZipf
+             ? zipf_factors(zipf_shares(experts, moe.load_parameter), ranks, range_of(job), num_draws, kSeed)
+             : dirichlet_factors(experts, moe.load_parameter, ranks, range_of(job), num_draws, kSeed);
 }
 
 bool load_matters(const Job& job) {
@@ -129,32 +179,66 @@ std::vector<double> zipf_shares(int64_t num_experts, double exponent) {
   return shares;
 }
 
+std::vector<double> choices_by_expert(const std::vector<double>& shares, double k) {
+  MMOE_CHECK(k >= 0 && k <= static_cast<double>(shares.size())) << k << " of " << shares.size();
+  std::vector<double> falling = shares;
+  std::sort(falling.begin(), falling.end(), std::greater<>());
+  std::vector<double> rest_from(falling.size() + 1, 0.0);  // from the least share on: it may be far below the largest
+  for (std::size_t i = falling.size(); i-- > 0;) rest_from[i] = rest_from[i + 1] + falling[i];
+  // The first `full` experts get one choice each; the rest share what is left.
+  std::size_t full = 0;
+  while (full < falling.size() && (k - static_cast<double>(full)) * falling[full] > rest_from[full]) ++full;
+  const double rest = rest_from[full];
+  const double left = k - static_cast<double>(full), least_full = full > 0 ? falling[full - 1] : INFINITY;
+  // Experts that nobody wants get what the others have no room for.
+  const auto wanted = static_cast<std::size_t>(
+      std::find_if(falling.begin(), falling.end(), [](double share) { return share <= 0; }) - falling.begin());
+  std::vector<double> choices;
+  for (const double share : shares) {
+    if (share >= least_full) {
+      choices.push_back(1);
+    } else if (full < wanted) {
+      choices.push_back(std::min(1.0, left * share / rest));
+    } else {
+      choices.push_back(left / static_cast<double>(shares.size() - wanted));
+    }
+  }
+  return choices;
+}
+
+double LoadByK::at(double k) const {
+  const double place = std::clamp(k - first_k_, 0.0, static_cast<double>(factors_.size() - 1));
+  const auto below = std::min(static_cast<std::size_t>(place), factors_.size() - 1);
+  const auto above = std::min(below + 1, factors_.size() - 1);
+  return factors_[below] + (place - static_cast<double>(below)) * (factors_[above] - factors_[below]);
+}
+
+double LoadByK::highest() const { return mmoe::highest(factors_); }
+
 LoadFactor busiest_rank(const std::vector<double>& shares, int64_t num_ranks, int64_t num_draws, uint64_t seed) {
-  return average(zipf_factors(shares, num_ranks, num_draws, seed));
+  return average(zipf_factors(shares, num_ranks, {}, num_draws, seed).front());
 }
 
 LoadFactor busiest_rank_dirichlet(int64_t num_experts, double concentration, int64_t num_ranks, int64_t num_draws,
                                   uint64_t seed) {
-  return average(dirichlet_factors(num_experts, concentration, num_ranks, num_draws, seed));
+  return average(dirichlet_factors(num_experts, concentration, num_ranks, {}, num_draws, seed).front());
 }
 
-double expert_load_factor(const Job& job) {
-  const MoeTrainingConfig& moe = job.training.moe;
-  if (!load_matters(job)) return 1;
-  switch (moe.load) {
-    case LoadKind::kZipf:
-      return busiest_rank(zipf_shares(job.model.num_experts, moe.load_parameter), job.parallelism.expert).mean;
-    case LoadKind::kDirichlet:
-      return busiest_rank_dirichlet(job.model.num_experts, moe.load_parameter, job.parallelism.expert).mean;
-    case LoadKind::kMeasured:
-      return average(measured_factors(job)).mean;
-    default:
-      return 1;
+LoadByK expert_load_factor(const Job& job) {
+  constexpr int64_t kDraws = 1000;
+  if (!load_matters(job) || job.training.moe.load == LoadKind::kBalanced) return 1;
+  std::vector<double> means;
+  const bool measured = job.training.moe.load == LoadKind::kMeasured;
+  for (const std::vector<double>& factors : measured ? measured_factors(job) : random_factors(job, kDraws)) {
+    means.push_back(average(factors).mean);
   }
+  return {job.elastic.k_min, std::move(means)};
 }
 
 double expert_load_factor(const Job& job, int64_t expert_rank) {
-  if (!load_matters(job) || job.training.moe.load != LoadKind::kMeasured) return expert_load_factor(job);
+  if (!load_matters(job) || job.training.moe.load != LoadKind::kMeasured) {
+    return expert_load_factor(job).at(job.elastic.k_min);
+  }
   const auto size = static_cast<std::ptrdiff_t>(job.model.num_experts / job.parallelism.expert);
   std::vector<double> factors;
   for (const std::vector<double>& shares : measured_loads(job)) {
@@ -164,19 +248,39 @@ double expert_load_factor(const Job& job, int64_t expert_rank) {
   return highest(factors);
 }
 
-double expert_load_bound(const Job& job, double confidence) {
+LoadByK expert_load_bound(const Job& job, double confidence) {
   constexpr int64_t kDraws = 20000;
-  constexpr uint64_t kSeed = 0;
   const MoeTrainingConfig& moe = job.training.moe;
   if (!load_matters(job) || moe.load == LoadKind::kBalanced) return 1;
-  if (moe.load == LoadKind::kMeasured) return highest(measured_factors(job));
-  const int64_t experts = job.model.num_experts, ranks = job.parallelism.expert;
-  std::vector<double> factors = moe.load == LoadKind::kZipf
-                                    ? zipf_factors(zipf_shares(experts, moe.load_parameter), ranks, kDraws, kSeed)
-                                    : dirichlet_factors(experts, moe.load_parameter, ranks, kDraws, kSeed);
-  const auto at = std::min<std::ptrdiff_t>(kDraws - 1, static_cast<std::ptrdiff_t>(std::ceil(confidence * kDraws)) - 1);
-  std::nth_element(factors.begin(), factors.begin() + at, factors.end());
-  return factors[static_cast<std::size_t>(at)];
+  std::vector<double> bounds;
+  if (moe.load == LoadKind::kMeasured) {
+    for (const std::vector<double>& factors : measured_factors(job)) bounds.push_back(highest(factors));
+    return {job.elastic.k_min, std::move(bounds)};
+  }
+  const Factors factors = random_factors(job, kDraws);
+  Factors rising = factors;
+  for (std::vector<double>& of_k : rising) std::sort(of_k.begin(), of_k.end());
+  // The least place in each k's order such that enough draws pass the value there at no k.
+  const auto enough = [&](std::size_t place) {
+    std::ptrdiff_t within = 0;
+    for (std::size_t draw = 0; draw < static_cast<std::size_t>(kDraws); ++draw) {
+      bool all = true;
+      for (std::size_t i = 0; i < factors.size() && all; ++i) all = factors[i][draw] <= rising[i][place];
+      within += all;
+    }
+    return static_cast<double>(within) >= std::ceil(confidence * kDraws);
+  };
+  std::size_t low = 0, high = static_cast<std::size_t>(kDraws) - 1;
+  while (low < high) {
+    const std::size_t middle = (low + high) / 2;
+    if (enough(middle)) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  for (const std::vector<double>& of_k : rising) bounds.push_back(of_k[high]);
+  return {job.elastic.k_min, std::move(bounds)};
 }
 
 bool expert_load_is_random(const Job& job) {

@@ -6,7 +6,6 @@
 #include <numeric>
 #include <string>
 
-#include "sim/cluster/expert_load.h"
 #include "sim/cluster/routing_file.h"
 #include "sim/units/errors.h"
 
@@ -16,10 +15,11 @@ namespace {
 // Weight of straightness beside the steps: enough to settle what they leave open, with no effect on what they tell.
 constexpr double kStraightness = 1e-9;
 
-PairsByK equal_factor(const Job& job, double load_factor) {
+PairsByK same_for_all(const Job& job, const LoadByK& load) {
   PairsByK pairs;
   for (int64_t k = 0; k <= job.model.num_experts; ++k) {
-    pairs.push_back(load_factor * static_cast<double>(k) / static_cast<double>(job.parallelism.expert));
+    pairs.push_back(load.at(static_cast<double>(k)) * static_cast<double>(k) /
+                    static_cast<double>(job.parallelism.expert));
   }
   return pairs;
 }
@@ -74,9 +74,9 @@ PairsByK pairs_by_k(const std::vector<RankPairs>& steps, int64_t num_experts, in
   return pairs;
 }
 
-ExpertPairs::ExpertPairs(const Job& job, double load_factor)
+ExpertPairs::ExpertPairs(const Job& job, const LoadByK& load)
     : num_expert_ranks_(job.parallelism.expert),
-      ranks_(1, std::vector(static_cast<std::size_t>(job.model.num_moe_layers()), equal_factor(job, load_factor))) {}
+      ranks_(1, std::vector(static_cast<std::size_t>(job.model.num_moe_layers()), same_for_all(job, load))) {}
 
 ExpertPairs::ExpertPairs(const Job& job) : num_expert_ranks_(job.parallelism.expert) {
   MMOE_CHECK(load_is_by_k(job)) << "a load of one share for every k";

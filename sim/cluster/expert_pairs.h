@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "sim/cluster/expert_load.h"
 #include "sim/config/job.h"
 
 namespace mmoe {
@@ -14,8 +15,8 @@ using PairsByK = std::vector<double>;  // [k], from 0 to num_experts
 
 class ExpertPairs {
  public:
-  // One rank that stands for all, whose rows are `load_factor` times balanced ones at every k.
-  ExpertPairs(const Job& job, double load_factor);
+  // One rank that stands for all, whose rows are `load` times balanced ones.
+  ExpertPairs(const Job& job, const LoadByK& load);
   // Of every rank, by layer and k (pairs_by_k), for a load that is a run's metrics.jsonl (load_is_by_k), which must
   // have as many MoE layers as the job. Throws ConfigError.
   explicit ExpertPairs(const Job& job);

@@ -109,12 +109,12 @@ class RankPlayer {
 }  // namespace
 
 std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& framework, const DrawnK& k, double time_k,
-                                          double rows_factor) {
+                                          const LoadByK& load) {
   const PipelineStages stages = pipeline_stages(job, framework);
   const double k_min = job.elastic.k_min, k_max = job.elastic.k_max;
-  const Ends ends{MemoryModel(job, framework, k_min, rows_factor), MemoryModel(job, framework, k_max, rows_factor),
-                  k_min, k_max - k_min};
-  const StepModel model(job, framework, time_k, rows_factor);
+  const Ends ends{MemoryModel(job, framework, k_min, load.at(k_min)),
+                  MemoryModel(job, framework, k_max, load.at(k_max)), k_min, k_max - k_min};
+  const StepModel model(job, framework, time_k, load);
   const std::vector<ChunkSeconds> chunks = model.stages(stages).chunks;
   const PipelinePasses passes = pipeline_passes(pipeline_shape(job));
   const Timeline times = simulate_pipeline(passes, pass_seconds(passes, chunks), model.transfers());

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/cluster/expert_load.h"
 #include "sim/cluster/memory_model.h"
 
 namespace mmoe {
@@ -30,6 +31,6 @@ using DrawnK = std::function<double(int64_t micro_batch, int64_t moe_layer)>;
 
 // One step with the given draw. Passes take the time that they have with every MoE layer at `time_k`.
 std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& framework, const DrawnK& k, double time_k,
-                                          double rows_factor = 1);
+                                          const LoadByK& load = {});
 
 }  // namespace mmoe

@@ -83,10 +83,10 @@ Seconds pipeline_seconds(const PipelineShape& shape, const std::vector<ChunkSeco
   return simulate_pipeline(passes, pass_seconds(passes, chunks), transfers).total;
 }
 
-StepModel::StepModel(const Job& job, const Framework& framework, double k, double rows_factor)
+StepModel::StepModel(const Job& job, const Framework& framework, double k, const LoadByK& load)
     : job_(job),
       framework_(framework),
-      rows_factor_(rows_factor),
+      load_(load),
       layers_(job, framework),
       pieces_(weight_pieces(job, framework)),
       embedding_(layers_.embedding()),
@@ -102,7 +102,7 @@ StepModel::StepModel(const Job& job, const Framework& framework, double k, doubl
 // behind the layer's own time.
 LayerSeconds StepModel::with_offload(LayerSeconds layer, LayerKind kind, double k) const {
   if (job_.training.offload != "activations") return layer;
-  const double bytes = layer_bytes(job_, framework_, layers_.shapes(), kind, k, rows_factor_).kept;
+  const double bytes = layer_bytes(job_, framework_, layers_.shapes(), kind, k, load_.at(k)).kept;
   const double transfer = bytes / job_.hardware.spec.host_link.value;
   const auto host = static_cast<std::size_t>(TimeCause::kHost);
   layer.forward[host] += std::max(0.0, transfer - layer.forward_total());
@@ -111,7 +111,7 @@ LayerSeconds StepModel::with_offload(LayerSeconds layer, LayerKind kind, double 
 }
 
 LayerSeconds StepModel::moe_layer(double k) const {
-  return with_offload(layers_.moe_layer(k, rows_factor_), LayerKind::kMoe, k);
+  return with_offload(layers_.moe_layer(k, load_.at(k)), LayerKind::kMoe, k);
 }
 
 ChunkWork StepModel::fixed_work(const StageChunk& chunk) const {
@@ -256,8 +256,8 @@ ClusterStepTime StepModel::step(const PipelineStages& stages) const {
   return step;
 }
 
-ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, double k, double rows_factor) {
-  return StepModel(job, framework, k, rows_factor).step(pipeline_stages(job, framework));
+ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, double k, const LoadByK& load) {
+  return StepModel(job, framework, k, load).step(pipeline_stages(job, framework));
 }
 
 }  // namespace mmoe

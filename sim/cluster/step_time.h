@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "sim/cluster/expert_load.h"
 #include "sim/cluster/layer_tensors.h"
 #include "sim/cluster/layer_time.h"
 #include "sim/cluster/stages.h"
@@ -53,8 +54,8 @@ Seconds pipeline_seconds(const PipelineShape& shape, const std::vector<ChunkSeco
 // between calls.
 class StepModel {
  public:
-  // All MoE layers at k where a call names no other.
-  StepModel(const Job& job, const Framework& framework, double k, double rows_factor = 1);
+  // All MoE layers at k where a call names no other; `load`: of the busiest expert-parallel rank.
+  StepModel(const Job& job, const Framework& framework, double k, const LoadByK& load = {});
 
   // Embedding, dense layers, head: what does not depend on the draws.
   ChunkWork fixed_work(const StageChunk& chunk) const;
@@ -77,13 +78,13 @@ class StepModel {
 
   const Job& job_;
   const Framework& framework_;
-  double rows_factor_;
+  LoadByK load_;
   LayerTimes layers_;
   WeightPieces pieces_;
   LayerSeconds dense_, moe_, embedding_, head_, multi_token_;
 };
 
 // The step with the same k in all MoE layers of all micro-batches.
-ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, double k, double rows_factor = 1);
+ClusterStepTime cluster_step_time(const Job& job, const Framework& framework, double k, const LoadByK& load = {});
 
 }  // namespace mmoe

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "sim/allocation/knapsack.h"
@@ -30,79 +31,59 @@ double bound_probability(const DiscreteLaw& law, BudgetKind kind, int64_t bound)
   return kind == BudgetKind::kExact ? law.probability(bound) : bound >= law.max() ? 1 : law.cdf(bound);
 }
 
-// The stage's free laws; sums under every bound follow from them.
-struct StageLaws {
-  DiscreteLaw all;                          // of one micro-batch, all layers
-  std::vector<DiscreteLaw> chunks, others;  // of each chunk's layers, and of the stage's remaining ones
+// What the tuner knows of one rank.
+struct Rank {
+  int64_t num_layers = 0;
+  double least = 0;    // bytes: the peak is never lower
+  double windows = 1;  // draws of a step, or sums of them, that count as independent
+  struct Moment {
+    double base, ranks;
+    DrawSum sum;
+  };
+  std::vector<Moment> moments = {};         // the peak is the highest of base + sum
+  const PipelineStage* pipeline = nullptr;  // of one chunk, whose sliding sums a window can bound
 };
 
-StageLaws stage_laws(const ElasticConfig& config, const PipelineStage& stage, std::map<int64_t, DiscreteLaw>& known) {
-  const auto sum_of = [&](int64_t layers) {
-    const auto [found, added] = known.try_emplace(layers);
-    if (added) found->second = free_sum(config, layers);
-    return found->second;
-  };
-  StageLaws laws{sum_of(stage.num_layers()), {}, {}};
-  for (const PipelineStage::Chunk& chunk : stage.chunks) {
-    laws.chunks.push_back(sum_of(chunk.num_layers));
-    laws.others.push_back(sum_of(stage.num_layers() - chunk.num_layers));
-  }
-  return laws;
-}
-
-DiscreteLaw in_flight(const StageLaws& laws, const PipelineStage& stage, BudgetKind kind, int64_t bound) {
-  DiscreteLaw sum = DiscreteLaw::certain(0);
-  for (size_t c = 0; c < stage.chunks.size(); ++c) {
-    if (stage.chunks[c].num_layers == 0 || stage.chunks[c].in_flight == 0) continue;
-    DiscreteLaw one = laws.all;
-    if (stage.chunks.size() == 1) {
-      one = conditioned(laws.all, kind, bound);
-    } else if (kind == BudgetKind::kExact || bound < laws.all.max()) {
-      const DiscreteLaw& chunk = laws.chunks[c];
-      std::vector<double> weights;
-      for (int64_t v = chunk.min(); v <= chunk.max(); ++v) {
-        weights.push_back(chunk.probability(v) * bound_probability(laws.others[c], kind, bound - v));
-      }
-      one = DiscreteLaw(chunk.min(), std::move(weights));
-    } else {
-      one = laws.chunks[c];
-    }
-    sum = sum.convolve(one.sum_of(stage.chunks[c].in_flight));
-  }
-  return sum;
-}
-
-// A stage's peak under one bound: P(peak > x) of one window.
+// A rank's peak under one bound: P(peak > x) of one window, of several sums the sum of their probabilities.
 class StagePeak {
  public:
-  // Peaks are counted from the sum that k_min gives, whatever the law's own least.
-  StagePeak(const PipelineStage& stage, int k_min, const DiscreteLaw& sum, double windows)
-      : at_least_(stage.at_least), slope_(stage.slope), windows_(windows), tails_(sum.probabilities().size()) {
-    offset_ = sum.min();
-    for (const PipelineStage::Chunk& chunk : stage.chunks) offset_ -= k_min * chunk.in_flight * chunk.num_layers;
+  StagePeak(const Rank& rank, BudgetKind kind, int64_t bound) : windows_(rank.windows) {
+    std::vector<std::pair<double, double>> outcomes;
+    for (const Rank::Moment& moment : rank.moments) {
+      const DrawSum& sum = moment.sum;
+      const DiscreteLaw cells = sum.cells(kind, bound);
+      slack_ = std::max(slack_, 1e-9 * sum.unit());
+      for (int64_t cell = cells.min(); cell <= cells.max(); ++cell) {
+        const double bytes = moment.base + sum.origin() + sum.unit() * static_cast<double>(cell);
+        const double probability = moment.ranks * cells.probability(cell);
+        if (probability > 0) outcomes.emplace_back(std::max(rank.least, bytes), probability);
+      }
+    }
+    if (rank.moments.size() > 1) std::sort(outcomes.begin(), outcomes.end());
     double above = 0;
-    for (size_t i = tails_.size(); i-- > 0;) {
-      tails_[i] = above;
-      above += sum.probabilities()[i];
-      if (sum.probabilities()[i] > 0 && largest_ < 0) largest_ = static_cast<int64_t>(i);
+    values_.resize(outcomes.size());
+    tails_.resize(outcomes.size());
+    for (size_t i = outcomes.size(); i-- > 0;) {
+      values_[i] = outcomes[i].first;
+      const bool same = i + 1 < outcomes.size() && values_[i] == values_[i + 1];
+      tails_[i] = same ? tails_[i + 1] : above;
+      above += outcomes[i].second;
     }
   }
-  double bytes(int64_t i) const { return at_least_ + slope_ * static_cast<double>(offset_ + i); }
-  double largest() const { return bytes(largest_); }
-  int64_t size() const { return static_cast<int64_t>(tails_.size()); }
+  double bytes(int64_t i) const { return values_[static_cast<size_t>(i)]; }
+  double largest() const { return values_.back(); }
+  int64_t size() const { return static_cast<int64_t>(values_.size()); }
   // log P(no window of `steps` steps passes x).
   double log_within(double x, double steps) const {
     if (x >= largest()) return 0;
-    if (x < bytes(0)) return -INFINITY;
-    const double cell = (x - at_least_) / slope_ - static_cast<double>(offset_);
-    const auto i = std::clamp<int64_t>(static_cast<int64_t>(std::floor(cell + 1e-9)), 0, size() - 1);
-    return windows_ * steps * std::log1p(-std::min(1.0, tails_[static_cast<size_t>(i)]));
+    const auto above = std::upper_bound(values_.begin(), values_.end(), x + slack_);
+    if (above == values_.begin()) return -INFINITY;
+    return windows_ * steps * std::log1p(-std::min(1.0, tails_[static_cast<size_t>(above - values_.begin()) - 1]));
   }
 
  private:
-  double at_least_, slope_, windows_;
-  int64_t offset_ = 0, largest_ = -1;
-  std::vector<double> tails_;
+  double windows_, slack_ = 0;
+  std::vector<double> values_, tails_;  // rising, and P(a value above)
 };
 
 struct Option {
@@ -112,24 +93,42 @@ struct Option {
   double mean = 0;  // of one micro-batch's sum
 };
 
+// Cells of `added`: those of a layer that is in flight.
+std::vector<int64_t> cells_of(const PipelineStage& stage, const CostCells& costs) {
+  size_t layer = 0;
+  for (const PipelineStage::Chunk& chunk : stage.chunks) {
+    if (chunk.num_layers > 0 && chunk.in_flight > 0) break;
+    layer += static_cast<size_t>(chunk.num_layers);
+  }
+  return costs.cells.front()[layer];
+}
+
+void check(const ElasticConfig& config, const PipelineGoal& goal) {
+  MMOE_CHECK(config.granularity == Granularity::kLayer) << "one k for all layers";
+  MMOE_CHECK(goal.memory_limit.has_value() != goal.saving.has_value()) << "one goal is wanted";
+  MMOE_CHECK(goal.confidence > 0 && goal.confidence < 1) << "confidence " << goal.confidence;
+  MMOE_CHECK(goal.steps >= 1 && goal.replicas >= 1 && goal.num_micro_batches >= 1) << goal.steps;
+}
+
 class PipelineTuner {
  public:
-  PipelineTuner(const ElasticConfig& config, const std::vector<PipelineStage>& stages, const PipelineGoal& goal)
-      : config_(config), stages_(stages), goal_(goal) {
+  PipelineTuner(const ElasticConfig& config, std::vector<Rank> ranks, const PipelineGoal& goal)
+      : config_(config), ranks_(std::move(ranks)), goal_(goal) {
     std::map<int64_t, DiscreteLaw> known;
-    for (const PipelineStage& stage : stages_) {
-      laws_.push_back(stage_laws(config, stage, known));
-      one_chunk_each_ = one_chunk_each_ && stage.chunks.size() == 1;
-      free_mean_ += laws_.back().all.mean();
+    for (const Rank& rank : ranks_) {
+      const auto [found, added] = known.try_emplace(rank.num_layers);
+      if (added) found->second = free_sum(config, rank.num_layers);
+      laws_.push_back(found->second);
+      free_mean_ += laws_.back().mean();
     }
   }
 
   BudgetTuning tune() {
-    std::vector<StagePeak> free;
-    for (size_t s = 0; s < stages_.size(); ++s) free.push_back(peak_of(s, BudgetKind::kAtMost, laws_[s].all.max()));
+    Peaks free;
+    for (size_t s = 0; s < ranks_.size(); ++s) free.push_back(&peak_of(s, BudgetKind::kAtMost, laws_[s].max()));
     tuning_.free_peak = quantile(free, goal_.steps);
     tuning_.free_mean_peak = mean_peak(free);
-    for (const StagePeak& peak : free) tuning_.free_largest_peak = std::max(tuning_.free_largest_peak, peak.largest());
+    for (const StagePeak* peak : free) tuning_.free_largest_peak = std::max(tuning_.free_largest_peak, peak->largest());
     tuning_.limit = goal_.memory_limit ? *goal_.memory_limit : (1 - *goal_.saving) * tuning_.free_peak;
     tuning_.free_probability_within_limit = std::exp(log_within(free, tuning_.limit, goal_.steps));
     tuning_.budget_needed = tuning_.free_probability_within_limit < goal_.confidence;
@@ -151,43 +150,43 @@ class PipelineTuner {
   }
 
  private:
-  double windows(size_t s) const {
-    return static_cast<double>(std::max<int64_t>(1, goal_.num_micro_batches - stages_[s].width() + 1)) * goal_.replicas;
+  using Peaks = std::vector<const StagePeak*>;
+
+  const StagePeak& peak_of(size_t s, BudgetKind kind, int64_t bound) {
+    const auto key = std::tuple(s, kind, bound);
+    const auto found = peaks_.find(key);
+    return found != peaks_.end() ? found->second : peaks_.emplace(key, StagePeak(ranks_[s], kind, bound)).first->second;
   }
 
-  StagePeak peak_of(size_t s, BudgetKind kind, int64_t bound) const {
-    return StagePeak(stages_[s], config_.k_min, in_flight(laws_[s], stages_[s], kind, bound), windows(s));
-  }
-
-  static double log_within(const std::vector<StagePeak>& peaks, double x, double steps) {
+  static double log_within(const Peaks& peaks, double x, double steps) {
     double sum = 0;
-    for (const StagePeak& peak : peaks) sum += peak.log_within(x, steps);
+    for (const StagePeak* peak : peaks) sum += peak->log_within(x, steps);
     return sum;
   }
 
   // Least peak that no stage passes with the confidence, among the values that peaks take.
-  double quantile(const std::vector<StagePeak>& peaks, double steps) const {
+  double quantile(const Peaks& peaks, double steps) const {
     const double least = std::log(goal_.confidence) * (1 + 1e-12);
     double result = INFINITY;
-    for (const StagePeak& peak : peaks) {
-      int64_t low = 0, high = peak.size() - 1;
+    for (const StagePeak* peak : peaks) {
+      int64_t low = 0, high = peak->size() - 1;
       while (low < high) {
         const int64_t middle = (low + high) / 2;
-        if (log_within(peaks, peak.bytes(middle), steps) >= least) {
+        if (log_within(peaks, peak->bytes(middle), steps) >= least) {
           high = middle;
         } else {
           low = middle + 1;
         }
       }
-      if (log_within(peaks, peak.bytes(low), steps) >= least) result = std::min(result, peak.bytes(low));
+      if (log_within(peaks, peak->bytes(low), steps) >= least) result = std::min(result, peak->bytes(low));
     }
     return result;
   }
 
-  double mean_peak(const std::vector<StagePeak>& peaks) const {
+  double mean_peak(const Peaks& peaks) const {
     std::vector<double> values;
-    for (const StagePeak& peak : peaks) {
-      for (int64_t i = 0; i < peak.size(); ++i) values.push_back(peak.bytes(i));
+    for (const StagePeak* peak : peaks) {
+      for (int64_t i = 0; i < peak->size(); ++i) values.push_back(peak->bytes(i));
     }
     std::sort(values.begin(), values.end());
     values.erase(std::unique(values.begin(), values.end()), values.end());
@@ -202,26 +201,31 @@ class PipelineTuner {
 
   double least_peak() const {
     double least = 0;
-    for (const PipelineStage& stage : stages_) least = std::max(least, stage.at_least);
+    for (const Rank& rank : ranks_) least = std::max(least, rank.least);
     return least;
   }
 
   double kl(size_t s, BudgetKind kind, int64_t bound) const {
-    if (kind == BudgetKind::kAtMost && bound >= laws_[s].all.max()) return 0;
-    return std::max(0.0, -std::log(bound_probability(laws_[s].all, kind, bound)));
+    if (kind == BudgetKind::kAtMost && bound >= laws_[s].max()) return 0;
+    return std::max(0.0, -std::log(bound_probability(laws_[s], kind, bound)));
   }
 
   // Bounds of one stage worth a look at the limit x, with a share of the risk between almost all and almost none.
-  std::vector<Option> options(size_t s, BudgetKind kind, double x) const {
+  std::vector<Option> options(size_t s, BudgetKind kind, double x) {
     std::vector<Option> list;
-    const DiscreteLaw& all = laws_[s].all;
+    const DiscreteLaw& all = laws_[s];
     if (kind == BudgetKind::kWindow) {
-      if (!one_chunk_each_) return {};
-      const PipelineStage& stage = stages_[s];
-      const int64_t width = stage.chunks.front().in_flight;
-      const double above = stage.slope > 0 ? std::floor((x - stage.at_least) / stage.slope + 1e-9) : INFINITY;
-      if (x < stage.at_least) return {};
-      const auto room = static_cast<int64_t>(std::min(above, static_cast<double>(width * (all.max() - all.min()))));
+      if (!ranks_[s].pipeline || x < ranks_[s].least) return {};
+      const int64_t width = ranks_[s].pipeline->width();
+      int64_t room = 0, most = width * (all.max() - all.min());
+      while (room < most) {
+        const int64_t middle = most - (most - room) / 2;
+        if (window_peak(s, width * all.min() + middle) <= x * (1 + 1e-12)) {
+          room = middle;
+        } else {
+          most = middle - 1;
+        }
+      }
       Option option{.bound = width * all.min() + room, .kl = 0, .standard_error = 0, .cost = 0, .mean = all.mean()};
       if (option.bound < width * all.max()) {
         const int64_t steps = std::max<int64_t>(8, kWindowDraws / goal_.num_micro_batches);
@@ -233,7 +237,11 @@ class PipelineTuner {
       return {option};
     }
     const double risk = -std::log(goal_.confidence);
-    const auto cost = [&](int64_t bound) { return -peak_of(s, kind, bound).log_within(x, goal_.steps); };
+    const auto cost = [&](int64_t bound) -> double {
+      const bool possible = bound_probability(all, kind, bound) >= kLeastProbability;
+      if (!possible) return static_cast<double>(bound) < all.mean() ? 0 : INFINITY;
+      return -peak_of(s, kind, bound).log_within(x, goal_.steps);
+    };
     int64_t low = all.min() - 1, high = all.max();  // cost(low) <= risk < cost(high + 1)
     while (low < high) {
       const int64_t middle = high - (high - low) / 2;
@@ -245,7 +253,7 @@ class PipelineTuner {
     }
     // With a hundredth of its even share a stage has nothing left to gain from a tighter bound, but exact bounds gain
     // down to the likeliest sum.
-    const double enough = 0.01 * risk / static_cast<double>(stages_.size());
+    const double enough = 0.01 * risk / static_cast<double>(ranks_.size());
     double best = INFINITY;
     for (int64_t bound = low; bound >= all.min(); --bound) {
       if (bound_probability(all, kind, bound) < kLeastProbability) continue;
@@ -259,11 +267,18 @@ class PipelineTuner {
     return list;
   }
 
+  // Bytes that no spread of a window's sum passes.
+  double window_peak(size_t s, int64_t bound) const {
+    const PipelineStage& stage = *ranks_[s].pipeline;
+    const int64_t width = stage.width();
+    return stage.at_least + most_added(stage.added, width * stage.num_layers(), bound - width * laws_[s].min());
+  }
+
   // The budget of least KL at the limit x, into the front; with `may_choose` also as the choice.
   void consider(BudgetKind kind, double x, bool may_choose) {
     KnapsackProblem problem;
     std::vector<std::vector<Option>> all;
-    for (size_t s = 0; s < stages_.size(); ++s) {
+    for (size_t s = 0; s < ranks_.size(); ++s) {
       all.push_back(options(s, kind, x));
       if (all.back().empty()) return;
       auto& loss = problem.loss.emplace_back();
@@ -278,28 +293,26 @@ class PipelineTuner {
     TunedBudget tuned;
     tuned.budget.kind = kind;
     double variance = 0, sum_k = 0;
-    std::vector<StagePeak> peaks;
-    double window_peak = -INFINITY;
-    for (size_t s = 0; s < stages_.size(); ++s) {
+    Peaks peaks;
+    double highest_window = -INFINITY;
+    for (size_t s = 0; s < ranks_.size(); ++s) {
       const Option& option = all[s][static_cast<size_t>(solution->k_per_layer[s] - problem.k_min)];
-      const PipelineStage& stage = stages_[s];
-      tuned.budget.groups.push_back(stage.num_layers());
+      tuned.budget.groups.push_back(ranks_[s].num_layers);
       tuned.budget.sum_k.push_back(option.bound);
       tuned.kl_divergence += option.kl;
       variance += option.standard_error * option.standard_error;
       sum_k += option.mean;
       if (kind == BudgetKind::kWindow) {
-        const int64_t least = stage.chunks.front().in_flight * laws_[s].all.min();
-        window_peak = std::max(window_peak, stage.at_least + stage.slope * static_cast<double>(option.bound - least));
+        highest_window = std::max(highest_window, window_peak(s, option.bound));
       } else {
-        peaks.push_back(peak_of(s, kind, option.bound));
+        peaks.push_back(&peak_of(s, kind, option.bound));
       }
     }
     tuned.kl_standard_error = std::sqrt(variance);
     tuned.expected_sum_fraction = sum_k / free_mean_;
     if (kind == BudgetKind::kWindow) {
-      tuned.peak = window_peak;
-      tuned.probability_within_limit = window_peak <= tuning_.limit ? 1 : 0;
+      tuned.peak = highest_window;
+      tuned.probability_within_limit = highest_window <= tuning_.limit * (1 + 1e-12) ? 1 : 0;
     } else {
       tuned.peak = quantile(peaks, goal_.steps);
       tuned.probability_within_limit = std::exp(log_within(peaks, tuning_.limit, goal_.steps));
@@ -324,10 +337,10 @@ class PipelineTuner {
   }
 
   const ElasticConfig& config_;
-  const std::vector<PipelineStage>& stages_;
+  std::vector<Rank> ranks_;
   const PipelineGoal& goal_;
-  std::vector<StageLaws> laws_;
-  bool one_chunk_each_ = true;
+  std::vector<DiscreteLaw> laws_;  // of one micro-batch's sum of k_l, without a budget
+  std::map<std::tuple<size_t, BudgetKind, int64_t>, StagePeak> peaks_;
   double free_mean_ = 0;
   BudgetTuning tuning_;
 };
@@ -346,41 +359,95 @@ int64_t PipelineStage::width() const {
   return width;
 }
 
-DiscreteLaw in_flight_sum(const ElasticConfig& config, const PipelineStage& stage, BudgetKind kind, int64_t bound) {
-  MMOE_CHECK(kind != BudgetKind::kWindow) << "a window is no bound on one micro-batch";
-  std::map<int64_t, DiscreteLaw> known;
-  return in_flight(stage_laws(config, stage, known), stage, kind, bound);
+int64_t PipelineStage::windows(int64_t num_micro_batches) const {
+  int64_t held = 0;
+  for (const Chunk& chunk : chunks) held += chunk.in_flight;
+  return std::max<int64_t>(1, num_micro_batches * static_cast<int64_t>(chunks.size()) - held + 1);
 }
 
-TailProbability passing_probability(const ElasticConfig& config, const std::vector<PipelineStage>& stages,
-                                    const PipelineGoal& goal, const Budget& budget, double limit, int64_t num_samples) {
+std::vector<DrawCosts> PipelineStage::in_flight() const {
+  std::vector<DrawCosts> parts;
+  int64_t first = 0;  // layer of the chunk
+  for (const Chunk& chunk : chunks) {
+    if (chunk.num_layers > 0 && chunk.in_flight > 0) {
+      DrawCosts part{LayerCosts(static_cast<size_t>(num_layers()), std::vector<double>(added.size(), 0)),
+                     chunk.in_flight};
+      std::fill_n(part.costs.begin() + first, chunk.num_layers, added);
+      parts.push_back(std::move(part));
+    }
+    first += chunk.num_layers;
+  }
+  return parts;
+}
+
+std::optional<TailProbability> passing_probability(const ElasticConfig& config,
+                                                   const std::vector<PipelineStage>& stages,
+                                                   const std::vector<std::span<const Pass>>& orders,
+                                                   const PipelineGoal& goal, const Budget& budget, double limit,
+                                                   int64_t num_samples) {
   MMOE_CHECK(budget.kind != BudgetKind::kWindow && budget.sum_k.size() == stages.size()) << budget.sum_k.size();
+  MMOE_CHECK(orders.size() == stages.size()) << orders.size() << " orders";
   double log_within = 0, variance = 0;
   for (size_t s = 0; s < stages.size(); ++s) {
     const PipelineStage& stage = stages[s];
-    MMOE_CHECK(stage.chunks.size() == 1) << stage.chunks.size() << " chunks";
-    if (limit < stage.at_least) return {1, 0};
-    if (stage.slope == 0) continue;
-    const int64_t width = stage.width();
-    const DiscreteLaw one = conditioned(free_sum(config, stage.num_layers()), budget.kind, budget.sum_k[s]);
-    const double room = std::min(std::floor((limit - stage.at_least) / stage.slope + 1e-9), 1e15);
-    const int64_t bound = width * stage.num_layers() * config.k_min + static_cast<int64_t>(room);
-    const TailProbability tail = sliding_maximum_tail(one, width, goal.num_micro_batches, bound, num_samples, s);
-    log_within += std::log1p(-tail.value);
-    variance += tail.standard_error * tail.standard_error;
+    if (limit < stage.at_least) return TailProbability{1, 0};
+    if (stage.added.back() == 0) continue;
+    const std::vector<DrawCosts> parts = stage.in_flight();
+    const CostCells costs = in_cells(parts, kMostCells);
+    const double room = std::min(std::floor((limit - stage.at_least - costs.origin) / costs.unit + 1e-9), 1e15);
+    std::vector<ChunkLaw> chunks;
+    int64_t bound = 0;
+    if (stage.chunks.size() == 1) {  // its bound is on what it keeps alone
+      auto& outcomes = chunks.emplace_back();
+      const DiscreteLaw one = DrawSum(config, parts, kMostCells).cells_of_draw(0, budget.kind, budget.sum_k[s]);
+      for (int64_t cells = one.min(); cells <= one.max(); ++cells) {
+        if (one.probability(cells) > 0) outcomes.push_back({0, cells, one.probability(cells)});
+      }
+    } else {
+      const std::vector<int64_t> cells = cells_of(stage, costs);
+      for (const PipelineStage::Chunk& chunk : stage.chunks)
+        chunks.push_back(chunk_law(config, chunk.num_layers, cells));
+      const int64_t most = stage.num_layers() * (config.k_max - config.k_min);
+      bound = std::min(most, budget.sum_k[s] - stage.num_layers() * config.k_min);
+    }
+    const std::optional<TailProbability> tail =
+        in_flight_maximum_tail(chunks, budget.kind, bound, orders[s], static_cast<int64_t>(room), num_samples, s);
+    if (!tail) return std::nullopt;
+    log_within += std::log1p(-tail->value);
+    variance += tail->standard_error * tail->standard_error;
   }
   const double steps = goal.steps * goal.replicas;
-  return {-std::expm1(steps * log_within), steps * std::exp(steps * log_within) * std::sqrt(variance)};
+  return TailProbability{-std::expm1(steps * log_within), steps * std::exp(steps * log_within) * std::sqrt(variance)};
+}
+
+BudgetTuning tune_group_budget(const ElasticConfig& config, const GroupMemory& group, const PipelineGoal& goal) {
+  check(config, goal);
+  Rank rank{.num_layers = group.num_layers, .least = group.least};
+  rank.windows = static_cast<double>(goal.num_micro_batches) * goal.replicas;
+  for (const DrawnPeak& peak : group.peaks) {
+    rank.moments.push_back({peak.base, peak.ranks, DrawSum(config, peak.draws, kMostCells)});
+  }
+  return PipelineTuner(config, {std::move(rank)}, goal).tune();
 }
 
 BudgetTuning tune_pipeline_budget(const ElasticConfig& config, const std::vector<PipelineStage>& stages,
                                   const PipelineGoal& goal) {
-  MMOE_CHECK(!stages.empty() && config.granularity == Granularity::kLayer) << stages.size() << " stages";
-  MMOE_CHECK(goal.memory_limit.has_value() != goal.saving.has_value()) << "one goal is wanted";
-  MMOE_CHECK(goal.confidence > 0 && goal.confidence < 1) << "confidence " << goal.confidence;
-  MMOE_CHECK(goal.steps >= 1 && goal.replicas >= 1 && goal.num_micro_batches >= 1) << goal.steps;
-  for (const PipelineStage& stage : stages) MMOE_CHECK(stage.num_layers() >= 1 && stage.slope >= 0) << stage.slope;
-  return PipelineTuner(config, stages, goal).tune();
+  check(config, goal);
+  MMOE_CHECK(!stages.empty()) << "no stages";
+  std::vector<Rank> ranks;
+  const bool has_windows =
+      std::all_of(stages.begin(), stages.end(), [](const auto& s) { return s.chunks.size() == 1; });
+  for (const PipelineStage& stage : stages) {
+    MMOE_CHECK(stage.num_layers() >= 1 && std::is_sorted(stage.added.begin(), stage.added.end()) &&
+               stage.added.front() == 0)
+        << stage.num_layers() << " layers";
+    Rank rank{.num_layers = stage.num_layers(), .least = stage.at_least};
+    rank.windows = static_cast<double>(stage.windows(goal.num_micro_batches)) * goal.replicas;
+    rank.moments.push_back({stage.at_least, 1, DrawSum(config, stage.in_flight(), kMostCells)});
+    if (has_windows) rank.pipeline = &stage;
+    ranks.push_back(std::move(rank));
+  }
+  return PipelineTuner(config, std::move(ranks), goal).tune();
 }
 
 }  // namespace mmoe

@@ -13,6 +13,7 @@
 #include "sim/elastic/pipeline_budget.h"
 #include "sim/evidence/evidence.h"
 #include "sim/formulas/model_flops.h"
+#include "sim/plan/expert_group_memory.h"
 #include "sim/plan/rank_memory_law.h"
 #include "sim/plan/trainer_ranks.h"
 #include "sim/units/errors.h"
@@ -37,9 +38,12 @@ void check(const Job& job, const BudgetRequest& request) {
 // The job's stages with MoE layers, in allocated bytes, and what its other stages hold.
 struct StageBytes {
   std::vector<PipelineStage> stages;
-  std::optional<StageMemory> alone;  // in their place, of our trainer's ranks without a pipeline
-  double least = 0;                  // peak at k_min in every layer, of all ranks
-  double reserved_factor = 1;        // of the rank that reserves most
+  std::vector<int64_t> ranks;  // of the stages
+  // In their place, of our trainer's ranks without a pipeline: where all that share experts share their draws, or not.
+  std::optional<StageMemory> alone;
+  std::optional<GroupMemory> group;
+  double least = 0;            // peak at k_min in every layer, of all ranks
+  double reserved_factor = 1;  // of the rank that reserves most
 };
 
 bool is_exact(const Job& job) { return predicts_trainer_ranks(job) && job.parallelism.pipeline == 1; }
@@ -60,16 +64,38 @@ double least_peak(const Job& job, const StageMemory& stage) {
   return peak;
 }
 
-// `rows`: of the busiest expert-parallel rank over balanced ones, where one factor stands for every k; `pairs`: by k.
-StageBytes stage_bytes(const Job& job, const Framework& framework, double rows, const ExpertPairs& pairs) {
+double least_peak(const GroupMemory& group) {
+  double peak = group.least;
+  for (const DrawnPeak& moment : group.peaks) {
+    double bytes = moment.base;
+    for (const DrawCosts& draws : moment.draws) {
+      for (const std::vector<double>& costs : draws.costs) bytes += costs.front() * static_cast<double>(draws.count);
+    }
+    peak = std::max(peak, bytes);
+  }
+  return peak;
+}
+
+// Replicas of an expert group that draw k on their own.
+int64_t replicas_that_draw(const Job& job) {
+  return job.elastic.share == DrawSharing::kReplicas ? 1 : replicas_in_expert_group(job);
+}
+
+// `load`: of the busiest expert-parallel rank, of the cluster model; `pairs`: of every rank, of our trainer's.
+StageBytes stage_bytes(const Job& job, const Framework& framework, const LoadByK& load, const ExpertPairs& pairs) {
   if (is_exact(job)) {
     StageBytes result;
-    result.alone = trainer_stage_memory(job, pairs);
-    result.least = least_peak(job, *result.alone);
+    if (replicas_that_draw(job) > 1) {
+      result.group = expert_group_memory(job, pairs);
+      result.least = least_peak(*result.group);
+    } else {
+      result.alone = trainer_stage_memory(job, pairs);
+      result.least = least_peak(job, *result.alone);
+    }
     return result;
   }
-  const std::vector<RankMemory> least = rank_memories(job, framework, job.elastic.k_min, rows);
-  const std::vector<RankMemory> most = rank_memories(job, framework, job.elastic.k_max, rows);
+  const RankPeaks peaks = rank_peaks(job, framework, load);
+  const std::vector<RankMemory>&least = peaks.least, &most = peaks.most;
   const PipelineStages ranks = pipeline_stages(job, framework);
   StageBytes result;
   std::size_t limiting = 0;
@@ -85,14 +111,16 @@ StageBytes stage_bytes(const Job& job, const Framework& framework, double rows, 
       in_flight += static_cast<double>(layers * chunk.in_flight);
     }
     if (in_flight == 0) continue;
-    const double range = in_flight * (job.elastic.k_max - job.elastic.k_min);
-    stage.slope = std::max(0.0, (most[rank].peak_allocated.value - stage.at_least) / range);
+    stage.added = peaks.added[rank];
+    for (double& bytes : stage.added) bytes /= in_flight;
     result.stages.push_back(std::move(stage));
+    result.ranks.push_back(static_cast<int64_t>(rank));
   }
   result.reserved_factor = most[limiting].peak_reserved / most[limiting].peak_allocated;
   if (!predicts_trainer_ranks(job)) {
     result.reserved_factor *=
-        replay_rank(job, framework, static_cast<int64_t>(limiting), job.elastic.k_max, rows).fragmentation();
+        replay_rank(job, framework, static_cast<int64_t>(limiting), job.elastic.k_max, load.at(job.elastic.k_max))
+            .fragmentation();
   }
   return result;
 }
@@ -131,6 +159,11 @@ BudgetSpeed speed_of(const Job& job, const Framework& framework) {
 }
 
 BudgetTuning tune(const Job& job, const StageBytes& bytes, const PipelineGoal& goal) {
+  if (bytes.group) {
+    PipelineGoal of_groups = goal;
+    of_groups.replicas /= static_cast<double>(replicas_that_draw(job));
+    return tune_group_budget(job.elastic, *bytes.group, of_groups);
+  }
   if (!bytes.alone) return tune_pipeline_budget(job.elastic, bytes.stages, goal);
   BudgetGoal one;
   one.memory_limit = goal.memory_limit;
@@ -152,9 +185,9 @@ PipelineGoal goal_of(const Job& job, double confidence, int64_t steps) {
 
 // `limit`: allocated bytes of the unbudgeted job.
 std::vector<FreedMemoryUse<BudgetSpeed>> uses_of(const ClusterBudget& plan, const Job& free, const Framework& framework,
-                                                 const ExpertPairs& pairs, double limit) {
+                                                 const LoadByK& load, const ExpertPairs& pairs, double limit) {
   const auto tuning_of = [&](const Job& changed) {
-    const StageBytes bytes = stage_bytes(changed, framework, plan.load_factor, pairs);
+    const StageBytes bytes = stage_bytes(changed, framework, load, pairs);
     PipelineGoal goal = goal_of(changed, plan.draws_confidence, plan.steps);
     goal.memory_limit = limit * plan.reserved_factor / bytes.reserved_factor;
     return tune(changed, bytes, goal);
@@ -194,22 +227,25 @@ ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, co
     goal.confidence = draws.confidence;
   }
   if (expert_load_is_random(free)) goal.confidence = 1 - (1 - goal.confidence) / 2;
-  // A run's routing is told of by k; the cluster model, and other loads, know one factor for every k.
-  const bool by_k = is_ours && load_is_by_k(free);
-  if (!by_k) plan.load_factor = expert_load_bound(free, goal.confidence);
-  const ExpertPairs pairs = by_k ? ExpertPairs(free) : ExpertPairs(free, plan.load_factor);
+  // A run's routing is told of by layer and rank; the cluster model, and other loads, know one factor for all.
+  const bool by_layer = is_ours && load_is_by_k(free);
+  const LoadByK load = by_layer ? LoadByK() : expert_load_bound(free, goal.confidence);
+  const ExpertPairs pairs = by_layer ? ExpertPairs(free) : ExpertPairs(free, load);
   for (int k = free.elastic.k_min; k <= free.elastic.k_max; ++k) plan.load_by_k.push_back(pairs.highest_factor(k));
-  if (by_k) plan.load_factor = *std::max_element(plan.load_by_k.begin(), plan.load_by_k.end());
-  const StageBytes bytes = stage_bytes(free, framework, plan.load_factor, pairs);
+  plan.load_factor = *std::max_element(plan.load_by_k.begin(), plan.load_by_k.end());
+  const StageBytes bytes = stage_bytes(free, framework, load, pairs);
   plan.reserved_factor = bytes.reserved_factor;
   plan.least_peak = bytes.least;
   if (!request.saving) goal.memory_limit = limit / plan.reserved_factor;
   plan.draws_confidence = goal.confidence;
   plan.replicas = goal.replicas;
   plan.tuning = tune(free, bytes, goal);
-  const bool one_chunk = free.parallelism.virtual_pipeline == 1 && !bytes.alone;
-  if (plan.tuning.choice && one_chunk && plan.tuning.choice->budget.kind != BudgetKind::kWindow) {
-    plan.sliding = passing_probability(free.elastic, bytes.stages, goal, plan.tuning.choice->budget, plan.tuning.limit);
+  if (plan.tuning.choice && !bytes.stages.empty() && plan.tuning.choice->budget.kind != BudgetKind::kWindow) {
+    const PipelinePasses passes = pipeline_passes(pipeline_shape(free));
+    std::vector<std::span<const Pass>> orders;
+    for (const int64_t rank : bytes.ranks) orders.push_back(passes.of_rank(rank));
+    plan.sliding =
+        passing_probability(free.elastic, bytes.stages, orders, goal, plan.tuning.choice->budget, plan.tuning.limit);
   }
   plan.k_dependent_fraction = 1 - bytes.least / plan.tuning.free_peak;
   plan.free_mean_k = mean_k(free);
@@ -229,7 +265,8 @@ ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, co
     plan.expected_flops_fraction = flops(plan.mean_k) / flops(plan.free_mean_k);
   }
   if (with_uses) {
-    plan.uses = uses_of(plan, free, framework, pairs, goal.memory_limit ? *goal.memory_limit : plan.tuning.free_peak);
+    plan.uses =
+        uses_of(plan, free, framework, load, pairs, goal.memory_limit ? *goal.memory_limit : plan.tuning.free_peak);
   }
   return plan;
 }

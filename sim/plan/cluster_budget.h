@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "sim/elastic/budget_plan.h"
-#include "sim/elastic/sliding_maximum.h"
+#include "sim/elastic/in_flight_maximum.h"
 #include "sim/framework/framework.h"
 #include "sim/plan/cluster_time_law.h"
 #include "sim/plan/freed_memory.h"
@@ -34,8 +34,8 @@ struct ClusterBudget {
   double load_factor = 1;
   std::vector<double> load_by_k;
   BudgetTuning tuning;
-  // P(the limit is passed over the horizon) with the choice by the law of the sliding sum, for pipelines of one chunk a
-  // stage; the tuner's own promise counts overlapping windows as independent and is never better.
+  // P(the limit is passed over the horizon) with the choice by the law of the most in flight, for pipelines
+  // (passing_probability); the tuner's own promise counts overlapping windows as independent and is never better.
   std::optional<TailProbability> sliding;
   double least_peak = 0;            // k_min in every layer
   double k_dependent_fraction = 0;  // of the unbudgeted peak
@@ -47,12 +47,13 @@ struct ClusterBudget {
 
 // Tunes as plan_budget does, on several devices. A bound on the sum of k does not bound the busiest expert-parallel
 // rank: memory is that of a rank whose rows training.moe.load does not pass (expert_load_bound; of a random load with
-// half of the risk). Jobs of predicts_trainer_ranks without a pipeline are tuned on the exact law of our trainer's
-// peak, with the error of its memory model on one device; with a run's metrics.jsonl as the load every rank's rows are
-// the mean ones by layer and k (ExpertPairs), and the law is that of their sum. Others count its most uneven steps at
-// every k alike. The limit is on reserved bytes and by default the device's
-// usable memory less the framework's context. Uses of freed memory (larger micro-batches, less recomputation) get the
-// memory that the unbudgeted job needs, or the limit. Granularity `layer` only. Throws ConfigError.
+// half of the risk), by k. Jobs of predicts_trainer_ranks without a pipeline are tuned on the law of our trainer's
+// peak, with the error of its memory model on one device: exact where replicas that share experts share their draws,
+// else over each replica's own draw (expert_group_memory). With a run's metrics.jsonl as the load every rank's rows are
+// there the mean ones by layer and k (ExpertPairs). Other jobs count each draw as if all replicas had it. The limit is
+// on reserved bytes and by default the device's usable memory less the framework's context. Uses of freed memory
+// (larger micro-batches, less recomputation) get the memory that the unbudgeted job needs, or the limit. Granularity
+// `layer` only. Throws ConfigError.
 ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, const BudgetRequest& request,
                                   bool with_uses = true);
 

@@ -8,6 +8,7 @@
 #include "sim/cluster/reserved_memory.h"
 #include "sim/config/enum_names.h"
 #include "sim/elastic/budget_plan.h"
+#include "sim/elastic/draw_sum.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/formulas/model_flops.h"
 #include "sim/formulas/parameter_counts.h"
@@ -32,60 +33,76 @@ std::optional<ElasticLaw> law_of(const Job& job) {
   return ElasticLaw(job.elastic, static_cast<int>(job.model.num_moe_layers()));
 }
 
-// One rank's peak as a function of the sum of k in flight: bytes = at_least + slope (sum - least_sum).
+// One rank's peak over the draws.
 struct RankLaw {
-  InFlightLaw in_flight;
-  double at_least = 0, slope = 0;
+  ValueLaw one_window = ValueLaw({{0, 1}});
+  double windows_per_step = 1;
+  double largest_k = 0;        // in all layers: as much in flight as the law allows
   double reserved_factor = 1;  // reserved over allocated
-  double bytes(double sum) const { return at_least + slope * (sum - static_cast<double>(in_flight.sum.min())); }
-  ValueLaw one_window() const {
-    std::vector<std::pair<double, double>> outcomes;
-    for (int64_t sum = in_flight.sum.min(); sum <= in_flight.sum.max(); ++sum) {
-      outcomes.emplace_back(bytes(static_cast<double>(sum)), in_flight.sum.probability(sum));
-    }
-    return ValueLaw(std::move(outcomes));
-  }
 };
 
+// The k between two at which `added` comes to so many bytes.
+double k_at(const std::vector<double>& added, int k_min, double bytes) {
+  const auto above = static_cast<std::size_t>(std::lower_bound(added.begin(), added.end(), bytes) - added.begin());
+  if (above == 0) return k_min;
+  if (above == added.size()) return k_min + static_cast<double>(added.size() - 1);
+  const double below = added[above - 1];
+  return k_min + static_cast<double>(above - 1) + (bytes - below) / (added[above] - below);
+}
+
+// Every layer in flight adds its share of what rank_peaks says, by its own k.
 std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const PipelineStages& stages,
-                               const std::optional<ElasticLaw>& law, double rows_factor) {
-  const std::vector<RankMemory> least = rank_memories(job, framework, job.elastic.k_min, rows_factor);
-  const std::vector<RankMemory> most = rank_memories(job, framework, job.elastic.k_max, rows_factor);
+                               const std::optional<ElasticLaw>& law, const LoadByK& load) {
+  const RankPeaks peaks = rank_peaks(job, framework, load);
   std::vector<RankLaw> laws;
   std::size_t group = 0;  // of the budget: ranks with MoE layers
   for (std::size_t rank = 0; rank < stages.size(); ++rank) {
     RankLaw one;
-    one.reserved_factor = most[rank].peak_reserved / most[rank].peak_allocated;
-    one.at_least = most[rank].peak_allocated.value;
-    one.in_flight.sum = DiscreteLaw::certain(0);
+    one.reserved_factor = peaks.most[rank].peak_reserved / peaks.most[rank].peak_allocated;
+    one.largest_k = job.elastic.k_max;
+    const double at_least = peaks.least[rank].peak_allocated.value;
+    const double most = std::max(peaks.most[rank].peak_allocated.value, at_least + peaks.added[rank].back());
+    one.one_window = ValueLaw({{most, 1}});
     if (law && job.elastic.k_max > job.elastic.k_min) {
       const std::vector<ElasticChunk> chunks = elastic_chunks(job, stages[rank], static_cast<int64_t>(rank));
-      double layers = 0;
+      int64_t layers = 0;
       for (const ElasticChunk& chunk : chunks) {
-        layers += static_cast<double>(chunk.moe_layers.size()) * static_cast<double>(chunk.in_flight);
+        layers += static_cast<int64_t>(chunk.moe_layers.size()) * chunk.in_flight;
       }
-      one.at_least = least[rank].peak_allocated.value;
+      one.one_window = ValueLaw({{at_least, 1}});
       if (layers > 0) {
-        const double range = layers * static_cast<double>(job.elastic.k_max - job.elastic.k_min);
-        one.slope = (most[rank].peak_allocated.value - one.at_least) / range;
-        one.in_flight = has_windows(job) ? window_in_flight(job, chunks.front(), group)
-                                         : in_flight_law(*law, chunks, job.num_micro_batches());
+        std::vector<double> share = peaks.added[rank];
+        for (double& bytes : share) bytes /= static_cast<double>(layers);
+        const CostCells costs = in_cells({{{share}, layers}}, kMostCells);
+        std::vector<std::pair<double, double>> outcomes;
+        if (has_windows(job)) {
+          // The same k on average in every layer, or as near as whole ones come: the most where `added` is concave.
+          const InFlightLaw windows = window_in_flight(job, chunks.front(), group);
+          one.windows_per_step = windows.windows_per_step;
+          for (int64_t sum = windows.sum.min(); sum <= windows.sum.max(); ++sum) {
+            const int64_t extra = sum - layers * job.elastic.k_min;
+            outcomes.emplace_back(at_least + most_added(share, layers, extra), windows.sum.probability(sum));
+          }
+        } else {
+          const InFlightLaw in_flight =
+              in_flight_law(*law, chunks, job.num_micro_batches(), costs.cells.front().front());
+          one.windows_per_step = in_flight.windows_per_step;
+          const int64_t all = layers * costs.cells.front().front().back();  // cells where every k is k_max
+          for (int64_t sum = in_flight.sum.min(); sum <= in_flight.sum.max(); ++sum) {
+            const double bytes = at_least + costs.origin + costs.unit * static_cast<double>(sum);
+            outcomes.emplace_back(sum == all ? most : std::min(bytes, most), in_flight.sum.probability(sum));
+          }
+        }
         ++group;
+        one.one_window = ValueLaw(std::move(outcomes));
+        if (one.one_window.max() < most) {
+          one.largest_k = k_at(peaks.added[rank], job.elastic.k_min, one.one_window.max() - at_least);
+        }
       }
     }
     laws.push_back(std::move(one));
   }
   return laws;
-}
-
-// The k that gives a rank's largest sum in flight: what the law allows, spread evenly over its layers.
-double largest_k(const Job& job, const RankLaw& law) {
-  const double range = static_cast<double>(job.elastic.k_max - job.elastic.k_min);
-  const auto width = static_cast<double>(law.in_flight.sum.max() - law.in_flight.sum.min());
-  const auto least = static_cast<double>(law.in_flight.sum.min());
-  if (range == 0 || least == 0) return job.elastic.k_max;
-  const double layers = least / job.elastic.k_min;
-  return job.elastic.k_min + width / layers;
 }
 
 }  // namespace
@@ -117,21 +134,20 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
     plan.evidence.outside.emplace_back("training.expert_saving = lean is predicted as if the experts kept all");
   }
   const double widening = plan.evidence.widening;
-  plan.rows_factor = expert_load_factor(job);
+  const LoadByK load = expert_load_factor(job);
   const std::optional<ElasticLaw> law = law_of(job);
   const PipelineStages stages = pipeline_stages(job, framework);
 
   // Memory.
   if (predicts_trainer_ranks(job)) plan.trainer_peaks = trainer_stage_peaks(job, job.elastic.k_max);
   const bool is_ours = !plan.trainer_peaks.empty();
-  std::vector<RankLaw> laws = rank_laws(job, framework, stages, law, plan.rows_factor);
+  std::vector<RankLaw> laws = rank_laws(job, framework, stages, law, load);
   double highest = -1;
   for (std::size_t rank = 0; rank < laws.size(); ++rank) {
-    const RankMemory worst = is_ours
-                                 ? rank_memory(plan.trainer_peaks[rank],
-                                               laws[rank].bytes(static_cast<double>(laws[rank].in_flight.sum.max())))
-                                 : cluster_memory(job, framework, largest_k(job, laws[rank]), plan.rows_factor)[rank];
-    const ValueLaw step = laws[rank].one_window().maximum(laws[rank].in_flight.windows_per_step);
+    const double k = laws[rank].largest_k;
+    const RankMemory worst = is_ours ? rank_memory(plan.trainer_peaks[rank], laws[rank].one_window.max())
+                                     : cluster_memory(job, framework, k, load.at(k))[rank];
+    const ValueLaw step = laws[rank].one_window.maximum(laws[rank].windows_per_step);
     plan.ranks.push_back({worst, step.summary()});
     if (worst.peak_reserved.value <= highest) continue;
     highest = worst.peak_reserved.value;
@@ -140,10 +156,9 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   // The holes between kept tensors, of the rank that decides.
   RankMemory& decides = plan.ranks[static_cast<std::size_t>(plan.limiting_rank)].worst;
   const auto limiting_rank = static_cast<std::size_t>(plan.limiting_rank);
+  const double worst_k = laws[limiting_rank].largest_k;
   const double fragmentation =
-      is_ours ? 1
-              : replay_rank(job, framework, plan.limiting_rank, largest_k(job, laws[limiting_rank]), plan.rows_factor)
-                    .fragmentation();
+      is_ours ? 1 : replay_rank(job, framework, plan.limiting_rank, worst_k, load.at(worst_k)).fragmentation();
   decides.peak_reserved = decides.peak_reserved * fragmentation;
   laws[limiting_rank].reserved_factor *= fragmentation;
   const RankReport& limiting = plan.ranks[static_cast<std::size_t>(plan.limiting_rank)];
@@ -156,7 +171,7 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   plan.reserved_interval = error_interval(limiting.worst.peak_reserved.value, spread);
 
   // Time.
-  plan.time = cluster_time_law(job, framework, plan.rows_factor);
+  plan.time = cluster_time_law(job, framework, load);
   const double step = plan.time.step.mean();
   plan.step_interval = error_interval(step, widening * framework.step_spread(job.model.num_moe_layers() > 0));
   const auto devices = static_cast<double>(job.hardware.num_devices);
@@ -185,11 +200,11 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   const double replicas =
       job.elastic.share == DrawSharing::kReplicas ? 1 : static_cast<double>(job.data_parallel_size());
   std::vector<ValueLaw> windows;
-  for (const RankLaw& one : laws) windows.push_back(one.one_window().scaled(one.reserved_factor, 0));
+  for (const RankLaw& one : laws) windows.push_back(one.one_window.scaled(one.reserved_factor, 0));
   const auto holds = [&](double limit) {
     double probability = 1;
     for (std::size_t rank = 0; rank < laws.size(); ++rank) {
-      const double count = laws[rank].in_flight.windows_per_step * replicas * static_cast<double>(fit.horizon_steps);
+      const double count = laws[rank].windows_per_step * replicas * static_cast<double>(fit.horizon_steps);
       probability *= windows[rank].cdf_of_maximum(limit, count);
     }
     return probability;

@@ -28,7 +28,6 @@ struct ClusterPlan {
   int64_t limiting_rank = 0;
   std::vector<RankReport> ranks;
   std::vector<TrainerRankPeak> trainer_peaks;  // by pipeline rank at k_max, for jobs of predicts_trainer_ranks
-  double rows_factor = 1;                      // busiest expert-parallel rank's rows over balanced ones
   Summary sum_k, peak_allocated;
   Interval peak_interval, reserved_interval, step_interval;
   ClusterTimeLaw time;

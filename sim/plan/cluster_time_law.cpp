@@ -81,14 +81,15 @@ double mean_k(const Job& job) {
   return law.sum().mean() / static_cast<double>(job.model.num_moe_layers());
 }
 
-ClusterTimeLaw cluster_time_law(const Job& job, const Framework& framework, double rows_factor, int64_t num_pipelines) {
+ClusterTimeLaw cluster_time_law(const Job& job, const Framework& framework, const LoadByK& load,
+                                int64_t num_pipelines) {
   ClusterTimeLaw law;
-  law.typical = cluster_step_time(job, framework, mean_k(job), rows_factor);
+  law.typical = cluster_step_time(job, framework, mean_k(job), load);
   if (!k_varies(job)) {
     law.step = ValueLaw({{law.typical.step(), 1.0}});
     return law;
   }
-  const StepModel model(job, framework, mean_k(job), rows_factor);
+  const StepModel model(job, framework, mean_k(job), load);
   const PipelineStages stages = pipeline_stages(job, framework);
   const PipelineTimes times = pipeline_times(job, framework, model, stages);
   const StepDraws draws(job);

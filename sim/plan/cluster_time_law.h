@@ -17,7 +17,7 @@ struct ClusterTimeLaw {
 // `num_pipelines` schedules are drawn. Ranks of a replica share its draws, replicas draw on their own unless
 // elastic.share says otherwise, so a step lasts as long as the slowest of data-parallel replicas: the maximum of
 // independent copies of one replica's law.
-ClusterTimeLaw cluster_time_law(const Job& job, const Framework& framework, double rows_factor,
+ClusterTimeLaw cluster_time_law(const Job& job, const Framework& framework, const LoadByK& load,
                                 int64_t num_pipelines = 400);
 
 // Mean of k over layers and draws: what the law allows, or the fixed k.

@@ -30,11 +30,11 @@ nlohmann::json to_json(const RankTimeline& rank) {
 }  // namespace
 
 nlohmann::json memory_timeline_json(const Job& job, const Framework& framework) {
-  const double rows_factor = expert_load_factor(job), time_k = mean_k(job);
+  const LoadByK load = expert_load_factor(job);
+  const double time_k = mean_k(job);
   const auto play = [&](const DrawnK& k) {
     nlohmann::json ranks = nlohmann::json::array();
-    for (const RankTimeline& rank : memory_timeline(job, framework, k, time_k, rows_factor))
-      ranks.push_back(to_json(rank));
+    for (const RankTimeline& rank : memory_timeline(job, framework, k, time_k, load)) ranks.push_back(to_json(rank));
     return ranks;
   };
   nlohmann::json draws;

@@ -12,41 +12,79 @@
 namespace mmoe {
 namespace {
 
-// The sum of k_l over some layers of one micro-batch; the grid's cells are the integers.
-DiscreteLaw sum_over(const ElasticLaw& law, const std::vector<int64_t>& layers) {
-  const int choices = law.k_max() - law.k_min() + 1;
-  LayerCosts costs(static_cast<std::size_t>(law.num_layers()),
-                   std::vector<double>(static_cast<std::size_t>(choices), 0));
-  for (const int64_t layer : layers) {
-    for (int i = 0; i < choices; ++i) costs[static_cast<std::size_t>(layer)][static_cast<std::size_t>(i)] = i;
+// The sum of cells[k_l - k_min] over some layers of one micro-batch.
+DiscreteLaw sum_over(const ElasticLaw& law, const std::vector<int64_t>& layers, const std::vector<int64_t>& cells) {
+  const int64_t most = *std::max_element(cells.begin(), cells.end());
+  if (law.one_k_for_all_layers()) {
+    const auto count = static_cast<int64_t>(layers.size());
+    std::vector<double> weights(static_cast<std::size_t>(count * most) + 1);
+    const DiscreteLaw& draw = law.shared_draw();
+    for (int64_t k = draw.min(); k <= draw.max(); ++k) {
+      weights[static_cast<std::size_t>(count * cells[static_cast<std::size_t>(k - law.k_min())])] +=
+          draw.probability(k);
+    }
+    return DiscreteLaw(0, std::move(weights));
   }
-  const auto count = static_cast<int64_t>(layers.size());
-  const int64_t range = count * (choices - 1);
-  if (range == 0) return DiscreteLaw::certain(count * law.k_min());
-  const GridLaw grid = law.additive_law(costs, range);  // one cell for each integer
-  const int64_t least = std::llround(grid.least), largest = std::llround(grid.largest);
-  std::vector<double> weights(static_cast<std::size_t>(largest - least + 1), 0.0);
-  for (std::size_t i = 0; i < grid.cells.probabilities().size(); ++i) {
-    const double value = grid.origin + grid.spacing * static_cast<double>(grid.cells.min() + static_cast<int64_t>(i));
-    weights[static_cast<std::size_t>(
-        std::clamp(std::llround(value), static_cast<long long>(least), static_cast<long long>(largest)) - least)] +=
-        grid.cells.probabilities()[i];
+  DiscreteLaw sum = DiscreteLaw::certain(0);
+  std::vector<double> p(cells.size());
+  for (const GroupLaw& group : law.groups()) {
+    const auto counts = std::count_if(layers.begin(), layers.end(), [&](int64_t layer) {
+      return std::find(group.layers().begin(), group.layers().end(), layer) != group.layers().end();
+    });
+    if (!group.is_conditioned()) {
+      std::vector<double> one(static_cast<std::size_t>(most) + 1);
+      group.next_draw(group.size(), 0, p.data());
+      for (std::size_t j = 0; j < p.size(); ++j) one[static_cast<std::size_t>(cells[j])] += p[j];
+      sum = sum.convolve(DiscreteLaw(0, std::move(one)).sum_of(counts));
+      continue;
+    }
+    // The layers of a group are exchangeable, so these may be the first that are drawn: [sum of k - k_min][cell].
+    std::vector<std::vector<double>> states = {{1}};
+    for (int drawn = 0; drawn < counts; ++drawn) {
+      const int left = group.size() - drawn;
+      std::vector<std::vector<double>> next(static_cast<std::size_t>(group.largest_drawn(left - 1)) + 1);
+      for (std::size_t r = 0; r < states.size(); ++r) {
+        if (states[r].empty()) continue;
+        group.next_draw(left, static_cast<int64_t>(r), p.data());
+        for (std::size_t j = 0; j < p.size() && r + j < next.size(); ++j) {
+          if (p[j] == 0) continue;
+          const auto cell = static_cast<std::size_t>(cells[j]);
+          std::vector<double>& to = next[r + j];
+          to.resize(std::max(to.size(), states[r].size() + cell));
+          for (std::size_t i = 0; i < states[r].size(); ++i) to[i + cell] += states[r][i] * p[j];
+        }
+      }
+      states = std::move(next);
+    }
+    std::vector<double> weights;
+    for (const std::vector<double>& of_sum : states) {
+      weights.resize(std::max(weights.size(), of_sum.size()));
+      for (std::size_t i = 0; i < of_sum.size(); ++i) weights[i] += of_sum[i];
+    }
+    sum = sum.convolve(DiscreteLaw(0, std::move(weights)));
   }
-  return DiscreteLaw(count * law.k_min() + least, std::move(weights));
+  return sum;
 }
 
 }  // namespace
 
 std::vector<ElasticChunk> elastic_chunks(const Job& job, const std::vector<StageChunk>& held, int64_t rank) {
-  int64_t left = chunks_in_flight(pipeline_shape(job), rank).total();
+  const PipelineShape shape = pipeline_shape(job);
+  const int64_t passes = chunks_in_flight(shape, rank).total(), turn = shape.group_size();
+  const auto num_chunks = static_cast<int64_t>(held.size());
   std::vector<ElasticChunk> chunks;
-  for (std::size_t i = 0; i < held.size(); ++i) {
+  for (int64_t i = 0; i < num_chunks; ++i) {
+    const StageChunk& from = held[static_cast<std::size_t>(i)];
     ElasticChunk chunk;
-    for (int64_t layer = held[i].first_layer; layer < held[i].first_layer + held[i].num_layers; ++layer) {
+    for (int64_t layer = from.first_layer; layer < from.first_layer + from.num_layers; ++layer) {
       if (job.model.is_moe_layer(layer)) chunk.moe_layers.push_back(layer - job.model.num_dense_layers);
     }
-    chunk.in_flight = i + 1 == held.size() ? left : std::min(left, job.parallelism.pipeline);
-    left -= chunk.in_flight;
+    if (shape.is_v_shaped()) {
+      chunk.in_flight = std::min(shape.num_micro_batches, i == 0 ? 2 * shape.pipeline - rank - 1 : rank + 1);
+    } else {
+      chunk.in_flight =
+          passes / (turn * num_chunks) * turn + std::clamp<int64_t>(passes % (turn * num_chunks) - i * turn, 0, turn);
+    }
     chunks.push_back(std::move(chunk));
   }
   return chunks;
@@ -73,12 +111,14 @@ std::vector<int64_t> window_widths(const Job& job) {
   return widths;
 }
 
-InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t num_micro_batches) {
+InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t num_micro_batches,
+                          const std::vector<int64_t>& cells) {
   InFlightLaw result{DiscreteLaw::certain(0), 1};
-  int64_t most = 1;
+  int64_t held = 0;
   for (const ElasticChunk& chunk : chunks) {
+    held += chunk.in_flight;
     if (chunk.moe_layers.empty() || chunk.in_flight == 0) continue;
-    const DiscreteLaw one = sum_over(law, chunk.moe_layers);
+    const DiscreteLaw one = sum_over(law, chunk.moe_layers, cells);
     // One k for the whole step is the same in every micro-batch in flight.
     if (law.independent_draws(2) == 1) {
       std::vector<double> spread(static_cast<std::size_t>((one.max() - one.min()) * chunk.in_flight + 1), 0.0);
@@ -89,10 +129,10 @@ InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>
     } else {
       result.sum = result.sum.convolve(one.sum_of(chunk.in_flight));
     }
-    most = std::max(most, chunk.in_flight);
   }
   if (law.independent_draws(2) > 1) {
-    result.windows_per_step = static_cast<double>(std::max<int64_t>(1, num_micro_batches - most + 1));
+    const auto passes = num_micro_batches * static_cast<int64_t>(chunks.size());
+    result.windows_per_step = static_cast<double>(std::max<int64_t>(1, passes - held + 1));
   }
   return result;
 }

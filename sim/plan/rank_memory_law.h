@@ -15,7 +15,8 @@ struct ElasticChunk {
   int64_t in_flight = 0;
 };
 
-// Chunks in flight of one rank at its highest: the first chunks are filled first, `pipeline` micro-batches each.
+// Chunks in flight of one rank when as many forward passes as it ever holds have run: chunks take turns of a group of
+// micro-batches each.
 std::vector<ElasticChunk> elastic_chunks(const Job& job, const std::vector<StageChunk>& held, int64_t rank);
 
 // Whether the job's budget bounds the sums in flight (WindowSampler): kind window, one chunk and one group a rank,
@@ -25,20 +26,21 @@ bool has_windows(const Job& job);
 // Micro-batches in flight on each rank with MoE layers, under has_windows: the widths of the budget's groups.
 std::vector<int64_t> window_widths(const Job& job);
 
-// The sum of k_l over a rank's layers and the micro-batches that it holds in flight at once.
+// A sum over a rank's layers and the micro-batches that it holds in flight at once.
 struct InFlightLaw {
   DiscreteLaw sum;
-  // Windows of one step and replica: the schedule's sliding sum takes this many values.
+  // Windows of one step and replica: how often the rank's memory is at a height.
   double windows_per_step = 1;
 };
 
-// Under granularity `layer` micro-batches draw on their own. Chunks of one rank that hold different micro-batches are
-// independent; layers of one group that stand in different chunks count as independent too, which a budget over the
-// rank makes pessimistic.
-InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t num_micro_batches);
+// Of cells[k_l - k_min], which are 0 or more. Under granularity `layer` micro-batches draw on their own. Chunks of one
+// rank that hold different micro-batches are independent; layers of one group that stand in different chunks count as
+// independent too, which a budget over the rank makes pessimistic.
+InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t num_micro_batches,
+                          const std::vector<int64_t>& cells);
 
-// The same for the budget's `group` under has_windows: the largest window of a step, simulated, with one sample's
-// weight on the bound itself, which sampling cannot exclude.
+// Of k_l for the budget's `group` under has_windows: the largest window of a step, simulated, with one sample's weight
+// on the bound itself, which sampling cannot exclude.
 InFlightLaw window_in_flight(const Job& job, const ElasticChunk& chunk, std::size_t group);
 
 }  // namespace mmoe

@@ -8,8 +8,9 @@
 namespace mmoe {
 
 nlohmann::json schedule_trace(const Job& job, const Framework& framework) {
-  const double k = mean_k(job), rows_factor = expert_load_factor(job);
-  const StepModel model(job, framework, k, rows_factor);
+  const double k = mean_k(job);
+  const LoadByK load = expert_load_factor(job);
+  const StepModel model(job, framework, k, load);
   const std::vector<ChunkSeconds> chunks = model.stages(pipeline_stages(job, framework)).chunks;
   const PipelinePasses passes = pipeline_passes(pipeline_shape(job));
   const Transfers transfers = model.transfers();
@@ -17,7 +18,7 @@ nlohmann::json schedule_trace(const Job& job, const Framework& framework) {
       chrome_trace_json(passes, simulate_pipeline(passes, pass_seconds(passes, chunks), transfers), transfers);
   // A counter of each rank's memory beside its passes.
   const std::vector<RankTimeline> memory = memory_timeline(
-      job, framework, [k](int64_t, int64_t) { return k; }, k, rows_factor);
+      job, framework, [k](int64_t, int64_t) { return k; }, k, load);
   for (std::size_t rank = 0; rank < memory.size(); ++rank) {
     const double held = memory[rank].held.total().value;
     for (const MemorySample& sample : memory[rank].samples) {

@@ -85,6 +85,24 @@ std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework
   return memories;
 }
 
+RankPeaks rank_peaks(const Job& job, const Framework& framework, const LoadByK& load) {
+  RankPeaks peaks;
+  for (int k = job.elastic.k_min; k <= job.elastic.k_max; ++k) {
+    peaks.most = rank_memories(job, framework, k, load.at(k));
+    if (k == job.elastic.k_min) {
+      peaks.least = peaks.most;
+      peaks.added.assign(peaks.most.size(), {0});
+      continue;
+    }
+    for (size_t rank = 0; rank < peaks.most.size(); ++rank) {
+      std::vector<double>& added = peaks.added[rank];
+      const double now = peaks.most[rank].peak_allocated.value - peaks.least[rank].peak_allocated.value;
+      added.push_back(std::max(added.back(), now));
+    }
+  }
+  return peaks;
+}
+
 StageMemory trainer_stage_memory(const Job& job, const ExpertPairs& pairs) {
   MMOE_CHECK(job.parallelism.pipeline == 1 && job.elastic.k_max > job.elastic.k_min) << job.parallelism.pipeline;
   const int k_min = job.elastic.k_min, k_max = job.elastic.k_max;

@@ -33,12 +33,18 @@ Bytes trainer_highest_peak(const Job& job, const std::vector<std::vector<int>>& 
 RankMemory rank_memory(const TrainerRankPeak& peak, double total);
 
 // Of each pipeline rank with k active experts in every MoE layer of every micro-batch: our trainer's where
-// predicts_trainer_ranks, else the cluster model's.
+// predicts_trainer_ranks, else the cluster model's with `rows_factor` times balanced rows.
 std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework, int k, double rows_factor);
 
+// Bytes of each pipeline rank at its peak over the k of the job's range.
+struct RankPeaks {
+  std::vector<RankMemory> least, most;     // [rank]: at k_min and k_max
+  std::vector<std::vector<double>> added;  // [rank][k - k_min], over k_min, rising: k in all layers in flight
+};
+RankPeaks rank_peaks(const Job& job, const Framework& framework, const LoadByK& load);
+
 // Of a job without pipeline ranks: the devices of one expert group, whose rows are as `pairs` says, at a draw of k that
-// all replicas share. Where they draw on their own its rows come from the mean of their draws, which stays below the
-// highest of them: counting each draw as if all had it passes a limit no less often.
+// all its replicas share (else expert_group_memory).
 StageMemory trainer_stage_memory(const Job& job, const ExpertPairs& pairs);
 
 // One step at the draws that the trainer takes for the job's seed: `step`; `ranks[]` with rank, stage,
