@@ -10,6 +10,7 @@ namespace mmoe {
 namespace {
 
 constexpr double kExactness = 1e-12;  // of the sum's range
+constexpr double kMostRounding = 0.02;
 
 double range_of(const std::vector<double>& costs) {
   const auto [least, most] = std::minmax_element(costs.begin(), costs.end());
@@ -105,10 +106,21 @@ DrawSum::DrawSum(const ElasticConfig& config, const std::vector<DrawCosts>& part
   MMOE_CHECK(config.granularity == Granularity::kLayer && !parts.empty()) << parts.size() << " parts";
   const auto num_layers = parts.front().costs.size();
   least_sum_ = static_cast<int64_t>(num_layers) * config.k_min;
+  double range = 0;
+  int64_t most_cells = 0;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    for (size_t l = 0; l < parts[p].costs.size(); ++l) {
+      range += static_cast<double>(parts[p].count) * range_of(parts[p].costs[l]);
+      most_cells += parts[p].count * *std::max_element(cells_.cells[p][l].begin(), cells_.cells[p][l].end());
+    }
+  }
+  if (most_cells > 4 * max_cells || cells_.rounding > kMostRounding * range) {
+    for (const DrawCosts& part : parts) part_cells_.push_back(in_cells({{part.costs, 1}}, max_cells));
+  }
   for (size_t p = 0; p < parts.size(); ++p) {
     MMOE_CHECK(parts[p].costs.size() == num_layers && num_layers >= 1) << parts[p].costs.size() << " layers";
     counts_.push_back(parts[p].count);
-    by_sum_.push_back(cells_by_sum(config, cells_.cells[p]));
+    by_sum_.push_back(cells_by_sum(config, is_in_cells() ? cells_.cells[p] : part_cells_[p].cells.front()));
   }
 }
 
@@ -130,11 +142,27 @@ DiscreteLaw DrawSum::cells_of_draw(size_t part, BudgetKind kind, int64_t bound) 
 }
 
 DiscreteLaw DrawSum::cells(BudgetKind kind, int64_t bound) const {
+  MMOE_CHECK(is_in_cells()) << "each part has cells of its own";
   DiscreteLaw sum = DiscreteLaw::certain(0);
   for (size_t p = 0; p < by_sum_.size(); ++p) {
     sum = sum.convolve(cells_of_draw(p, kind, bound).sum_of(counts_[p]));
   }
   return sum;
+}
+
+GridLaw DrawSum::law(BudgetKind kind, int64_t bound) const {
+  const auto on_grid = [](const CostCells& costs, DiscreteLaw cells) {
+    GridLaw law{costs.origin, costs.unit, std::move(cells)};
+    law.least = law.origin + law.spacing * static_cast<double>(law.cells.min());
+    law.largest = law.origin + law.spacing * static_cast<double>(law.cells.max());
+    return law;
+  };
+  if (is_in_cells()) return on_grid(cells_, cells(kind, bound));
+  std::vector<GridLaw> parts;
+  for (size_t p = 0; p < by_sum_.size(); ++p) {
+    parts.push_back(on_grid(part_cells_[p], cells_of_draw(p, kind, bound)).sum_of(counts_[p], kMostGridCells));
+  }
+  return sum_of_independent(parts);
 }
 
 }  // namespace mmoe

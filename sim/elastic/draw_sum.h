@@ -7,6 +7,7 @@
 #include "sim/config/elastic_config.h"
 #include "sim/elastic/discrete_law.h"
 #include "sim/elastic/elastic_law.h"
+#include "sim/elastic/grid_law.h"
 
 namespace mmoe {
 
@@ -19,6 +20,7 @@ struct DrawCosts {
 // Of a sum of draws where its costs share no coarser unit: a compromise between its rounding and the time of
 // convolving.
 inline constexpr int64_t kMostCells = 1024;
+inline constexpr int64_t kMostGridCells = 256;  // of the sum of many draws
 
 // Real costs in whole cells: cost[l][j] <= least[l] + excess[l] + unit * cells[l][j], and by no more than rounding[l]
 // less.
@@ -41,9 +43,9 @@ double most_added(const std::vector<double>& added, int64_t n, int64_t extra);
 using CellsBySum = std::vector<std::vector<double>>;
 CellsBySum cells_by_sum(const ElasticConfig& config, const std::vector<std::vector<int64_t>>& cells);
 
-// S = origin() + unit() * cell, where draws are of granularity `layer` and keep a bound on their sum of k_l; the
-// config's own budget is ignored. Exact where rounding() is 0; elsewhere S is the true sum or more, by at most
-// rounding().
+// The law of S, where draws are of granularity `layer` and keep a bound on their sum of k_l; the
+// config's own budget is ignored. In cells S = origin() + unit() * cell: exactly where rounding() is 0; elsewhere S is
+// the true sum or more, by at most rounding().
 class DrawSum {
  public:
   // All parts have equally many layers, one at least.
@@ -52,6 +54,10 @@ class DrawSum {
   double origin() const { return cells_.origin; }
   double unit() const { return cells_.unit; }
   double rounding() const { return cells_.rounding; }
+  // The law in bytes: in these cells, or where they would be more than four times max_cells or round by more than 2 %
+  // of the sum's range, on a grid of its own to which the sums of many draws are brought with their mean (GridLaw).
+  bool is_in_cells() const { return part_cells_.empty(); }
+  GridLaw law(BudgetKind kind, int64_t bound) const;
   // Kinds at_most and exact; the free law must allow the bound.
   DiscreteLaw cells(BudgetKind kind, int64_t bound) const;
   // Of one draw of a part alone.
@@ -60,6 +66,7 @@ class DrawSum {
  private:
   int64_t least_sum_;  // of k
   CostCells cells_;
+  std::vector<CostCells> part_cells_;  // each part's own, where not all are in the same cells
   std::vector<int64_t> counts_;
   std::vector<CellsBySum> by_sum_;  // [part]
 };

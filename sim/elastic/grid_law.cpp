@@ -82,6 +82,39 @@ GridLaw GridLaw::coarser() const {
   return law;
 }
 
+GridLaw GridLaw::resampled(double new_spacing) const {
+  if (new_spacing == spacing) return *this;
+  GridLaw law = *this;
+  law.spacing = new_spacing;
+  const double first = static_cast<double>(cells.min()) * spacing / new_spacing;
+  const auto first_cell = static_cast<int64_t>(std::floor(first));
+  const double last = static_cast<double>(cells.max()) * spacing / new_spacing;
+  std::vector<double> weights(static_cast<size_t>(std::floor(last)) - static_cast<size_t>(first_cell) + 2);
+  for (int64_t cell = cells.min(); cell <= cells.max(); ++cell) {
+    const double p = cells.probability(cell), position = static_cast<double>(cell) * spacing / new_spacing;
+    const auto below = static_cast<int64_t>(std::floor(position));
+    const double share = position - static_cast<double>(below);
+    weights[static_cast<size_t>(below - first_cell)] += p * (1 - share);
+    weights[static_cast<size_t>(below - first_cell) + 1] += p * share;
+    law.added_variance += p * share * (1 - share) * new_spacing * new_spacing;
+  }
+  law.displacement += new_spacing;
+  while (weights.back() == 0) weights.pop_back();
+  law.cells = DiscreteLaw(first_cell, std::move(weights));
+  return law;
+}
+
+GridLaw sum_of_independent(const std::vector<GridLaw>& laws) {
+  double spacing = 0;
+  for (const GridLaw& law : laws) {
+    if (law.cells.min() < law.cells.max()) spacing = std::max(spacing, law.spacing);
+  }
+  GridLaw sum;
+  sum.spacing = spacing > 0 ? spacing : 1;
+  for (const GridLaw& law : laws) sum = sum.plus_independent(law.resampled(sum.spacing));
+  return sum;
+}
+
 GridLaw GridLaw::sum_of(int64_t n, int64_t max_cells) const {
   MMOE_CHECK(n >= 1 && max_cells >= 2) << n << ", " << max_cells;
   const auto add = [&](GridLaw a, GridLaw b) {

@@ -2,6 +2,7 @@
 // Laws on an equally spaced grid, for sums of many terms that share no unit (step time).
 
 #include <cstdint>
+#include <vector>
 
 #include "sim/elastic/discrete_law.h"
 
@@ -25,10 +26,14 @@ struct GridLaw {
   GridLaw scaled(double factor) const;                   // of factor * X, factor >= 0
   GridLaw plus_independent(const GridLaw& other) const;  // of the sum of independent X and Y of equal spacing
   GridLaw coarser() const;                               // on a grid of twice the spacing
+  GridLaw resampled(double new_spacing) const;           // on a grid of any spacing from the same origin
   // Law of the sum of n independent copies, n >= 1, on a grid made coarser until it has at most max_cells cells; tails
   // below 1e-18 are dropped from the cells.
   GridLaw sum_of(int64_t n, int64_t max_cells = 4096) const;
 };
+
+// Of the sum of independent X of any spacings, on the coarsest of their grids.
+GridLaw sum_of_independent(const std::vector<GridLaw>& laws);
 
 // Puts real values on a grid of num_cells cells between the least and the largest.
 GridLaw on_grid(const ValueLaw& law, int64_t num_cells);

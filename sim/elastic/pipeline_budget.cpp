@@ -50,14 +50,16 @@ class StagePeak {
   StagePeak(const Rank& rank, BudgetKind kind, int64_t bound) : windows_(rank.windows) {
     std::vector<std::pair<double, double>> outcomes;
     for (const Rank::Moment& moment : rank.moments) {
-      const DrawSum& sum = moment.sum;
-      const DiscreteLaw cells = sum.cells(kind, bound);
-      slack_ = std::max(slack_, 1e-9 * sum.unit());
-      for (int64_t cell = cells.min(); cell <= cells.max(); ++cell) {
-        const double bytes = moment.base + sum.origin() + sum.unit() * static_cast<double>(cell);
-        const double probability = moment.ranks * cells.probability(cell);
-        if (probability > 0) outcomes.emplace_back(std::max(rank.least, bytes), probability);
+      const GridLaw law = moment.sum.law(kind, bound);
+      slack_ = std::max(slack_, 1e-9 * law.spacing);
+      const auto add = [&](double bytes, double probability) {
+        outcomes.emplace_back(std::max(rank.least, moment.base + std::min(bytes, law.largest)), probability);
+      };
+      for (int64_t cell = law.cells.min(); cell <= law.cells.max(); ++cell) {
+        const double probability = moment.ranks * law.cells.probability(cell);
+        if (probability > 0) add(law.origin + law.spacing * static_cast<double>(cell), probability);
       }
+      add(law.largest, 0);
     }
     if (rank.moments.size() > 1) std::sort(outcomes.begin(), outcomes.end());
     double above = 0;
@@ -370,10 +372,15 @@ std::vector<DrawCosts> PipelineStage::in_flight() const {
   int64_t first = 0;  // layer of the chunk
   for (const Chunk& chunk : chunks) {
     if (chunk.num_layers > 0 && chunk.in_flight > 0) {
-      DrawCosts part{LayerCosts(static_cast<size_t>(num_layers()), std::vector<double>(added.size(), 0)),
-                     chunk.in_flight};
-      std::fill_n(part.costs.begin() + first, chunk.num_layers, added);
-      parts.push_back(std::move(part));
+      const auto add = [&](const std::vector<double>& costs, int64_t count) {
+        DrawCosts part{LayerCosts(static_cast<size_t>(num_layers()), std::vector<double>(added.size(), 0)), count};
+        std::fill_n(part.costs.begin() + first, chunk.num_layers, costs);
+        parts.push_back(std::move(part));
+      };
+      std::vector<double> own = added;
+      for (size_t j = 0; j < from_other.size(); ++j) own[j] -= static_cast<double>(others) * from_other[j];
+      add(own, chunk.in_flight);
+      if (others > 0) add(from_other, chunk.in_flight * others);
     }
     first += chunk.num_layers;
   }
@@ -392,24 +399,31 @@ std::optional<TailProbability> passing_probability(const ElasticConfig& config,
     const PipelineStage& stage = stages[s];
     if (limit < stage.at_least) return TailProbability{1, 0};
     if (stage.added.back() == 0) continue;
-    const std::vector<DrawCosts> parts = stage.in_flight();
-    const CostCells costs = in_cells(parts, kMostCells);
-    const double room = std::min(std::floor((limit - stage.at_least - costs.origin) / costs.unit + 1e-9), 1e15);
     std::vector<ChunkLaw> chunks;
     int64_t bound = 0;
+    double origin = 0, unit = 1;
     if (stage.chunks.size() == 1) {  // its bound is on what it keeps alone
+      PipelineStage one = stage;
+      one.chunks.front().in_flight = 1;
+      const GridLaw law = DrawSum(config, one.in_flight(), kMostCells).law(budget.kind, budget.sum_k[s]);
+      origin = law.origin * static_cast<double>(stage.width());
+      unit = law.spacing;
       auto& outcomes = chunks.emplace_back();
-      const DiscreteLaw one = DrawSum(config, parts, kMostCells).cells_of_draw(0, budget.kind, budget.sum_k[s]);
-      for (int64_t cells = one.min(); cells <= one.max(); ++cells) {
-        if (one.probability(cells) > 0) outcomes.push_back({0, cells, one.probability(cells)});
+      for (int64_t cells = law.cells.min(); cells <= law.cells.max(); ++cells) {
+        if (law.cells.probability(cells) > 0) outcomes.push_back({0, cells, law.cells.probability(cells)});
       }
     } else {
+      if (stage.others > 0) return std::nullopt;
+      const CostCells costs = in_cells(stage.in_flight(), kMostCells);
+      origin = costs.origin;
+      unit = costs.unit;
       const std::vector<int64_t> cells = cells_of(stage, costs);
       for (const PipelineStage::Chunk& chunk : stage.chunks)
         chunks.push_back(chunk_law(config, chunk.num_layers, cells));
       const int64_t most = stage.num_layers() * (config.k_max - config.k_min);
       bound = std::min(most, budget.sum_k[s] - stage.num_layers() * config.k_min);
     }
+    const double room = std::min(std::floor((limit - stage.at_least - origin) / unit + 1e-9), 1e15);
     const std::optional<TailProbability> tail =
         in_flight_maximum_tail(chunks, budget.kind, bound, orders[s], static_cast<int64_t>(room), num_samples, s);
     if (!tail) return std::nullopt;
@@ -438,6 +452,7 @@ BudgetTuning tune_pipeline_budget(const ElasticConfig& config, const std::vector
   const bool has_windows =
       std::all_of(stages.begin(), stages.end(), [](const auto& s) { return s.chunks.size() == 1; });
   for (const PipelineStage& stage : stages) {
+    MMOE_CHECK(stage.others == 0 || stage.from_other.size() == stage.added.size()) << stage.from_other.size();
     MMOE_CHECK(stage.num_layers() >= 1 && std::is_sorted(stage.added.begin(), stage.added.end()) &&
                stage.added.front() == 0)
         << stage.num_layers() << " layers";

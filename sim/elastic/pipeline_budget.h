@@ -23,6 +23,10 @@ struct PipelineStage {
   double at_least = 0;        // bytes: at k_min in every layer
   std::vector<double> added;  // [k - k_min], bytes of one layer and micro-batch over those at k_min; rising from 0
   std::vector<Chunk> chunks;
+  // Further replicas that draw on their own and send rows to the rank's experts, and what of `added` the k of each
+  // gives.
+  int64_t others = 0;
+  std::vector<double> from_other = {};  // [k - k_min], where there are others
   int64_t num_layers() const;
   int64_t width() const;  // most micro-batches in flight of a chunk
   // How often its memory is at a height in a step: after every forward pass that a backward pass follows.
@@ -59,11 +63,11 @@ struct PipelineGoal {
 
 // As tune_budget: least KL (nats of one micro-batch, all stages) with P(no stage passes the limit over the horizon) >=
 // confidence, for kinds at_most and exact by the knapsack over stages. The law of what is in flight is DrawSum's: where
-// `added` is no straight line peaks are too high by at most its rounding. Windows, replicas, stages and steps count as
-// independent: sliding sums of independent draws are associated, so the true probability is no smaller (Esary,
-// Proschan, Walkup 1967). Kind window, for stages of one chunk: the largest bound whose peak is within the limit
-// however its sum is spread, a promise that no draw can break; its KL is simulated (kl_standard_error). Groups are the
-// stages with MoE layers, in order.
+// `added` is no straight line peaks are too high by at most its rounding, and with many draws of other replicas on a
+// grid that keeps their mean. Windows, replicas, stages and steps count as independent: sliding sums of independent
+// draws are associated, so the true probability is no smaller (Esary, Proschan, Walkup 1967). Kind window, for stages
+// of one chunk: the largest bound whose peak is within the limit however its sum is spread, a promise that no draw can
+// break; its KL is simulated (kl_standard_error). Groups are the stages with MoE layers, in order.
 BudgetTuning tune_pipeline_budget(const ElasticConfig& config, const std::vector<PipelineStage>& stages,
                                   const PipelineGoal& goal);
 
@@ -73,7 +77,8 @@ BudgetTuning tune_group_budget(const ElasticConfig& config, const GroupMemory& g
 
 // P(some stage passes `limit` at some time of the horizon) by the law of the most that it holds in flight
 // (in_flight_maximum_tail), for a budget of kind at_most or exact. `orders`: the passes of each stage's rank. Stages
-// share no layer, so they are independent. Nothing for orders that in_flight_maximum_tail does not cover.
+// share no layer, so they are independent. Nothing for orders that in_flight_maximum_tail does not cover, and for
+// stages of several chunks that other replicas send rows to.
 std::optional<TailProbability> passing_probability(const ElasticConfig& config,
                                                    const std::vector<PipelineStage>& stages,
                                                    const std::vector<std::span<const Pass>>& orders,

@@ -76,11 +76,6 @@ double least_peak(const GroupMemory& group) {
   return peak;
 }
 
-// Replicas of an expert group that draw k on their own.
-int64_t replicas_that_draw(const Job& job) {
-  return job.elastic.share == DrawSharing::kReplicas ? 1 : replicas_in_expert_group(job);
-}
-
 // `load`: of the busiest expert-parallel rank, of the cluster model; `pairs`: of every rank, of our trainer's.
 StageBytes stage_bytes(const Job& job, const Framework& framework, const LoadByK& load, const ExpertPairs& pairs) {
   if (is_exact(job)) {
@@ -113,6 +108,9 @@ StageBytes stage_bytes(const Job& job, const Framework& framework, const LoadByK
     if (in_flight == 0) continue;
     stage.added = peaks.added[rank];
     for (double& bytes : stage.added) bytes /= in_flight;
+    stage.others = peaks.others;
+    if (peaks.others > 0) stage.from_other = peaks.from_other[rank];
+    for (double& bytes : stage.from_other) bytes /= in_flight;
     result.stages.push_back(std::move(stage));
     result.ranks.push_back(static_cast<int64_t>(rank));
   }

@@ -50,7 +50,8 @@ struct ClusterBudget {
 // half of the risk), by k. Jobs of predicts_trainer_ranks without a pipeline are tuned on the law of our trainer's
 // peak, with the error of its memory model on one device: exact where replicas that share experts share their draws,
 // else over each replica's own draw (expert_group_memory). With a run's metrics.jsonl as the load every rank's rows are
-// there the mean ones by layer and k (ExpertPairs). Other jobs count each draw as if all replicas had it. The limit is
+// there the mean ones by layer and k (ExpertPairs). The cluster model counts rows by each replica's own draw
+// too (rank_peaks). The limit is
 // on reserved bytes and by default the device's usable memory less the framework's context. Uses of freed memory
 // (larger micro-batches, less recomputation) get the memory that the unbudgeted job needs, or the limit. Granularity
 // `layer` only. Throws ConfigError.

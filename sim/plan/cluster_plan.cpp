@@ -23,6 +23,7 @@ namespace {
 
 constexpr int64_t kMostPipelineRanks = 512;  // of sim/schedule's closed forms
 constexpr double kConfidence = 0.99;
+constexpr double kRounding = 1e-12;  // of sums of bytes, in parts of them
 // Storage that a device's share of a checkpoint is written to, and what a restart takes: assumptions, stated with the
 // results. Source: Llama 3 report (arXiv:2407.21783), section 3.3.1: 2 TB/s for 16,384 GPUs.
 constexpr double kCheckpointBytesPerSecond = 2e12 / 16384;
@@ -73,7 +74,6 @@ std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const
       if (layers > 0) {
         std::vector<double> share = peaks.added[rank];
         for (double& bytes : share) bytes /= static_cast<double>(layers);
-        const CostCells costs = in_cells({{{share}, layers}}, kMostCells);
         std::vector<std::pair<double, double>> outcomes;
         if (has_windows(job)) {
           // The same k on average in every layer, or as near as whole ones come: the most where `added` is concave.
@@ -84,14 +84,27 @@ std::vector<RankLaw> rank_laws(const Job& job, const Framework& framework, const
             outcomes.emplace_back(at_least + most_added(share, layers, extra), windows.sum.probability(sum));
           }
         } else {
+          std::vector<double> from_other = peaks.from_other[rank], own = share;
+          for (std::size_t j = 0; j < own.size(); ++j) {
+            from_other[j] /= static_cast<double>(layers);
+            own[j] -= static_cast<double>(peaks.others) * from_other[j];
+          }
+          const CostCells costs = in_cells({{{own}, layers}}, kMostCells);
           const InFlightLaw in_flight =
               in_flight_law(*law, chunks, job.num_micro_batches(), costs.cells.front().front());
           one.windows_per_step = in_flight.windows_per_step;
-          const int64_t all = layers * costs.cells.front().front().back();  // cells where every k is k_max
-          for (int64_t sum = in_flight.sum.min(); sum <= in_flight.sum.max(); ++sum) {
-            const double bytes = at_least + costs.origin + costs.unit * static_cast<double>(sum);
-            outcomes.emplace_back(sum == all ? most : std::min(bytes, most), in_flight.sum.probability(sum));
+          GridLaw sum{costs.origin, costs.unit, in_flight.sum};
+          sum.largest = sum.origin + sum.spacing * static_cast<double>(sum.cells.max());
+          if (peaks.others > 0) {
+            sum = sum_of_independent({sum, in_flight_of_others(*law, chunks, peaks.others, from_other)});
           }
+          // Rounding of a sum of bytes: what is as good as k_max everywhere is that.
+          const double largest = at_least + sum.largest >= most * (1 - kRounding) ? most : at_least + sum.largest;
+          for (int64_t cell = sum.cells.min(); cell <= sum.cells.max(); ++cell) {
+            const double bytes = at_least + sum.origin + sum.spacing * static_cast<double>(cell);
+            outcomes.emplace_back(bytes >= largest * (1 - kRounding) ? largest : bytes, sum.cells.probability(cell));
+          }
+          outcomes.emplace_back(largest, 0);
         }
         ++group;
         one.one_window = ValueLaw(std::move(outcomes));

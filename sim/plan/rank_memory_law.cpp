@@ -6,6 +6,7 @@
 
 #include "sim/cluster/step_time.h"
 #include "sim/config/pipeline_layout.h"
+#include "sim/elastic/draw_sum.h"
 #include "sim/elastic/window_sampler.h"
 #include "sim/schedule/in_flight.h"
 
@@ -135,6 +136,21 @@ InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>
     result.windows_per_step = static_cast<double>(std::max<int64_t>(1, passes - held + 1));
   }
   return result;
+}
+
+GridLaw in_flight_of_others(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t others,
+                            const std::vector<double>& costs) {
+  const CostCells cells = in_cells({{{costs}, 1}}, kMostCells);
+  std::vector<GridLaw> sums;
+  for (const ElasticChunk& chunk : chunks) {
+    if (chunk.moe_layers.empty() || chunk.in_flight == 0) continue;
+    GridLaw one{cells.origin * static_cast<double>(chunk.moe_layers.size()), cells.unit,
+                sum_over(law, chunk.moe_layers, cells.cells.front().front())};
+    one.least = one.origin + one.spacing * static_cast<double>(one.cells.min());
+    one.largest = one.origin + one.spacing * static_cast<double>(one.cells.max());
+    sums.push_back(one.sum_of(chunk.in_flight * others, kMostGridCells));
+  }
+  return sum_of_independent(sums);
 }
 
 InFlightLaw window_in_flight(const Job& job, const ElasticChunk& chunk, std::size_t group) {

@@ -39,6 +39,11 @@ struct InFlightLaw {
 InFlightLaw in_flight_law(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t num_micro_batches,
                           const std::vector<int64_t>& cells);
 
+// Of the real costs[k_l - k_min] over the draws of `others` further replicas, each with as many micro-batches in
+// flight; on a grid that keeps the mean.
+GridLaw in_flight_of_others(const ElasticLaw& law, const std::vector<ElasticChunk>& chunks, int64_t others,
+                            const std::vector<double>& costs);
+
 // Of k_l for the budget's `group` under has_windows: the largest window of a step, simulated, with one sample's weight
 // on the bound itself, which sampling cannot exclude.
 InFlightLaw window_in_flight(const Job& job, const ElasticChunk& chunk, std::size_t group);

@@ -5,6 +5,7 @@
 
 #include "sim/memory/peak_terms.h"
 #include "sim/network/rank_groups.h"
+#include "sim/plan/expert_group_memory.h"
 #include "sim/plan/step_draws.h"
 #include "sim/plan/trainable.h"
 #include "sim/plan/trainer_traffic.h"
@@ -85,19 +86,42 @@ std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework
   return memories;
 }
 
+int64_t replicas_that_draw(const Job& job) {
+  const bool shared =
+      job.elastic.share == DrawSharing::kReplicas || job.elastic.granularity == Granularity::kGlobalBatch;
+  return shared ? 1 : replicas_in_expert_group(job);
+}
+
 RankPeaks rank_peaks(const Job& job, const Framework& framework, const LoadByK& load) {
   RankPeaks peaks;
+  if (!predicts_trainer_ranks(job) && job.elastic.k_min < job.elastic.k_max) peaks.others = replicas_that_draw(job) - 1;
+  const auto others = static_cast<double>(peaks.others);
+  std::vector<double> least_of_rows;  // [rank]
   for (int k = job.elastic.k_min; k <= job.elastic.k_max; ++k) {
     peaks.most = rank_memories(job, framework, k, load.at(k));
+    std::vector<double> of_rows(peaks.most.size(), 0);
+    if (peaks.others > 0) {
+      // Memory is linear in the rows, so half of them leave half of what they take.
+      const std::vector<RankMemory> half = rank_memories(job, framework, k, load.at(k) / 2);
+      for (size_t rank = 0; rank < half.size(); ++rank) {
+        of_rows[rank] = 2 * (peaks.most[rank].peak_allocated.value - half[rank].peak_allocated.value);
+      }
+    }
     if (k == job.elastic.k_min) {
       peaks.least = peaks.most;
+      least_of_rows = of_rows;
       peaks.added.assign(peaks.most.size(), {0});
+      peaks.from_other.assign(peaks.most.size(), {0});
       continue;
     }
     for (size_t rank = 0; rank < peaks.most.size(); ++rank) {
-      std::vector<double>& added = peaks.added[rank];
+      std::vector<double>&added = peaks.added[rank], &from_other = peaks.from_other[rank];
       const double now = peaks.most[rank].peak_allocated.value - peaks.least[rank].peak_allocated.value;
       added.push_back(std::max(added.back(), now));
+      // What the own k gives rises with it too, and with no rows from elsewhere all is its own.
+      const double most = from_other.back() + (added.back() - added[added.size() - 2]) / (others + 1);
+      const double share = (of_rows[rank] - least_of_rows[rank]) / (others + 1);
+      from_other.push_back(std::clamp(share, from_other.back(), most));
     }
   }
   return peaks;

@@ -40,7 +40,13 @@ std::vector<RankMemory> rank_memories(const Job& job, const Framework& framework
 struct RankPeaks {
   std::vector<RankMemory> least, most;     // [rank]: at k_min and k_max
   std::vector<std::vector<double>> added;  // [rank][k - k_min], over k_min, rising: k in all layers in flight
+  // Replicas beside the rank's own that send rows to its experts and draw on their own, and what of `added` the k of
+  // each gives. Rows come from all alike; our trainer's pipelines count each draw as if all replicas had it.
+  int64_t others = 0;
+  std::vector<std::vector<double>> from_other;
 };
+// Data-parallel replicas that draw on their own and share experts.
+int64_t replicas_that_draw(const Job& job);
 RankPeaks rank_peaks(const Job& job, const Framework& framework, const LoadByK& load);
 
 // Of a job without pipeline ranks: the devices of one expert group, whose rows are as `pairs` says, at a draw of k that

@@ -89,7 +89,7 @@ TEST(DrawSum, BoundsWhatHasNoUnit) {
   LayerCosts costs(3, {0, 1, std::sqrt(2.0), M_PI / 2});
   costs[1] = {0.3, std::sqrt(3.0), 2, M_E};
   double coarser = INFINITY;
-  for (const int64_t max_cells : {20, 100, 1024}) {
+  for (const int64_t max_cells : {200, 1024}) {
     const DrawSum sum(config, {{costs, 2}}, max_cells);
     EXPECT_GT(sum.rounding(), 0);
     EXPECT_LE(sum.rounding(), std::min(6 * sum.unit(), coarser));  // half a cell up or down in each of six layers
@@ -99,6 +99,32 @@ TEST(DrawSum, BoundsWhatHasNoUnit) {
     for (double x = 0; x < 12; x += 0.01) {
       EXPECT_GE(tail(found, x), tail(exact, x) - 1e-13) << x;
       EXPECT_LE(tail(found, x + sum.rounding() + 1e-9), tail(exact, x) + 1e-13) << x;
+    }
+  }
+}
+
+// Too many draws for exact cells: the mean is kept, the variance too large by what is stated, and a high quantile off
+// by no more than that (of a sum of 700 draws, close to normal, whose quantile at 1e-6 is 4.75 deviations up) and a
+// cell.
+TEST(DrawSum, BringsManyDrawsToAGrid) {
+  const ElasticConfig config = elastic_config(1, 6);
+  std::vector<double> own, other;
+  for (int k = 0; k < 6; ++k) {
+    own.push_back(9 * k);
+    other.push_back(k);
+  }
+  const std::vector<DrawCosts> parts = {{LayerCosts(4, own), 8}, {LayerCosts(4, other), 700}};
+  const DrawSum exact(config, parts, 100000), grid(config, parts, 256);
+  ASSERT_TRUE(exact.is_in_cells());
+  ASSERT_FALSE(grid.is_in_cells());
+  for (const int64_t bound : {24, 16}) {
+    const GridLaw a = exact.law(BudgetKind::kAtMost, bound), b = grid.law(BudgetKind::kAtMost, bound);
+    EXPECT_NEAR(b.mean(), a.mean(), 1e-9 * a.mean());
+    EXPECT_NEAR(b.std(), a.std(), 1e-6 * a.std());
+    EXPECT_EQ(b.largest, a.largest);
+    const double inflated = std::sqrt(a.std() * a.std() + b.added_variance);
+    for (const double q : {0.5, 0.99, 1 - 1e-6}) {
+      EXPECT_NEAR(b.quantile(q), a.quantile(q), b.spacing + 4.75 * (inflated - a.std())) << q;
     }
   }
 }

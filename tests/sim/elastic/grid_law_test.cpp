@@ -60,5 +60,20 @@ TEST(GridLaw, ScalesAndAdds) {
   EXPECT_NEAR(sum.std(), std::sqrt(2) * law.std(), 1e-14);
 }
 
+// Of other spacings: means add, variances but for what is stated, and ends.
+TEST(GridLaw, SumsOfDifferentSpacings) {
+  GridLaw fine{5, 0.7, DiscreteLaw(2, {1, 2, 3, 2}), 5 + 1.4, 5 + 3.5, 0, 0};
+  GridLaw coarse{-1, 2, DiscreteLaw(0, {3, 1, 1}), -1, 3, 0, 0};
+  const GridLaw sum = sum_of_independent({fine, coarse});
+  EXPECT_EQ(sum.spacing, 2);
+  EXPECT_NEAR(sum.mean(), fine.mean() + coarse.mean(), 1e-12);
+  EXPECT_NEAR(sum.std() * sum.std(), fine.std() * fine.std() + coarse.std() * coarse.std(), 1e-12);
+  EXPECT_GT(sum.added_variance, 0);
+  EXPECT_NEAR(sum.largest, 5 + 3.5 + 3, 1e-12);
+  const GridLaw same = sum_of_independent({coarse, coarse});
+  EXPECT_EQ(same.displacement, 0);
+  EXPECT_NEAR(same.cells.probability(4), 1.0 / 25, 1e-15);
+}
+
 }  // namespace
 }  // namespace mmoe

@@ -207,6 +207,39 @@ TEST(TunePipelineBudget, CountsEveryKForItself) {
   EXPECT_LT(promised(wrong.choice->budget, wrong.limit), 0.5);
 }
 
+// Rows from another replica's experts: the rank's own k and the other's each add their part.
+TEST(TunePipelineBudget, CountsOtherReplicasByTheirOwnDraws) {
+  const ElasticConfig config = elastic_config(1, 4);
+  const std::vector<PipelineStage> stages = {
+      {.at_least = 1000, .added = {0, 50, 80, 100}, .chunks = {{2, 1}}, .others = 1, .from_other = {0, 20, 30, 40}}};
+  PipelineGoal goal = goal_of(0.05);
+  goal.steps = 5;
+  goal.replicas = 1;
+  goal.num_micro_batches = 3;
+  const PipelinePasses passes = passes_of(1, 3);
+  const BudgetTuning tuning = tune_pipeline_budget(config, stages, goal);
+  ASSERT_TRUE(tuning.choice && tuning.budget_needed);
+  for (const TunedBudget& budget : tuning.front) {
+    if (budget.budget.kind == BudgetKind::kWindow) continue;
+    const auto draws = enumerate(with_budget(config, budget.budget.kind, {2}, budget.budget.sum_k), 2);
+    double within = 0;
+    for (const auto& [a, p] : draws) {
+      for (const auto& [b, q] : draws) {
+        double bytes = 1000;
+        for (size_t l = 0; l < 2; ++l) {
+          const auto own = static_cast<size_t>(a[l] - 1), other = static_cast<size_t>(b[l] - 1);
+          bytes += stages[0].added[own] - stages[0].from_other[own] + stages[0].from_other[other];
+        }
+        within += bytes <= tuning.limit ? p * q : 0;
+      }
+    }
+    EXPECT_NEAR(budget.probability_within_limit, std::pow(within, 15), 1e-12);
+    const auto passing = passing_probability(config, stages, orders_of(passes), goal, budget.budget, tuning.limit);
+    ASSERT_TRUE(passing);
+    EXPECT_NEAR(passing->value, 1 - std::pow(within, 15), 1e-12);
+  }
+}
+
 // Two replicas of two layers whose rank adds its own draw's bytes and what both send, at one of two moments.
 TEST(TuneGroupBudget, IsTheLawOverTheDrawsOfAllReplicas) {
   const ElasticConfig config = elastic_config(1, 4);

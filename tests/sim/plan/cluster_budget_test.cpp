@@ -129,6 +129,28 @@ TEST(ClusterBudget, CountsTheBusiestExpertRank) {
   EXPECT_GT(broken(even.tuning.choice->budget), 0);
 }
 
+// Replicas of one expert group that draw on their own seldom draw high together; what they share is rare at no draw.
+TEST(ClusterBudget, RowsOfReplicasComeByTheirOwnDraws) {
+  const Overrides folded = {{"parallelism.tensor", "1"}, {"training.micro_batch_size", "4"}};
+  Overrides shared_draws = folded;
+  shared_draws.emplace_back("elastic.share", "replicas");
+  const Job own = elastic_job(folded), shared = elastic_job(shared_draws);
+  EXPECT_EQ(replicas_that_draw(own), 4);
+  EXPECT_EQ(replicas_that_draw(shared), 1);
+  const RankPeaks peaks = rank_peaks(own, framework_of(own), 1);
+  ASSERT_EQ(peaks.others, 3);
+  // Nearly all that depends on k are rows: each of four replicas gives about a quarter.
+  EXPECT_GT(peaks.from_other[0].back(), 0.2 * peaks.added[0].back());
+  EXPECT_LE(peaks.from_other[0].back(), 0.25 * peaks.added[0].back() * (1 + 1e-12));
+  const ClusterPlan apart = simulate_cluster(own, framework_of(own)),
+                    together = simulate_cluster(shared, framework_of(shared));
+  EXPECT_EQ(apart.ranks[0].peak_allocated.max, together.ranks[0].peak_allocated.max);
+  EXPECT_LT(apart.ranks[0].peak_allocated.p99, together.ranks[0].peak_allocated.p99);
+  const ClusterBudget budget = plan_cluster_budget(own, framework_of(own), saving(0.02), false);
+  EXPECT_LT(budget.tuning.free_peak,
+            plan_cluster_budget(shared, framework_of(shared), saving(0.02), false).tuning.free_peak);
+}
+
 // Random loads share the risk with the draws.
 TEST(ClusterBudget, RandomLoadsAreBounded) {
   const Job job = parse_job(to_json(expert_parallel_job("[1, 1, 1, 1, 1, 1, 1, 1]")), "job.json", ".",
