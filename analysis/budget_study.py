@@ -163,12 +163,12 @@ def by_k_table(depth):
 def power_line(depth):
     """The smallest differences that the seeds could show."""
     resolvable = [
-        arm["quality"]["worst_k_difference"]["smallest_resolvable"]
-        for arm in depth["arms"][1:]
-        if arm["quality"] and arm["quality"]["worst_k_difference"]["smallest_resolvable"]
+        arm["quality"]["worst_k_difference"]["smallest_resolvable"] for arm in depth["arms"][1:] if arm["quality"]
     ]
-    if not resolvable:
+    if not resolvable or None in resolvable:
         return "One seed: nothing can be resolved."
+    if not any(resolvable):
+        return "The difference of every arm is exactly 0 with every seed."
     resolvable.sort()
     return (
         f"Power: with these seeds a true difference of {resolvable[len(resolvable) // 2]:.4f} nats (median over the arms; "
