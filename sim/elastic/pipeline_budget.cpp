@@ -449,8 +449,10 @@ BudgetTuning tune_pipeline_budget(const ElasticConfig& config, const std::vector
   check(config, goal);
   MMOE_CHECK(!stages.empty()) << "no stages";
   std::vector<Rank> ranks;
+  // A window of one micro-batch is its at_most bound.
   const bool has_windows =
-      std::all_of(stages.begin(), stages.end(), [](const auto& s) { return s.chunks.size() == 1; });
+      std::all_of(stages.begin(), stages.end(), [](const auto& s) { return s.chunks.size() == 1; }) &&
+      std::any_of(stages.begin(), stages.end(), [](const auto& s) { return s.width() > 1; });
   for (const PipelineStage& stage : stages) {
     MMOE_CHECK(stage.others == 0 || stage.from_other.size() == stage.added.size()) << stage.from_other.size();
     MMOE_CHECK(stage.num_layers() >= 1 && std::is_sorted(stage.added.begin(), stage.added.end()) &&

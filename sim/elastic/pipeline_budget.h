@@ -66,8 +66,9 @@ struct PipelineGoal {
 // `added` is no straight line peaks are too high by at most its rounding, and with many draws of other replicas on a
 // grid that keeps their mean. Windows, replicas, stages and steps count as independent: sliding sums of independent
 // draws are associated, so the true probability is no smaller (Esary, Proschan, Walkup 1967). Kind window, for stages
-// of one chunk: the largest bound whose peak is within the limit however its sum is spread, a promise that no draw can
-// break; its KL is simulated (kl_standard_error). Groups are the stages with MoE layers, in order.
+// of one chunk of which some hold several micro-batches: the largest bound whose peak is within the limit however its
+// sum is spread, a promise that no draw can break; its KL is simulated (kl_standard_error). Groups are the stages with
+// MoE layers, in order.
 BudgetTuning tune_pipeline_budget(const ElasticConfig& config, const std::vector<PipelineStage>& stages,
                                   const PipelineGoal& goal);
 

@@ -175,6 +175,9 @@ TEST(TunePipelineBudget, FrontHasNoBeatenPointAndAllKindsCompete) {
   PipelineStage chunks{2e10, straight(1e8), {{4, 4}, {4, 2}}};
   const BudgetTuning interleaved = tune_pipeline_budget(elastic_config(1, 6), {chunks}, goal_of(0.1));
   for (const TunedBudget& budget : interleaved.front) EXPECT_NE(budget.budget.kind, BudgetKind::kWindow);
+  // One micro-batch in flight is bounded by at_most.
+  const BudgetTuning alone = tune_pipeline_budget(elastic_config(1, 6), pipeline(1, 8), goal_of(0.05));
+  for (const TunedBudget& budget : alone.front) EXPECT_NE(budget.budget.kind, BudgetKind::kWindow);
 }
 
 // Bytes that rise ever less with k: a straight line between the ends would promise a peak that draws between them pass.
