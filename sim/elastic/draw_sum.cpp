@@ -110,7 +110,9 @@ DrawSum::DrawSum(const ElasticConfig& config, const std::vector<DrawCosts>& part
   int64_t most_cells = 0;
   for (size_t p = 0; p < parts.size(); ++p) {
     for (size_t l = 0; l < parts[p].costs.size(); ++l) {
-      range += static_cast<double>(parts[p].count) * range_of(parts[p].costs[l]);
+      const std::vector<double>& costs = parts[p].costs[l];
+      range += static_cast<double>(parts[p].count) * range_of(costs);
+      largest_ += static_cast<double>(parts[p].count) * *std::max_element(costs.begin(), costs.end());
       most_cells += parts[p].count * *std::max_element(cells_.cells[p][l].begin(), cells_.cells[p][l].end());
     }
   }
@@ -157,7 +159,11 @@ GridLaw DrawSum::law(BudgetKind kind, int64_t bound) const {
     law.largest = law.origin + law.spacing * static_cast<double>(law.cells.max());
     return law;
   };
-  if (is_in_cells()) return on_grid(cells_, cells(kind, bound));
+  if (is_in_cells()) {
+    GridLaw law = on_grid(cells_, cells(kind, bound));
+    law.largest = std::min(law.largest, largest_);  // no rounding up passes it
+    return law;
+  }
   std::vector<GridLaw> parts;
   for (size_t p = 0; p < by_sum_.size(); ++p) {
     parts.push_back(on_grid(part_cells_[p], cells_of_draw(p, kind, bound)).sum_of(counts_[p], kMostGridCells));

@@ -68,6 +68,7 @@ class DrawSum {
   CostCells cells_;
   std::vector<CostCells> part_cells_;  // each part's own, where not all are in the same cells
   std::vector<int64_t> counts_;
+  double largest_ = 0;              // of the sum without a bound
   std::vector<CellsBySum> by_sum_;  // [part]
 };
 

@@ -47,11 +47,15 @@ std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::o
   return k;
 }
 
-std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k) {
-  const std::vector<std::vector<int>> draws = equal_draws(job, k);
+std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k, std::optional<int> other_k) {
+  const std::vector<std::vector<int>> draws = equal_draws(job, other_k.value_or(k));
+  const RankGroup data = rank_groups(job.parallelism, job.hardware.num_devices).data;
   std::vector<TrainerRankPeak> stages(static_cast<size_t>(job.parallelism.pipeline));
   for (int64_t rank = 0; rank < job.hardware.num_devices; ++rank) {
-    const TrainerRankPeak peak = trainer_rank_peak(job, rank, draws);
+    std::vector<std::vector<int>> of_rank = draws;
+    const auto own = of_rank.begin() + position_in(data, rank) * job.num_micro_batches();
+    for (auto drawn = own; drawn != own + job.num_micro_batches(); ++drawn) drawn->assign(drawn->size(), k);
+    const TrainerRankPeak peak = trainer_rank_peak(job, rank, of_rank);
     TrainerRankPeak& highest = stages[static_cast<size_t>(stage_of(job, rank))];
     if (peak.total > highest.total) highest = peak;
   }
@@ -93,23 +97,33 @@ int64_t replicas_that_draw(const Job& job) {
 }
 
 RankPeaks rank_peaks(const Job& job, const Framework& framework, const LoadByK& load) {
+  const bool is_ours = predicts_trainer_ranks(job);
   RankPeaks peaks;
-  if (!predicts_trainer_ranks(job) && job.elastic.k_min < job.elastic.k_max) peaks.others = replicas_that_draw(job) - 1;
+  if (job.elastic.k_min < job.elastic.k_max) peaks.others = replicas_that_draw(job) - 1;
   const auto others = static_cast<double>(peaks.others);
-  std::vector<double> least_of_rows;  // [rank]
+  // Bytes that each other replica's k gives, up to what is the same at every k.
+  const auto from_each = [&](size_t rank, const std::vector<RankMemory>& without) {
+    const double bytes = (peaks.most[rank].peak_allocated - without[rank].peak_allocated).value;
+    // With the others at k_min all of theirs is gone; half of the rows are half of what all replicas' rows take.
+    return is_ours ? bytes / others : 2 * bytes / (others + 1);
+  };
+  std::vector<double> least_of_each;  // [rank]
   for (int k = job.elastic.k_min; k <= job.elastic.k_max; ++k) {
     peaks.most = rank_memories(job, framework, k, load.at(k));
-    std::vector<double> of_rows(peaks.most.size(), 0);
+    std::vector<double> of_each(peaks.most.size(), 0);
     if (peaks.others > 0) {
-      // Memory is linear in the rows, so half of them leave half of what they take.
-      const std::vector<RankMemory> half = rank_memories(job, framework, k, load.at(k) / 2);
-      for (size_t rank = 0; rank < half.size(); ++rank) {
-        of_rows[rank] = 2 * (peaks.most[rank].peak_allocated.value - half[rank].peak_allocated.value);
+      std::vector<RankMemory> without;
+      if (is_ours) {
+        for (const TrainerRankPeak& peak : trainer_stage_peaks(job, k, job.elastic.k_min))
+          without.push_back(rank_memory(peak, peak.total.value));
+      } else {
+        without = cluster_memory(job, framework, k, load.at(k) / 2);
       }
+      for (size_t rank = 0; rank < of_each.size(); ++rank) of_each[rank] = from_each(rank, without);
     }
     if (k == job.elastic.k_min) {
       peaks.least = peaks.most;
-      least_of_rows = of_rows;
+      least_of_each = of_each;
       peaks.added.assign(peaks.most.size(), {0});
       peaks.from_other.assign(peaks.most.size(), {0});
       continue;
@@ -118,10 +132,9 @@ RankPeaks rank_peaks(const Job& job, const Framework& framework, const LoadByK& 
       std::vector<double>&added = peaks.added[rank], &from_other = peaks.from_other[rank];
       const double now = peaks.most[rank].peak_allocated.value - peaks.least[rank].peak_allocated.value;
       added.push_back(std::max(added.back(), now));
-      // What the own k gives rises with it too, and with no rows from elsewhere all is its own.
+      // What the own k gives rises with it too, by no less than what another's does.
       const double most = from_other.back() + (added.back() - added[added.size() - 2]) / (others + 1);
-      const double share = (of_rows[rank] - least_of_rows[rank]) / (others + 1);
-      from_other.push_back(std::clamp(share, from_other.back(), most));
+      from_other.push_back(std::clamp(of_each[rank] - least_of_each[rank], from_other.back(), most));
     }
   }
   return peaks;

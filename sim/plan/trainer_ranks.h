@@ -22,8 +22,9 @@ bool predicts_trainer_ranks(const Job& job);
 std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::optional<StepDraws>& draws,
                                                     int64_t step);
 
-// Of each pipeline rank the device with the highest peak, where every MoE layer of every micro-batch has k experts.
-std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k);
+// Of each pipeline rank the device with the highest peak, where every MoE layer of every micro-batch has k experts;
+// with `other_k` as many in the replicas that are not the device's own.
+std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k, std::optional<int> other_k = {});
 
 // Of the device with the highest peak, at these draws of [global micro-batch][MoE layer].
 Bytes trainer_highest_peak(const Job& job, const std::vector<std::vector<int>>& k);
@@ -41,7 +42,7 @@ struct RankPeaks {
   std::vector<RankMemory> least, most;     // [rank]: at k_min and k_max
   std::vector<std::vector<double>> added;  // [rank][k - k_min], over k_min, rising: k in all layers in flight
   // Replicas beside the rank's own that send rows to its experts and draw on their own, and what of `added` the k of
-  // each gives. Rows come from all alike; our trainer's pipelines count each draw as if all replicas had it.
+  // each gives. Rows come from all alike.
   int64_t others = 0;
   std::vector<std::vector<double>> from_other;
 };

@@ -96,6 +96,7 @@ TEST(DrawSum, BoundsWhatHasNoUnit) {
     coarser = sum.rounding();
     const Values one = enumerated(with_budget(config, BudgetKind::kAtMost, {3}, {9}), costs), exact = added(one, one);
     const Values found = in_bytes(sum, BudgetKind::kAtMost, 9);
+    EXPECT_LE(sum.law(BudgetKind::kAtMost, 12).largest, 2 * (2 * M_PI / 2 + M_E) * (1 + 1e-15));
     for (double x = 0; x < 12; x += 0.01) {
       EXPECT_GE(tail(found, x), tail(exact, x) - 1e-13) << x;
       EXPECT_LE(tail(found, x + sum.rounding() + 1e-9), tail(exact, x) + 1e-13) << x;
