@@ -12,7 +12,7 @@ struct PairOrder {
   at::Tensor offsets_E1;                 // int64 [E + 1]: expert e has rows [offsets[e], offsets[e + 1])
   at::Tensor token_of_row, pair_of_row;  // int32 [R], -1 for padding
   at::Tensor row_of_pair_TK;             // int32, -1 for unused slots
-  std::vector<int64_t> stated_offsets;   // of meta tensors, offsets_E1 with rows shared evenly
+  std::vector<int64_t> stated_offsets;   // of meta tensors, as stated_offsets has them
 
   // offsets_E1 where the host can read it: on the CPU, and of meta tensors.
   const int64_t* host_offsets() const {

@@ -52,7 +52,8 @@ std::vector<int64_t> stated_offsets(int64_t pairs, int64_t num_experts, int64_t 
   std::vector<int64_t> offsets{0};
   for (int64_t expert = 0; expert < num_experts; ++expert) {
     const int64_t rows = part_of(pairs, expert, num_experts);
-    offsets.push_back(offsets.back() + (rows + alignment - 1) / alignment * alignment);
+    const int64_t padding = part_of(num_experts * (alignment - 1) / 2, expert, num_experts);
+    offsets.push_back(offsets.back() + (rows > 0 ? rows + padding : 0));
   }
   return offsets;
 }

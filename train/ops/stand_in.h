@@ -41,8 +41,8 @@ struct StatedExchange {
 StatedExchange stated_exchange(int64_t tokens, int64_t expert_rank, int64_t tensor_rank, int64_t tensor_ranks,
                                int64_t layer);
 
-// Where each of `num_experts` segments begins that share `pairs` rows evenly, and the end of the last; segments start
-// at multiples of `alignment`.
+// Where each of `num_experts` segments begins that share `pairs` rows evenly, and the end of the last. Rows that fill a
+// segment up to a multiple of `alignment` are as many as they are on average: lengths modulo it are close to uniform.
 std::vector<int64_t> stated_offsets(int64_t pairs, int64_t num_experts, int64_t alignment);
 
 }  // namespace mmoe

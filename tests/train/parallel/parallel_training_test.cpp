@@ -13,6 +13,7 @@ namespace mmoe {
 namespace {
 
 constexpr int64_t kSteps = 20;
+constexpr int64_t kFewSteps = 4;  // of further products of what has been compared over all of them
 
 struct Case {
   const char* name;
@@ -21,6 +22,7 @@ struct Case {
   // Larger ones make fewer collectives and so a shorter test; every rank still sums over at least two micro-batches.
   int micro_batch_size = 1;
   const char* training = "";  // more keys of it
+  int64_t steps = kSteps;
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
@@ -42,11 +44,11 @@ struct Outcome {
   std::map<std::string, at::Tensor> weights;
 };
 
-Outcome train(Trainer& trainer, const ProcessGroups& groups, const Job& job) {
+Outcome train(Trainer& trainer, const ProcessGroups& groups, const Job& job, int64_t steps) {
   const int64_t samples = job.training.global_batch_size, mine = samples / job.data_parallel_size();
   Outcome outcome;
   trainer.measure_routing(true);
-  for (int64_t step = 1; step <= kSteps; ++step) {
+  for (int64_t step = 1; step <= steps; ++step) {
     const auto part = [&](uint64_t seed) {
       return random_tokens({samples, job.training.seq_len}, job.model.vocab_size, seed)
           .narrow(0, groups.data_index() * mine, mine);
@@ -65,11 +67,12 @@ Outcome train(Trainer& trainer, const ProcessGroups& groups, const Job& job) {
 // What one process trains. Layouts that differ in nothing else share it.
 const Outcome& train_alone(const char* precision, const Case& c) {
   static std::map<std::string, Outcome> outcomes;
-  Outcome& outcome = outcomes[std::string(precision) + "/" + std::to_string(c.micro_batch_size) + c.training];
+  Outcome& outcome = outcomes[std::string(precision) + "/" + std::to_string(c.micro_batch_size) + c.training +
+                              std::to_string(c.steps)];
   if (outcome.steps.empty()) {
     const Job job = job_of(R"("num_devices": 1)", "", precision, c);
     Trainer trainer(job, c10::kCPU);
-    outcome = train(trainer, no_groups(), job);
+    outcome = train(trainer, no_groups(), job, c.steps);
   }
   return outcome;
 }
@@ -85,7 +88,7 @@ class ParallelTraining : public testing::TestWithParam<Case> {
     std::map<std::string, int64_t> elements_seen;
     run_ranks(job, [&](const ProcessGroups& groups) {
       Trainer trainer(job, c10::kCPU, groups);
-      const Outcome outcome = train(trainer, groups, job);
+      const Outcome outcome = train(trainer, groups, job, GetParam().steps);
       const std::lock_guard lock(mutex);
       for (size_t i = 0; i < outcome.steps.size(); ++i) {
         EXPECT_EQ(outcome.steps[i].k_per_layer, expected.steps[i].k_per_layer);
@@ -173,7 +176,25 @@ INSTANTIATE_TEST_SUITE_P(
              R"("context": 2, "context_kind": "alltoall", "pipeline": 2, "zero_stage": 1)", 2},
         Case{"context_2_expert_2_interleaved_2", 4,
              R"("context": 2, "context_kind": "alltoall", "expert": 2, "pipeline": 2, "virtual_pipeline": 2)", 2,
-             R"(, "recompute": ["attention"])"}),
+             R"(, "recompute": ["attention"])"},
+        Case{"context_4_expert_2", 4, R"("context": 4, "context_kind": "alltoall", "expert": 2)", 2, "", kFewSteps},
+        Case{"context_2_data_2_zero_2", 4, R"("context": 2, "context_kind": "alltoall", "zero_stage": 2)", 2, "",
+             kFewSteps},
+        Case{"context_2_interleaved_2_zero_2", 4,
+             R"("context": 2, "context_kind": "alltoall", "pipeline": 2, "virtual_pipeline": 2, "zero_stage": 2)", 2,
+             "", kFewSteps},
+        Case{"context_2_expert_2_documents_apart_recomputed", 2,
+             R"("context": 2, "context_kind": "alltoall", "expert": 2)", 4,
+             R"(, "reset_attention_mask": true, "recompute": ["attention"])", kFewSteps},
+        Case{"context_2_expert_tensor_2_zero_3", 4,
+             R"("context": 2, "context_kind": "alltoall", "expert_tensor": 2, "zero_stage": 3)", 2, "", kFewSteps},
+        Case{"context_2_expert_2_expert_tensor_2_zero_1", 4,
+             R"("context": 2, "context_kind": "alltoall", "expert": 2, "expert_tensor": 2, "zero_stage": 1)", 2,
+             R"(, "recompute": ["moe"])", kFewSteps},
+        Case{"context_2_tensor_2_expert_2_interleaved_2_documents_apart", 8,
+             R"("context": 2, "context_kind": "alltoall", "tensor": 2, "sequence": true, "expert": 2, "pipeline": 2,
+                "virtual_pipeline": 2)",
+             4, R"(, "reset_attention_mask": true)", kFewSteps}),
     [](const auto& test) { return test.param.name; });
 
 }  // namespace

@@ -169,7 +169,15 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"context_2_expert_2_pipeline_2", 4,
              R"("context": 2, "context_kind": "alltoall", "expert": 2, "pipeline": 2)", ""},
         Case{"context_2_tensor_2", 4, R"("context": 2, "context_kind": "alltoall", "tensor": 2, "sequence": true)",
-             R"(, "recompute": ["attention"])"}),
+             R"(, "recompute": ["attention"])"},
+        Case{"context_4", 4, R"("context": 4, "context_kind": "alltoall")", ""},
+        Case{"context_2_data_2_zero_2", 4, R"("context": 2, "context_kind": "alltoall", "zero_stage": 2)", ""},
+        Case{"context_2_expert_tensor_2", 2, R"("context": 2, "context_kind": "alltoall", "expert_tensor": 2)",
+             R"(, "recompute": ["moe"])"},
+        Case{"context_2_expert_2_documents_apart", 2, R"("context": 2, "context_kind": "alltoall", "expert": 2)",
+             R"(, "reset_attention_mask": true)"},
+        Case{"context_2_interleaved_2_zero_1", 4,
+             R"("context": 2, "context_kind": "alltoall", "pipeline": 2, "virtual_pipeline": 2, "zero_stage": 1)", ""}),
     [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace

@@ -105,7 +105,17 @@ INSTANTIATE_TEST_SUITE_P(
                          R"(, "recompute": ["attention"])"},
                     Case{"context_2_tensor_2_expert_4", 4,
                          R"("context": 2, "context_kind": "alltoall", "tensor": 2, "sequence": true, "expert": 4)",
-                         R"(, "recompute": ["moe"])"}),
+                         R"(, "recompute": ["moe"])"},
+                    Case{"context_4_zero_2", 8, R"("context": 4, "context_kind": "alltoall", "zero_stage": 2)",
+                         R"(, "recompute": ["attention"])"},
+                    Case{"bf16_context_2_expert_tensor_2_interleaved_2", 4,
+                         R"("context": 2, "context_kind": "alltoall", "expert_tensor": 2, "pipeline": 2,
+                            "virtual_pipeline": 2)",
+                         R"(, "precision": "bf16", "reset_attention_mask": true)"},
+                    Case{"context_2_expert_2_expert_tensor_2_zero_3", 4,
+                         R"("context": 2, "context_kind": "alltoall", "expert": 2, "expert_tensor": 2,
+                            "zero_stage": 3)",
+                         R"(, "recompute": "full")"}),
     [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
