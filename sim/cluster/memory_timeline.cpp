@@ -1,10 +1,10 @@
 #include "sim/cluster/memory_timeline.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "sim/cluster/step_time.h"
 #include "sim/schedule/in_flight.h"
-#include "sim/schedule/timeline.h"
 
 namespace mmoe {
 namespace {
@@ -41,26 +41,18 @@ class RankPlayer {
   void forward(const Pass& pass, double finish) {
     kept_ += kept(pass);
     ++in_flight_[static_cast<std::size_t>(pass.chunk)];
-    if (chunk_of(pass).head) {
-      add(finish, ends_.most.loss(), 0);
-      return;
-    }
-    add(finish, 0, 0);
+    const bool head = chunk_of(pass).head;
+    add(finish, head ? ends_.most.loss() : 0, 0, head ? "loss" : "forward");
   }
   void backward(const Pass& pass, double start, double finish) {
-    add(start, 0, work(pass));
+    add(start, 0, work(pass), "backward");
     if (pass.kind != PassKind::kBackwardInput) {  // a split backward gives all back with the weights' gradients
       kept_ -= kept(pass);
       --in_flight_[static_cast<std::size_t>(pass.chunk)];
     }
-    add(finish, 0, 0);
+    add(finish, 0, 0, "backward");
   }
-  RankTimeline finish() {
-    for (std::size_t i = 0; i < timeline_.samples.size(); ++i) {
-      if (timeline_.samples[i].total() > timeline_.samples[timeline_.peak].total()) timeline_.peak = i;
-    }
-    return std::move(timeline_);
-  }
+  RankTimeline finish() { return std::move(timeline_); }
 
  private:
   const StageChunk& chunk_of(const Pass& pass) const { return chunks_[static_cast<std::size_t>(pass.chunk)]; }
@@ -89,11 +81,11 @@ class RankPlayer {
     return layers > 0 ? bytes.at(sum_k(pass) / layers) : bytes.at(ends_.k_min + ends_.range);
   }
 
-  void add(double seconds, double logits, double transient) {
+  void add(double seconds, double logits, double transient, const char* moment) {
     const double needed = timeline_.held.total().value + always_ + kept_ + logits + transient;
     const double waiting =
         ends_.most.waiting(chunks_, in_flight_, kept_, most_in_flight_, needed, timeline_.held.cached);
-    timeline_.samples.push_back({seconds, always_ + kept_ + waiting, logits, transient});
+    timeline_.add({seconds, always_ + kept_ + waiting, logits, transient, moment});
   }
 
   const Job& job_;
@@ -108,16 +100,26 @@ class RankPlayer {
 
 }  // namespace
 
+void RankTimeline::add(MemorySample sample) {
+  samples.push_back(std::move(sample));
+  if (samples.back().total() > samples[peak].total()) peak = samples.size() - 1;
+}
+
+PlayedStep play_step(const Job& job, const Framework& framework, double k, const LoadByK& load) {
+  const StepModel model(job, framework, k, load);
+  const std::vector<ChunkSeconds> chunks = model.stages(pipeline_stages(job, framework)).chunks;
+  PlayedStep step{pipeline_passes(pipeline_shape(job)), model.transfers(), {}};
+  step.times = simulate_pipeline(step.passes, pass_seconds(step.passes, chunks), step.transfers);
+  return step;
+}
+
 std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& framework, const DrawnK& k, double time_k,
                                           const LoadByK& load) {
   const PipelineStages stages = pipeline_stages(job, framework);
   const double k_min = job.elastic.k_min, k_max = job.elastic.k_max;
   const Ends ends{MemoryModel(job, framework, k_min, load.at(k_min)),
                   MemoryModel(job, framework, k_max, load.at(k_max)), k_min, k_max - k_min};
-  const StepModel model(job, framework, time_k, load);
-  const std::vector<ChunkSeconds> chunks = model.stages(stages).chunks;
-  const PipelinePasses passes = pipeline_passes(pipeline_shape(job));
-  const Timeline times = simulate_pipeline(passes, pass_seconds(passes, chunks), model.transfers());
+  const auto [passes, transfers, times] = play_step(job, framework, time_k, load);
   std::vector<RankTimeline> ranks;
   for (int64_t rank = 0; rank < job.parallelism.pipeline; ++rank) {
     RankPlayer player(job, ends, rank, stages[static_cast<std::size_t>(rank)], k);

@@ -5,13 +5,10 @@
 #include "sim/cluster/memory_timeline.h"
 #include "sim/plan/cluster_time_law.h"
 #include "sim/plan/step_draws.h"
+#include "sim/plan/trainer_ranks.h"
 
 namespace mmoe {
 namespace {
-
-const char* moment_of(const MemorySample& sample) {
-  return sample.logits > 0 ? "loss" : sample.transient > 0 ? "backward" : "forward";
-}
 
 nlohmann::json to_json(const RankTimeline& rank) {
   nlohmann::json samples = nlohmann::json::array();
@@ -24,7 +21,7 @@ nlohmann::json to_json(const RankTimeline& rank) {
             {"workspaces", rank.held.workspaces.value},
             {"buffers", rank.held.buffers.value}}},
           {"samples", samples},
-          {"peak", {{"bytes", rank.peak_bytes()}, {"seconds", peak.seconds}, {"moment", moment_of(peak)}}}};
+          {"peak", {{"bytes", rank.peak_bytes()}, {"seconds", peak.seconds}, {"moment", peak.moment}}}};
 }
 
 }  // namespace
@@ -32,18 +29,24 @@ nlohmann::json to_json(const RankTimeline& rank) {
 nlohmann::json memory_timeline_json(const Job& job, const Framework& framework) {
   const LoadByK load = expert_load_factor(job);
   const double time_k = mean_k(job);
-  const auto play = [&](const DrawnK& k) {
-    nlohmann::json ranks = nlohmann::json::array();
-    for (const RankTimeline& rank : memory_timeline(job, framework, k, time_k, load)) ranks.push_back(to_json(rank));
-    return ranks;
+  // With every MoE layer at k_max, or at the first step's draws.
+  const auto play = [&](const std::optional<StepDraws>& step_draws) {
+    if (predicts_trainer_ranks(job)) {
+      return trainer_timelines(job, framework, draws_of_all_replicas(job, step_draws, 1), time_k, load);
+    }
+    const auto drawn = step_draws ? step_draws->draw(1) : std::vector<std::vector<int>>();
+    const DrawnK k = [&](int64_t micro_batch, int64_t layer) {
+      return drawn.empty()
+                 ? static_cast<double>(job.elastic.k_max)
+                 : static_cast<double>(drawn[static_cast<std::size_t>(micro_batch)][static_cast<std::size_t>(layer)]);
+    };
+    return memory_timeline(job, framework, k, time_k, load);
   };
   nlohmann::json draws;
-  draws["k_max"] = play([&](int64_t, int64_t) { return static_cast<double>(job.elastic.k_max); });
+  for (const RankTimeline& rank : play(std::nullopt)) draws["k_max"].push_back(to_json(rank));
   if (k_varies(job)) {
-    const std::vector<std::vector<int>> drawn = StepDraws(job).draw(1);
-    draws["drawn"] = play([&](int64_t micro_batch, int64_t layer) {
-      return static_cast<double>(drawn[static_cast<std::size_t>(micro_batch)][static_cast<std::size_t>(layer)]);
-    });
+    for (const RankTimeline& rank : play(std::optional<StepDraws>(std::in_place, job)))
+      draws["drawn"].push_back(to_json(rank));
   }
   return {{"limit_bytes", allocatable_memory(job, framework).value}, {"draws", draws}};
 }

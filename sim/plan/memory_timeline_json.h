@@ -8,6 +8,7 @@
 
 namespace mmoe {
 
+// Of our trainer's jobs on CPUs (predicts_trainer_ranks) a rank is the device of its stage with the highest peak.
 // `limit_bytes` (usable) and `draws`: "k_max", every MoE layer of every micro-batch at k_max, and where k is drawn
 // "drawn", the first step of the job's own seed. Each a list of ranks with `held_bytes` by cause, `samples` [seconds,
 // activations, logits, transient], which hold till the next one, and the `peak` with its moment.

@@ -34,11 +34,16 @@ class RankPlayer {
     add_buckets();
   }
 
-  TrainerRankPeak play() {
-    TrainerRankPeak peak = persistent();
+  std::vector<PassMemory> play() {
+    std::vector<PassMemory> memory;
+    const auto end = [&] {
+      now_.after = kept_;
+      memory.push_back(std::exchange(now_, {}));
+    };
     const PipelinePasses passes = pipeline_passes(pipeline_shape(job_));
     for (const Pass& pass : passes.of_rank(stage_)) {
       pass.kind == PassKind::kForward ? forward(pass) : backward(pass);
+      end();
     }
     start_buckets(-1);
     finish_sums();
@@ -47,8 +52,20 @@ class RankPlayer {
       for (const Bucket& bucket : buckets_) copies += bucket.share_bytes;
     }
     offer(copies, "gathering weights");
-    peak.total = peak.persistent() + Bytes{highest_};
-    peak.moment = moment_;
+    end();
+    return memory;
+  }
+
+  TrainerRankPeak peak() {
+    TrainerRankPeak peak = persistent();
+    double highest = 0;
+    peak.moment = "optimizer";
+    for (const PassMemory& pass : play()) {
+      if (pass.kept + pass.above <= highest) continue;
+      highest = pass.kept + pass.above;
+      peak.moment = pass.moment;
+    }
+    peak.total = peak.persistent() + Bytes{highest};
     return peak;
   }
 
@@ -171,9 +188,7 @@ class RankPlayer {
   int64_t head_unit() const { return job_.model.tie_embeddings ? -1 : job_.model.num_layers + 1; }
 
   void offer(double above, const std::string& moment) {
-    if (kept_ + above <= highest_) return;
-    highest_ = kept_ + above;
-    moment_ = moment;
+    if (kept_ + above > now_.kept + now_.above) now_ = {kept_, above, moment, 0};
   }
 
   LayerMemory memory(const Pass& pass, int64_t layer) const {
@@ -273,22 +288,31 @@ class RankPlayer {
   const ExpertPairs& pairs_;
   std::vector<Bucket> buckets_;
   bool sends_gradients_ = false;
-  double kept_ = 0, highest_ = 0;
+  double kept_ = 0;
   double summing_ = 0, copying_ = 0;  // of kept_: what goes when the sums under way are there, and the gathers
-  std::string moment_ = "optimizer";
+  PassMemory now_;
 };
+
+// As training.moe.load says.
+ExpertPairs stated_pairs(const Job& job, int64_t rank) {
+  const RankGroup experts = rank_groups(job.parallelism, job.hardware.num_devices).expert;
+  return ExpertPairs(job, experts.size > 1 ? expert_load_factor(job, position_in(experts, rank)) : 1);
+}
 
 }  // namespace
 
 TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k) {
-  const RankGroup experts = rank_groups(job.parallelism, job.hardware.num_devices).expert;
-  const double factor = experts.size > 1 ? expert_load_factor(job, position_in(experts, rank)) : 1;
-  return trainer_rank_peak(job, rank, k, ExpertPairs(job, factor));
+  return trainer_rank_peak(job, rank, k, stated_pairs(job, rank));
 }
 
 TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k,
                                   const ExpertPairs& pairs) {
   MMOE_CHECK(static_cast<int64_t>(k.size()) == job.num_micro_batches() * job.data_parallel_size()) << k.size();
+  return RankPlayer(job, rank, k, pairs).peak();
+}
+
+std::vector<PassMemory> trainer_pass_memory(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k) {
+  const ExpertPairs pairs = stated_pairs(job, rank);
   return RankPlayer(job, rank, k, pairs).play();
 }
 

@@ -18,6 +18,14 @@ struct TrainerRankPeak {
   Bytes persistent() const { return weights + gradients + optimizer + buffers; }
 };
 
+// What a rank holds beside what is persistent during one pass of its schedule: at the highest moment what the passes
+// keep and what is at work above it, and what stays when the pass is over.
+struct PassMemory {
+  double kept = 0, above = 0;
+  std::string moment;
+  double after = 0;
+};
+
 // The passes of the rank's schedule, played one after another; `k` of [global micro-batch][MoE layer]. For the layouts
 // that our trainer runs. Where experts are split over ranks, each gets the share of the rows that training.moe.load
 // says, the same at every k: an equal one by default, that of the busiest rank for random loads.
@@ -25,5 +33,9 @@ TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vecto
 // With the rows that `pairs` says instead.
 TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k,
                                   const ExpertPairs& pairs);
+
+// The same pass by pass, in the order of the rank's schedule, and last what follows them: gradients are summed, weights
+// gathered. The highest is the peak.
+std::vector<PassMemory> trainer_pass_memory(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k);
 
 }  // namespace mmoe

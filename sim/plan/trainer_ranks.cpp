@@ -25,6 +25,48 @@ std::vector<std::vector<int>> equal_draws(const Job& job, int k) {
                      std::vector<int>(static_cast<size_t>(job.model.num_moe_layers()), k));
 }
 
+// Whether the devices of a pipeline rank allocate alike where all micro-batches have the same k: their parts of the
+// model are of equal sizes, but frozen weights lie where they lie, and measured loads say which experts get more.
+bool ranks_of_a_stage_are_alike(const Job& job) {
+  const bool equal_rows = job.parallelism.expert == 1 || job.training.moe.load != LoadKind::kMeasured;
+  return equal_rows && job.training.freeze.empty();
+}
+
+struct RankPeak {
+  int64_t rank;
+  TrainerRankPeak peak;
+};
+
+// Of each pipeline rank the device with the highest peak, each at its draws_of(rank), of equal ones the first; every
+// `stride`-th is tried.
+template <class DrawsOf>
+std::vector<RankPeak> highest_by_stage(const Job& job, const DrawsOf& draws_of, int64_t stride = 1) {
+  std::vector<RankPeak> stages(static_cast<size_t>(job.parallelism.pipeline));
+  for (int64_t rank = 0; rank < job.hardware.num_devices; rank += stride) {
+    const TrainerRankPeak peak = trainer_rank_peak(job, rank, draws_of(rank));
+    RankPeak& highest = stages[static_cast<size_t>(stage_of(job, rank))];
+    if (peak.total > highest.peak.total) highest = {rank, peak};
+  }
+  return stages;
+}
+
+RankTimeline timeline_of(const Job& job, const RankPeak& highest, const std::vector<std::vector<int>>& k,
+                         const PlayedStep& step) {
+  RankTimeline timeline{.held = rank_memory(highest.peak, highest.peak.total.value).held, .samples = {}};
+  const auto add_highest = [&](Seconds when, const PassMemory& pass) {
+    const bool is_loss = pass.moment == "loss head";
+    timeline.add({when.value, pass.kept, is_loss ? pass.above : 0, is_loss ? 0 : pass.above, pass.moment});
+  };
+  const std::vector<PassMemory> passes = trainer_pass_memory(job, highest.rank, k);
+  const auto first = static_cast<size_t>(step.passes.rank_begin[stage_of(job, highest.rank)]);
+  for (size_t i = 0; i + 1 < passes.size(); ++i) {
+    add_highest(step.times.start[first + i], passes[i]);
+    timeline.add({step.times.finish[first + i].value, passes[i].after, 0, 0, passes[i].moment});
+  }
+  add_highest(step.times.total, passes.back());
+  return timeline;
+}
+
 }  // namespace
 
 bool predicts_trainer_ranks(const Job& job) {
@@ -47,18 +89,29 @@ std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::o
   return k;
 }
 
+std::vector<RankTimeline> trainer_timelines(const Job& job, const Framework& framework,
+                                            const std::vector<std::vector<int>>& k, double time_k,
+                                            const LoadByK& load) {
+  const PlayedStep step = play_step(job, framework, time_k, load);
+  std::vector<RankTimeline> timelines;
+  for (const RankPeak& highest : highest_by_stage(job, [&](int64_t) { return k; })) {
+    timelines.push_back(timeline_of(job, highest, k, step));
+  }
+  return timelines;
+}
+
 std::vector<TrainerRankPeak> trainer_stage_peaks(const Job& job, int k, std::optional<int> other_k) {
   const std::vector<std::vector<int>> draws = equal_draws(job, other_k.value_or(k));
   const RankGroup data = rank_groups(job.parallelism, job.hardware.num_devices).data;
-  std::vector<TrainerRankPeak> stages(static_cast<size_t>(job.parallelism.pipeline));
-  for (int64_t rank = 0; rank < job.hardware.num_devices; ++rank) {
-    std::vector<std::vector<int>> of_rank = draws;
-    const auto own = of_rank.begin() + position_in(data, rank) * job.num_micro_batches();
+  const auto of_rank = [&](int64_t rank) {
+    std::vector<std::vector<int>> of_all = draws;
+    const auto own = of_all.begin() + position_in(data, rank) * job.num_micro_batches();
     for (auto drawn = own; drawn != own + job.num_micro_batches(); ++drawn) drawn->assign(drawn->size(), k);
-    const TrainerRankPeak peak = trainer_rank_peak(job, rank, of_rank);
-    TrainerRankPeak& highest = stages[static_cast<size_t>(stage_of(job, rank))];
-    if (peak.total > highest.total) highest = peak;
-  }
+    return of_all;
+  };
+  const int64_t stride = ranks_of_a_stage_are_alike(job) ? job.hardware.num_devices / job.parallelism.pipeline : 1;
+  std::vector<TrainerRankPeak> stages;
+  for (RankPeak& highest : highest_by_stage(job, of_rank, stride)) stages.push_back(std::move(highest.peak));
   return stages;
 }
 

@@ -7,6 +7,7 @@
 
 #include "sim/cluster/expert_pairs.h"
 #include "sim/cluster/memory_model.h"
+#include "sim/cluster/memory_timeline.h"
 #include "sim/config/job.h"
 #include "sim/elastic/budget_tuner.h"
 #include "sim/plan/step_draws.h"
@@ -21,6 +22,11 @@ bool predicts_trainer_ranks(const Job& job);
 // k of [global micro-batch][MoE layer], the replicas one after another; without `draws` k_max everywhere.
 std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::optional<StepDraws>& draws,
                                                     int64_t step);
+
+// Of each pipeline rank the memory over a step at these draws of [global micro-batch][MoE layer], of the device with
+// the highest peak; passes take the time that they have with every MoE layer at `time_k`.
+std::vector<RankTimeline> trainer_timelines(const Job& job, const Framework& framework,
+                                            const std::vector<std::vector<int>>& k, double time_k, const LoadByK& load);
 
 // Of each pipeline rank the device with the highest peak, where every MoE layer of every micro-batch has k experts;
 // with `other_k` as many in the replicas that are not the device's own.

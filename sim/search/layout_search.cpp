@@ -10,6 +10,7 @@
 #include "sim/cluster/memory_model.h"
 #include "sim/cluster/step_time.h"
 #include "sim/elastic/elastic_law.h"
+#include "sim/plan/trainer_ranks.h"
 #include "sim/schedule/v_shaped.h"
 #include "sim/search/layout_space.h"
 
@@ -101,8 +102,15 @@ void add_front(std::vector<LayoutCandidate>& front, const LayoutCandidate& candi
 class ShapeSearch {
  public:
   ShapeSearch(const Job& job, const Framework& framework, const LayoutSpace& space, const ExpertsOfLaw& experts,
-              const std::vector<StagePlan>& plans, double limit, std::size_t top)
-      : job_(job), framework_(framework), space_(space), experts_(experts), plans_(plans), limit_(limit), top_(top) {}
+              const std::vector<StagePlan>& plans, double confidence, std::size_t top)
+      : job_(job),
+        framework_(framework),
+        space_(space),
+        experts_(experts),
+        plans_(plans),
+        limit_(limit_at(confidence, "peak_reserved_bytes")),
+        trainer_limit_(limit_at(confidence, "peak_allocated_bytes")),
+        top_(top) {}
 
   void run(const LayoutShape& shape, Found& found) {
     space_.apply(shape, job_);
@@ -151,6 +159,47 @@ class ShapeSearch {
     std::optional<double> exact = std::nullopt;
   };
 
+  // Peaks that keep this confidence of fitting, over the error of the model that predicts them.
+  double limit_at(double confidence, const char* quantity) const {
+    return allocatable_memory(job_, framework_).value /
+           std::exp(framework_.spread_of(quantity) * normal_quantile(confidence));
+  }
+
+  // Bytes of the highest pipeline rank, which may not pass `limit`.
+  struct HighestRank {
+    double peak = 0, limit = 0;
+    int64_t rank = 0;
+    void add(double bytes, int64_t of_rank) {
+      if (bytes <= peak) return;
+      peak = bytes;
+      rank = of_rank;
+    }
+  };
+
+  HighestRank highest_rank(const StagePlan& plan, const MemoryModel& memory) const {
+    HighestRank highest{.limit = limit_};
+    if (predicts_trainer_ranks(job_)) return highest_trainer_rank();
+    for (std::size_t i = 0; i < plan.distinct.size(); ++i) {
+      highest.add(memory.rank(plan.distinct[i], plan.distinct_ranks[i]).peak_reserved.value, plan.distinct_ranks[i]);
+    }
+    return highest;
+  }
+
+  // Between the peaks at k_min and at k_max, as the full simulation has it.
+  HighestRank highest_trainer_rank() const {
+    HighestRank highest{.limit = trainer_limit_};
+    const int k_min = job_.elastic.k_min, k_max = job_.elastic.k_max;
+    const std::vector<TrainerRankPeak> most = trainer_stage_peaks(job_, k_max);
+    const double missing = k_max > k_min ? (k_max - experts_.largest) / (k_max - k_min) : 0;
+    const std::vector<TrainerRankPeak> least =
+        missing > 0 ? trainer_stage_peaks(job_, k_min) : std::vector<TrainerRankPeak>();
+    for (std::size_t rank = 0; rank < most.size(); ++rank) {
+      const double range = missing > 0 ? (most[rank].total - least[rank].total).value : 0;
+      highest.add(most[rank].total.value - missing * range, static_cast<int64_t>(rank));
+    }
+    return highest;
+  }
+
   bool alike(const StageChunk& chunk) const {
     return last_.num_layers == chunk.num_layers && last_.embedding == chunk.embedding && last_.head == chunk.head &&
            last_.num_moe_layers(job_.model) == chunk.num_moe_layers(job_.model);
@@ -169,18 +218,11 @@ class ShapeSearch {
   void evaluate(const StagePlan& plan, const StepModel& step, const MemoryModel& memory, Found& found,
                 LayoutFamily& family) {
     ++found.evaluated;
-    double peak = 0;
-    int64_t highest = 0;
-    for (std::size_t i = 0; i < plan.distinct.size(); ++i) {
-      const double reserved = memory.rank(plan.distinct[i], plan.distinct_ranks[i]).peak_reserved.value;
-      if (reserved <= peak) continue;
-      peak = reserved;
-      highest = plan.distinct_ranks[i];
-    }
-    if (peak > limit_) {
+    const auto [peak, limit, highest] = highest_rank(plan, memory);
+    if (peak > limit) {
       Rejection& rejection = family.rejected[kOverMemory];
       ++rejection.count;
-      const double excess = peak - limit_;
+      const double excess = peak - limit;
       if (rejection.closest && excess >= rejection.least_excess_bytes) return;
       rejection.least_excess_bytes = excess;
       rejection.stage = highest;
@@ -245,7 +287,7 @@ class ShapeSearch {
   const LayoutSpace& space_;
   ExpertsOfLaw experts_;
   const std::vector<StagePlan>& plans_;
-  double limit_;
+  double limit_, trainer_limit_;
   std::size_t top_;
   std::vector<ChunkSeconds> chunks_;
   StageChunk last_;
@@ -271,9 +313,6 @@ LayoutSearchResult search_layouts(const Job& job, const Framework& framework, co
       plans.push_back(stage_plan(staged, framework));
     }
   }
-  const double spread = framework.spread_of("peak_reserved_bytes");
-  const double limit =
-      allocatable_memory(job, framework).value / std::exp(spread * normal_quantile(options.confidence));
   const std::vector<LayoutShape> shapes = space.shapes();
   const auto top = static_cast<std::size_t>(std::max<int64_t>(options.top, 1));
   const int num_threads = std::max(1, options.num_threads);
@@ -283,7 +322,7 @@ LayoutSearchResult search_layouts(const Job& job, const Framework& framework, co
     std::vector<std::jthread> threads;
     for (Found& mine : found) {
       threads.emplace_back([&] {
-        ShapeSearch search(job, framework, space, experts, plans, limit, top);
+        ShapeSearch search(job, framework, space, experts, plans, options.confidence, top);
         for (std::size_t i = next++; i < shapes.size(); i = next++) search.run(shapes[i], mine);
       });
     }

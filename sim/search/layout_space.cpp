@@ -90,11 +90,12 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
     offer(!moe, "mlp", {false, {"mlp"}});
     offer(true, "attention", {false, {"attention"}});
   }
-  // A choice of this trainer. What keeps all is predicted like what keeps less, so it is not worth a try.
+  // A choice of this trainer. On GPUs what keeps all is predicted like what keeps less, so it is not worth a try.
   expert_savings = {job.training.expert_saving};
   const bool ours = job.training.framework == TrainingConfig().framework;
   if (ours && model.num_moe_layers() > 0 && !job.given.contains("training.expert_saving"))
     expert_savings = {ExpertSaving::kLean, ExpertSaving::kRecompute};
+  if (expert_savings.size() > 1 && job.hardware.spec.is_cpu) expert_savings.push_back(ExpertSaving::kAll);
   dispatchers = {job.training.moe.dispatcher};
   if (!job.given.contains("training.moe.dispatcher") && model.num_experts > 0) {
     dispatchers = framework.dispatchers;

@@ -63,6 +63,39 @@ TEST(TrainerRanks, StandForThePlansStages) {
   EXPECT_EQ(limiting["moment"], plan.trainer_peaks[limiting["stage"].get<size_t>()].moment);
 }
 
+// One device stands for its stage where all are alike; where they are not, the highest does.
+TEST(TrainerRanks, StagePeaksAreThoseOfTheHighestDevice) {
+  const std::string load = testing::TempDir() + "mmoe_trainer_ranks_uneven.json";
+  std::ofstream(load) << "[1, 1, 1, 1, 1, 1, 1, 9]";
+  int uneven = 0;
+  for (const char* layout : {R"({"pipeline": 2, "zero_stage": 1})", R"({"expert": 2, "zero_stage": 3})",
+                             R"({"expert": 4})", R"({"pipeline": 2, "virtual_pipeline": 2, "expert_tensor": 2})",
+                             R"({"context": 2, "context_kind": "alltoall", "expert": 2, "zero_stage": 2})",
+                             R"({"tensor": 2, "sequence": true, "expert": 2, "zero_stage": 1})"}) {
+    for (const Overrides& more :
+         {Overrides{}, Overrides{{"training.freeze", R"(["experts"])"}}, Overrides{{"training.moe.load", load}}}) {
+      nlohmann::json json = to_json(job_of());
+      json["parallelism"] = nlohmann::json::parse(layout);
+      const Job job = parse_job(json, "job.json", ".", more);
+      const std::vector<std::vector<int>> k(static_cast<size_t>(job.num_micro_batches() * job.data_parallel_size()),
+                                            std::vector<int>(4, 3));
+      std::vector<double> highest(static_cast<size_t>(job.parallelism.pipeline), 0);
+      double least = 1e18;
+      for (int64_t rank = 0; rank < 4; ++rank) {
+        const double peak = trainer_rank_peak(job, rank, k).total.value;
+        double& most = highest[static_cast<size_t>(rank * job.parallelism.pipeline / 4)];
+        most = std::max(most, peak);
+        least = std::min(least, peak);
+      }
+      const std::vector<TrainerRankPeak> stages = trainer_stage_peaks(job, 3);
+      ASSERT_EQ(stages.size(), highest.size());
+      for (size_t stage = 0; stage < stages.size(); ++stage) EXPECT_EQ(stages[stage].total.value, highest[stage]);
+      uneven += job.parallelism.pipeline == 1 && least < highest[0];
+    }
+  }
+  EXPECT_GT(uneven, 2);
+}
+
 // A budget lowers the worst draw; the causes still add up to the peak.
 TEST(TrainerRanks, PeaksFollowTheBudget) {
   const ClusterPlan free = plan_of(job_of());

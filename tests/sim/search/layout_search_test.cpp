@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "sim/plan/cluster_plan.h"
+#include "sim/plan/trainer_ranks.h"
 #include "sim/search/layout_space.h"
 #include "sim/units/errors.h"
 #include "tests/sim/cluster/example_cluster_job.h"
@@ -71,6 +75,50 @@ TEST(LayoutSearch, CandidatesAreValidJobsAndAgreeWithTheFullSimulation) {
     peak *= 1 + framework.memory.reserved_excess;
     EXPECT_NEAR(candidate.step_seconds / plan.time.step.mean(), 1, 0.01);
     EXPECT_NEAR(candidate.peak_bytes / peak, 1, 0.01);
+  }
+}
+
+// Our trainer's jobs on CPUs: the memory that a layout is judged by is that of the trainer's own ranks, at the largest
+// draw, as the full simulation has it.
+TEST(LayoutSearch, OnCpusJudgesLayoutsByTheTrainersOwnRanks) {
+  for (const char* budget : {R"({})", R"({"budget": {"kind": "at_most", "sum_k": 8, "groups": [4]}})"}) {
+    nlohmann::json json = R"({
+      "model": {"hidden_size": 64, "num_layers": 4, "num_heads": 4, "vocab_size": 512, "num_experts": 4,
+                "expert_hidden_size": 32},
+      "hardware": {"device": "cpu", "num_devices": 4}, "parallelism": {"expert_tensor": 1},
+      "training": {"seq_len": 64, "micro_batch_size": 2, "global_batch_size": 16, "precision": "fp32"},
+      "elastic": {"k_min": 1, "k_max": 4}})"_json;
+    json["elastic"].merge_patch(nlohmann::json::parse(budget));
+    if (json["elastic"].contains("budget")) json["parallelism"]["pipeline"] = 1;  // one group of layers
+    Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+    const Framework framework = framework_of(job);
+    const LayoutSearchOptions all = {.top = 100000};
+    const LayoutSearchResult roomy = search_layouts(job, framework, all);
+    std::vector<double> peaks;
+    for (std::size_t i = 0; i < roomy.candidates.size(); ++i) {
+      const LayoutCandidate& candidate = roomy.candidates[i];
+      peaks.push_back(candidate.peak_bytes);
+      if (i % 13 != 0) continue;
+      const Job chosen = with_layout(job, candidate);
+      ASSERT_TRUE(predicts_trainer_ranks(chosen));
+      double peak = 0;
+      for (const RankReport& rank : simulate_cluster(chosen, framework).ranks) {
+        peak = std::max(peak, rank.worst.peak_reserved.value);
+      }
+      ASSERT_NEAR(candidate.peak_bytes / peak, 1, 1e-9) << to_json(chosen)["parallelism"];
+    }
+    ASSERT_GT(peaks.size(), 100);
+    // What is left of them under a limit, by the error of that prediction.
+    std::sort(peaks.begin(), peaks.end());
+    job.hardware.usable_memory = Bytes{peaks[peaks.size() / 2]};
+    const LayoutSearchResult tight = search_layouts(job, framework, all);
+    constexpr double kQuantile = 2.3263478740408408;  // of the default confidence, 99 %
+    const auto fitting = std::count_if(peaks.begin(), peaks.end(), [&](double peak) {
+      return peak * std::exp(framework.spread_of("peak_allocated_bytes") * kQuantile) <=
+             job.hardware.usable_memory.value;
+    });
+    EXPECT_GT(fitting, 0);
+    EXPECT_EQ(static_cast<int64_t>(tight.candidates.size()), fitting);
   }
 }
 
