@@ -73,7 +73,7 @@ Sizes sizes(const Job& job, int64_t layer, int k, RoutedPairs pairs) {
   s.saving = job.training.expert_saving;
   s.seq_len = static_cast<double>(job.training.seq_len);
   s.documents_apart = job.training.reset_attention_mask;
-  const double alignment = !s.cpu ? 8 : s.mixed ? static_cast<double>(kBf16SegmentRows) : 1;
+  const double alignment = s.cpu ? static_cast<double>(cpu_segment_rows(s.mixed)) : 8;
   s.received = pairs.received;
   s.R = pairs.gathered;
   s.exchanged = job.parallelism.expert > 1;
@@ -156,10 +156,11 @@ double attention_backward_workspace(const Sizes& s) {
   return s.mixed ? s.N * (s.A + s.H) * s.a : 0;
 }
 
-// A weight's gradient, the sum over `rows` rows, before it is added in the wider type; and on the CPU oneDNN's scratch,
-// fitted to oneDNN 3.13 with AVX-512 over 64 to 768 inputs, 512 and 1,024 rows, one and two threads (within 0.5 %).
+// A weight's gradient, the sum over `rows` rows, before it is added in the wider type; and on CPUs where oneDNN forms
+// the products its scratch, fitted to oneDNN 3.13 with AVX-512 over 64 to 768 inputs, 512 and 1,024 rows, one and two
+// threads (within 0.5 %).
 double weight_gradient_temporary(const Sizes& s, double outputs, double inputs, double rows) {
-  if (!s.mixed) return 0;
+  if (!s.mixed || (s.cpu && cpu_bf16_products() == CpuBf16Products::kKernel)) return 0;
   const double scratch = (64 * rows + std::min(rows, 512.0) * std::max(inputs, 128.0)) * s.b + 212e3;
   return outputs * inputs * s.b + (s.cpu ? num_threads() * scratch : 0);
 }

@@ -205,11 +205,10 @@ struct ExpertProducts {
 ExpertProducts expert_products(const Job& job, double pairs) {
   const double experts = static_cast<double>(job.model.num_experts);
   const double mean_rows = pairs / experts;
-  // Padding: on the CPU in mixed precision (oneDNN), elsewhere as the trainer's grouped product aligns its segments.
+  // Padding: on the CPU in mixed precision where oneDNN forms the products, elsewhere as the trainer's grouped product
+  // aligns its segments.
   const bool mixed = compute_bytes(job.training.precision) < accumulate_bytes(job.training.precision);
-  const double multiple = !job.hardware.spec.is_cpu ? kCudaSegmentRows
-                          : mixed                   ? static_cast<double>(kBf16SegmentRows)
-                                                    : 1;
+  const double multiple = job.hardware.spec.is_cpu ? static_cast<double>(cpu_segment_rows(mixed)) : kCudaSegmentRows;
   ExpertProducts products{};
   products.active = experts * (1 - std::exp(-mean_rows));
   products.rows = multiple > 1 ? experts * multiple * expected_multiples(mean_rows, multiple) : pairs;

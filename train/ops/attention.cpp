@@ -1,9 +1,7 @@
 #include "train/ops/attention.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -137,8 +135,8 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
     }
     const at::Tensor weight_DC = weights.projection_CD->value.t();
     at::Tensor qkv_TC = weights.bias_C == nullptr
-                            ? at::mm(gather_tokens(x_TD, weights.tensor), weight_DC)
-                            : at::addmm(weights.bias_C->value, gather_tokens(x_TD, weights.tensor), weight_DC);
+                            ? product(gather_tokens(x_TD, weights.tensor), weight_DC)
+                            : sum_with_product(weights.bias_C->value, gather_tokens(x_TD, weights.tensor), weight_DC);
     State state{x_TD.detach(), {}, {}, {}, weights, rope, shape, attended, place};
     if (shape.qk_norm != QkNorm::kNone) {
       const bool per_head = shape.qk_norm == QkNorm::kPerHead;
@@ -201,7 +199,7 @@ struct ProjectQkvFunction : torch::autograd::Function<ProjectQkvFunction> {
       grad.add_(d_qkv_TC.sum(0, false, grad.scalar_type()));
     }
     add_weight_gradient(*state.weights.projection_CD, d_qkv_TC, gather_tokens(state.x_TD, state.weights.tensor));
-    return {scatter_sum(at::mm(d_qkv_TC, state.weights.projection_CD->value), state.weights.tensor), {}, {}, {}, {}};
+    return {scatter_sum(product(d_qkv_TC, state.weights.projection_CD->value), state.weights.tensor), {}, {}, {}, {}};
   }
 };
 
@@ -340,7 +338,7 @@ struct ProjectOutputFunction : torch::autograd::Function<ProjectOutputFunction> 
     const at::Tensor d_out_TD = gather_tokens(grads[0], state.tensor);
     add_weight_gradient(*state.weight, d_out_TD, state.attended_TA);
     const at::Tensor d_attended_TA =
-        tokens_to_heads(at::mm(d_out_TD, state.weight->value), {state.weight->value.size(1)}, state.context_group);
+        tokens_to_heads(product(d_out_TD, state.weight->value), {state.weight->value.size(1)}, state.context_group);
     return {grads[0], d_attended_TA, {}, {}, {}, {}};
   }
 };

@@ -2,7 +2,6 @@
 
 #include <ATen/ops/_grouped_mm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -145,9 +144,9 @@ at::Tensor forward_cpu(State& state, const at::Tensor& residual_TD) {
     const at::Tensor a_RF = chunk_of(state.a_RF, buffers.RF, first, count);
     const at::Tensor out_RD = buffers.RD.narrow(0, 0, count);
     gather_rows(state.x_TD, state.order.token_of_row, first, x_RD);
-    product_into(gate_up, x_RD, gate_up_weight[expert]);
+    product_into(gate_up, x_RD, gate_up_weight[expert].t());
     activate(state, first, gate_up, a_RF);
-    product_into(out_RD, a_RF, down_weight[expert]);
+    product_into(out_RD, a_RF, down_weight[expert].t());
     scatter_add(out_RD, state.order.token_of_row, first, out_TD);
   });
   return out_TD.to(residual_TD.scalar_type());
@@ -167,17 +166,17 @@ variable_list backward_cpu(const State& state, const at::Tensor& d_out_TD) {
     const at::Tensor gate_up = chunk_of(state.gate_up_R2F, buffers.R2F, first, count);
     if (state.saving == ExpertSaving::kRecompute) {
       gather_rows(state.x_TD, state.order.token_of_row, first, rows_RD);
-      product_into(gate_up, rows_RD, gate_up_weight[expert]);
+      product_into(gate_up, rows_RD, gate_up_weight[expert].t());
     }
     gather_rows(d_out_TD, state.order.token_of_row, first, rows_RD);
-    at::mm_out(da_RF, rows_RD, down_weight[expert]);
+    product_into(da_RF, rows_RD, down_weight[expert]);
     activate_backward(state, first, gate_up, da_RF, d_weights_TK);
     const at::Tensor a_RF = chunk_of(state.a_RF, buffers.RF, first, count);
     down_gradients.add(expert, first, rows_RD, a_RF);
     const at::Tensor x_RD = chunk_of(state.rows_RD, buffers.RD, first, count);
     if (!state.rows_RD.defined()) gather_rows(state.x_TD, state.order.token_of_row, first, x_RD);
     gate_up_gradients.add(expert, first, gate_up, x_RD);
-    at::mm_out(rows_RD, gate_up, gate_up_weight[expert]);
+    product_into(rows_RD, gate_up, gate_up_weight[expert]);
     scatter_add(rows_RD, state.order.token_of_row, first, dx_TD);
   });
   return {dx_TD.to(state.x_TD.scalar_type()), d_weights_TK};
@@ -269,7 +268,7 @@ struct ExpertsFunction : torch::autograd::Function<ExpertsFunction> {
 
 int64_t segment_alignment(at::ScalarType type, bool is_cuda) {
   if (is_cuda) return 8;
-  return type == at::kBFloat16 ? kBf16SegmentRows : 1;
+  return cpu_segment_rows(type == at::kBFloat16);
 }
 
 at::Tensor run_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights, Place place,

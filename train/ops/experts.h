@@ -17,8 +17,8 @@ struct ExpertWeights {
   const Parameter* down = nullptr;     // [E, D, F]
 };
 
-// Rows at whose multiples an expert's segment starts: 16 for bf16 on the CPU, where every new row count would cost a
-// oneDNN primitive; 8 on CUDA (16-byte aligned columns of the weight gradient's operands); else 1.
+// Rows at whose multiples an expert's segment starts: cpu_segment_rows on the CPU, 8 on CUDA (16-byte aligned columns
+// of the weight gradient's operands).
 int64_t segment_alignment(at::ScalarType type, bool is_cuda);
 
 // residual_TD + sum over a token's experts. Only experts that were drawn are computed. Keeps x (shared with the

@@ -2,7 +2,6 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 
 #include "kernels/cross_entropy/cross_entropy.h"
 #ifdef MMOE_WITH_CUDA
@@ -29,7 +28,7 @@ void run_chunks(const at::Tensor& x_TD, const Parameter& weight, const at::Tenso
   for (int64_t first = 0; first < tokens; first += chunk) {
     const int64_t count = std::min(chunk, tokens - first);
     const at::Tensor logits_RV = buffer_RV.narrow(0, 0, count), x_RD = x_TD.narrow(0, first, count);
-    product_into(logits_RV, x_RD, weight.value);
+    product_into(logits_RV, x_RD, weight.value.t());
     kernels::CrossEntropy args;
     args.scalar = kernel_scalar(x_TD);
     args.logits = logits_RV.data_ptr();
@@ -41,8 +40,7 @@ void run_chunks(const at::Tensor& x_TD, const Parameter& weight, const at::Tenso
     args.gradient = dx_TD.defined() ? kernels::LogitsGradient::kInPlace : kernels::LogitsGradient::kOmit;
     MMOE_LAUNCH(x_TD, cross_entropy, args);
     if (dx_TD.defined()) {
-      at::Tensor dx_RD = dx_TD.narrow(0, first, count);
-      at::mm_out(dx_RD, logits_RV, weight.value);
+      product_into(dx_TD.narrow(0, first, count), logits_RV, weight.value);
       add_weight_gradient(weight, logits_RV, x_RD);
     }
   }

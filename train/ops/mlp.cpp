@@ -1,11 +1,9 @@
 #include "train/ops/mlp.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 
 #include "kernels/swiglu/swiglu.h"
 #ifdef MMOE_WITH_CUDA
@@ -36,10 +34,10 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
                                const MlpWeights& weights, const char* operation, Place place) {
     const OperationScope scope(operation, OperationPhase::kForward, place);
     at::Tensor all_TD = gather_tokens(x_TD, weights.tensor);
-    State state{x_TD.detach(), at::mm(all_TD, weights.gate_up->value.t()), {}, {}, weights, operation, place};
+    State state{x_TD.detach(), product(all_TD, weights.gate_up->value.t()), {}, {}, weights, operation, place};
     if (weights.gate != nullptr) {
       const at::ScalarType type = accumulate_type(x_TD.scalar_type());
-      state.scale_T = at::mm(all_TD, weights.gate->value.t()).view({-1}).to(type).sigmoid();
+      state.scale_T = product(all_TD, weights.gate->value.t()).view({-1}).to(type).sigmoid();
       state.row_T = at::arange(all_TD.size(0), x_TD.options().dtype(at::kInt));
     }
     all_TD.reset();
@@ -63,7 +61,7 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
     const at::Tensor& d_passed_TD = grads[1];
     const MlpWeights& weights = state.weights;
     at::Tensor d_out_TD = gather_tokens(grads[0], weights.tensor);
-    const at::Tensor da_TF = at::mm(d_out_TD, weights.down->value);
+    const at::Tensor da_TF = product(d_out_TD, weights.down->value);
     const at::Tensor d_scale_T = weights.gate == nullptr ? at::Tensor() : at::empty_like(state.scale_T);
     kernels::SwigluBackward args;  // gate_up becomes its gradient, da the activation
     args.scalar = kernel_scalar(da_TF);
@@ -87,9 +85,9 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
       if (weights.gate != nullptr) add_weight_gradient(*weights.gate, d_logit_T1, x_TD);
     }
     const bool in_place = d_passed_TD.defined() && weights.tensor == nullptr;
-    at::Tensor dx_TD = in_place ? at::Tensor(d_passed_TD).addmm_(state.gate_up_T2F, weights.gate_up->value)
-                                : at::mm(state.gate_up_T2F, weights.gate_up->value);
-    if (weights.gate != nullptr) dx_TD.addmm_(d_logit_T1, weights.gate->value);
+    at::Tensor dx_TD = in_place ? d_passed_TD : product(state.gate_up_T2F, weights.gate_up->value);
+    if (in_place) add_product_to(dx_TD, state.gate_up_T2F, weights.gate_up->value);
+    if (weights.gate != nullptr) add_product_to(dx_TD, d_logit_T1, weights.gate->value);
     if (weights.tensor != nullptr) {
       dx_TD = scatter_sum(dx_TD, weights.tensor);
       if (d_passed_TD.defined()) dx_TD = at::Tensor(d_passed_TD).add_(dx_TD);

@@ -1,8 +1,8 @@
 #include "train/ops/split_tokens.h"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
+
+#include "train/ops/gemm.h"
 
 namespace mmoe {
 
@@ -22,8 +22,8 @@ at::Tensor scatter_sum(const at::Tensor& partial_TD, const Communicator* group) 
 
 at::Tensor add_product(const at::Tensor& residual_TD, const at::Tensor& a_TA, const at::Tensor& weight_DA,
                        const Communicator* group) {
-  if (group == nullptr) return at::addmm(residual_TD, a_TA, weight_DA.t());
-  return scatter_sum(at::mm(a_TA, weight_DA.t()), group).add_(residual_TD);
+  if (group == nullptr) return sum_with_product(residual_TD, a_TA, weight_DA.t());
+  return scatter_sum(product(a_TA, weight_DA.t()), group).add_(residual_TD);
 }
 
 }  // namespace mmoe

@@ -6,6 +6,7 @@
 
 #include "sim/formulas/model_flops.h"
 #include "sim/formulas/parameter_counts.h"
+#include "sim/memory/cpu_products.h"
 #include "tests/sim/throughput/example_job.h"
 
 namespace mmoe {
@@ -69,12 +70,17 @@ TEST(Operations, SelectiveRecomputeRepeatsItsBlock) {
   EXPECT_EQ(pieces.count(Operation::kNorm) + pieces.count(Operation::kRouter) + pieces.count(Operation::kExperts), 3u);
 }
 
-TEST(Operations, Bf16PadsExpertRows) {
+TEST(Operations, Bf16PadsExpertRowsWhereTheLibraryFormsProducts) {
+  const CpuBf16Products chosen = cpu_bf16_products();
   ExampleJob sizes;
   const double exact = flops_of(layer_operations(example_job(sizes), 0, 2), Phase::kForward);
   sizes.precision = Precision::kBf16;
   const Job job = example_job(sizes);
+  cpu_bf16_products() = CpuBf16Products::kLibrary;
   const double padded = flops_of(layer_operations(job, 0, 2), Phase::kForward);
+  cpu_bf16_products() = CpuBf16Products::kKernel;
+  EXPECT_NEAR(flops_of(layer_operations(job, 0, 2), Phase::kForward), exact, 1e-9 * exact);
+  cpu_bf16_products() = chosen;
   // 1024 tokens x 2 over 16 experts: 128 rows each, and half of 15 rows of padding.
   const double padding = 16 * 7.5;
   EXPECT_NEAR(padded - exact, experts_flops(job.model, padding).value, 1e-9 * exact);

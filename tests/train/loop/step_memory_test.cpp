@@ -4,6 +4,7 @@
 
 #include <ATen/ops/randint.h>
 
+#include "sim/memory/cpu_products.h"
 #include "tests/train/trainer_testing.h"
 #include "train/loop/trainer.h"
 
@@ -25,30 +26,45 @@ nlohmann::json base_job() {
     "elastic": {"k_min": 1, "k_max": 6}})");
 }
 
-class StepMemory : public testing::TestWithParam<Case> {};
+class StepMemory : public testing::TestWithParam<Case> {
+ protected:
+  void TearDown() override { cpu_bf16_products() = chosen; }
 
-// 2 %: what the issue of the simulator demands. Expert segments of bf16 are padded to 64 rows, and which expert gets
-// how many rows is known only on average; everything else is exact.
+  void expect_predicted_peak(const Job& job) {
+    Trainer trainer(job, c10::kCPU);
+    const int64_t rows = job.training.global_batch_size, seq_len = job.training.seq_len;
+    const std::vector<std::vector<int>> k(job.num_micro_batches(), GetParam().k);
+    double measured = 0;
+    for (int step = 1; step <= 2; ++step) {
+      const at::Tensor tokens = at::randint(job.model.vocab_size, {rows, seq_len}, at::kInt);
+      const at::Tensor targets = at::randint(job.model.vocab_size, {rows, seq_len}, at::kInt);
+      measured = static_cast<double>(trainer.run_step(step, 2, tokens, targets, k).peak_allocated_bytes);
+    }
+    const StepPeak predicted = step_peak(job, GetParam().k);
+    const double error = predicted.total.value / measured - 1;
+    RecordProperty("error", std::to_string(error));
+    EXPECT_LT(std::abs(error), 0.02) << "predicted " << to_string(predicted.total) << " at " << predicted.moment
+                                     << ", measured " << to_string(Bytes{measured});
+    std::cout << GetParam().name << ": predicted " << predicted.total.value << " (" << predicted.moment << ") measured "
+              << measured << " error " << 100 * error << " %\n";
+  }
+
+  const CpuBf16Products chosen = cpu_bf16_products();
+};
+
+// 2 %: what the issue of the simulator demands. With bf16 by the library expert segments are padded to 16 rows, which
+// expert gets how many rows is known only on average, and its scratch is fitted; everything else is exact.
 TEST_P(StepMemory, PredictsTheAllocatorsPeak) {
   nlohmann::json json = base_job();
   json.merge_patch(nlohmann::json::parse(GetParam().job));
   const Job job = parse_job(json, GetParam().name, ".");
-  Trainer trainer(job, c10::kCPU);
-  const int64_t rows = job.training.global_batch_size, seq_len = job.training.seq_len;
-  const std::vector<std::vector<int>> k(job.num_micro_batches(), GetParam().k);
-  double measured = 0;
-  for (int step = 1; step <= 2; ++step) {
-    const at::Tensor tokens = at::randint(job.model.vocab_size, {rows, seq_len}, at::kInt);
-    const at::Tensor targets = at::randint(job.model.vocab_size, {rows, seq_len}, at::kInt);
-    measured = static_cast<double>(trainer.run_step(step, 2, tokens, targets, k).peak_allocated_bytes);
+  expect_predicted_peak(job);
+  if (job.training.precision != Precision::kBf16) return;
+  for (const CpuBf16Products products : {CpuBf16Products::kKernel, CpuBf16Products::kLibrary}) {
+    if (products == chosen) continue;
+    cpu_bf16_products() = products;
+    expect_predicted_peak(job);
   }
-  const StepPeak predicted = step_peak(job, GetParam().k);
-  const double error = predicted.total.value / measured - 1;
-  RecordProperty("error", std::to_string(error));
-  EXPECT_LT(std::abs(error), 0.02) << "predicted " << to_string(predicted.total) << " at " << predicted.moment
-                                   << ", measured " << to_string(Bytes{measured});
-  std::cout << GetParam().name << ": predicted " << predicted.total.value << " (" << predicted.moment << ") measured "
-            << measured << " error " << 100 * error << " %\n";
 }
 
 INSTANTIATE_TEST_SUITE_P(
