@@ -27,12 +27,13 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 // Our name of a table's hardware; empty where no device file fits.
 std::string device_of(const std::string& hardware) {
   const std::string text = lower(hardware);
-  static constexpr std::array<std::pair<const char*, const char*>, 11> kDevices = {{{"gb300", "gb300"},
+  static constexpr std::array<std::pair<const char*, const char*>, 12> kDevices = {{{"gb300", "gb300"},
                                                                                     {"gb200", "gb200"},
                                                                                     {"b300", "gb300"},
                                                                                     {"b200", "b200-sxm-180gb"},
                                                                                     {"h200", "h200-sxm-141gb"},
                                                                                     {"h800", "h800-sxm-80gb"},
+                                                                                    {"h100 96gb", "h100-sxm-96gb"},
                                                                                     {"h100", "h100-sxm-80gb"},
                                                                                     {"mi300x", "mi300x"},
                                                                                     {"mi355x", "mi355x"},
@@ -82,7 +83,8 @@ std::string framework_of(const CsvRow& row, const std::string& device, double de
   if (contains(name, "nemo")) return "nemo";
   if (contains(name, "0.14")) return "megatron_core_0_14";
   if (contains(flags, "transformer-impl")) return "megatron_core_ci";
-  if (contains(name, "zero-3")) return "torch_fsdp";
+  if (contains(name, "zero-3")) return "deepspeed_zero3";
+  if (name.ends_with("-megatron") || name.ends_with("-flagscale")) return "flagperf";  // named after its cases
   if (contains(name, "fsdp") || contains(name, "tp + ep") || contains(name, "mcore")) return "megatron_core_bench";
   if (contains(name, "megatron-lm") && device.starts_with("a100")) return "megatron_lm";
   return "megatron_core";
@@ -242,6 +244,10 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
     model["shared_expert_hidden_size"] =
         or_preset(row, "shared_expert_ffn", preset, "shared_expert_hidden_size").value_or(0);
     model["top_k"] = or_preset(row, "topk", preset, "top_k").value_or(1);
+    // The groups of node-limited routing, where the model has all of its experts.
+    for (const char* key : {"n_group", "topk_group"}) {
+      if (preset.contains(key) && preset["num_experts"] == experts) model[key] = preset[key];
+    }
     int64_t leading = preset.value("num_dense_layers", int64_t{0});
     if (leading >= layers) leading = 1;  // a model cut to few layers keeps one dense layer
     if (const auto pattern = leading_dense(row.text("moe_layer_freq")); !row.text("moe_layer_freq").empty()) {
@@ -282,6 +288,12 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
                              {"framework", framework},
                              {"precision", precision_of(row.text("precision"))},
                              {"recompute", recompute_of(row.text("recompute"))}};
+  // Selective recomputation of torchtitan: of every second layer, or of every second product of all layers and what
+  // lies between (torchtitan, distributed/activation_checkpoint.py), which is about as much.
+  if (contains(lower(row.text("framework")), "torchtitan") && lower(row.text("recompute")).starts_with("selective")) {
+    training["recompute"] = "full";
+    training["recompute_num_layers"] = std::max<int64_t>(1, layers / (pipeline * virtual_pipeline) / 2);
+  }
   const std::string routing = lower(row.text("routing"));
   if (contains(routing, "padded")) training["moe"] = {{"dispatch", "padded"}};
   if (contains(routing, "cf=1") || contains(routing, "token-drop")) training["moe"] = {{"dispatch", "capacity"}};

@@ -101,6 +101,70 @@ TEST(MeasuredRun, BlanksOfAKnownArchitectureAreFilled) {
   EXPECT_EQ(run.run->job.model.shared_expert_hidden_size, 8192);
 }
 
+// Six stacks of HBM2e are another device than five of HBM3.
+TEST(MeasuredRun, TheMemoryOfAnH100NamesTheDevice) {
+  auto row = nemo_row();
+  row["hardware"] = "H100 96GB HBM2e 500W (Grand Teton, 400Gb/s RDMA per GPU)";
+  EXPECT_EQ(run_of(row).run->job.hardware.device, "h100-sxm-96gb");
+  row["hardware"] = "H100-80GB 700W, RoCE 400Gb/s";
+  EXPECT_EQ(run_of(row).run->job.hardware.device, "h100-sxm-80gb");
+}
+
+// DeepSeek-V3's router picks a token's experts in 4 of 8 groups; a model cut to fewer experts is another one.
+TEST(MeasuredRun, NodeLimitedRoutingComesWithTheModel) {
+  auto row = nemo_row();
+  for (const auto& [column, value] : std::map<std::string, std::string>{{"model", "DeepSeek V3 671B"},
+                                                                        {"hidden", "7168"},
+                                                                        {"layers", "61"},
+                                                                        {"ffn", "18432"},
+                                                                        {"heads", "128"},
+                                                                        {"kv_heads", "128"},
+                                                                        {"experts", "256"},
+                                                                        {"topk", "8"},
+                                                                        {"expert_ffn", "2048"},
+                                                                        {"tp", "1"},
+                                                                        {"pp", "1"},
+                                                                        {"ep", "64"},
+                                                                        {"iter_time_s", "100"}})
+    row[column] = value;
+  row.erase("vpp");
+  const auto groups = [&] {
+    const RunOrReason run = run_of(row);
+    EXPECT_TRUE(run.run) << run.reason;
+    return std::pair{run.run->job.model.n_group, run.run->job.model.topk_group};
+  };
+  EXPECT_EQ(groups(), std::pair(int64_t{8}, int64_t{4}));
+  row["experts"] = "64";
+  EXPECT_EQ(groups(), std::pair(int64_t{1}, int64_t{1}));
+}
+
+TEST(MeasuredRun, TorchtitanRecomputesHalfWhereItSelects) {
+  auto row = nemo_row();
+  row["framework"] = "torchtitan";
+  row["recompute"] = "selective per-op";
+  const Recompute half = run_of(row).run->job.training.recompute;
+  EXPECT_TRUE(half.full);
+  EXPECT_EQ(half.num_layers, 80 / (4 * 5) / 2);  // of each chunk
+  row["recompute"] = "full";
+  EXPECT_EQ(run_of(row).run->job.training.recompute.num_layers, 0);
+}
+
+// Who ran it, by the framework column alone.
+TEST(MeasuredRun, SuitesAndRivalsHaveFrameworksOfTheirOwn) {
+  auto row = nemo_row();
+  const auto framework = [&](const char* name) {
+    row["framework"] = name;
+    const RunOrReason run = run_of(row);
+    EXPECT_TRUE(run.run) << run.reason;
+    return run.run->job.training.framework;
+  };
+  EXPECT_EQ(framework("DeepSpeed ZeRO-3"), "deepspeed_zero3");
+  EXPECT_EQ(framework("llama3_8B-megatron"), "flagperf");
+  EXPECT_EQ(framework("aquila2_7b-flagscale"), "flagperf");
+  EXPECT_EQ(framework("NeMo AutoModel (PyTorch)"), "torch_fsdp");
+  EXPECT_EQ(framework("Megatron-Core"), "megatron_core");
+}
+
 TEST(MeasuredRun, IdAndModelNameHaveNoSay) {
   auto row = nemo_row();
   const Job before = run_of(row).run->job;
