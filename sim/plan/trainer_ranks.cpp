@@ -73,7 +73,7 @@ bool predicts_trainer_ranks(const Job& job) {
   const int64_t devices = job.hardware.num_devices;
   return job.hardware.spec.is_cpu && devices > 1 && devices <= kMostRanks && job.elastic.sampling != Sampling::kTopP &&
          job.training.moe.dispatch == DispatchKind::kDropless && job.training.precision != Precision::kFp8 &&
-         !why_model_is_not_trained(job) && !why_layout_is_not_trained(job);
+         trainer_runs(job);
 }
 
 std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::optional<StepDraws>& draws,
