@@ -137,6 +137,18 @@ double attention_workspace(const Sizes& s) {
   return num_threads() * query_tile * (key_tile + 2 + s.h) * s.a;
 }
 
+// Whether attention works in fp32, a sequence at a time: attend of train/ops/attention.cpp.
+bool attention_in_fp32(const Sizes& s) {
+  return s.cpu && s.mixed && cpu_bf16_products() == CpuBf16Products::kKernel && !s.documents_apart && s.H == s.G;
+}
+// Of one sequence in fp32: queries, keys and values, the result and its log-sum-exp; backward both gradients too.
+double widened_sequence(const Sizes& s) {
+  return attention_in_fp32(s) ? s.seq_len * (s.C + s.A + s.H) / s.context * s.a : 0;
+}
+double widened_sequence_backward(const Sizes& s) {
+  return attention_in_fp32(s) ? s.seq_len * 2 * (s.C + s.A) / s.context * s.a : 0;
+}
+
 // With documents kept apart, LibTorch keeps the result of each, and it is copied together.
 double document_results(const Sizes& s) { return s.documents_apart ? s.N * s.A * s.b : 0; }
 
@@ -345,7 +357,7 @@ void attention_forward(const Sizes& s, Keep keep, AllocationMeter& meter) {
   exchange_heads(s, s.N * s.C * s.b, meter);
   if (keep == Keep::kNothing) meter.free(rstd_bytes(s) + unnormed_bytes(s));
   meter.allocate(s.N * s.A * s.b + log_sum_exp_bytes(s) + document_results(s));
-  meter.touch(attention_workspace(s));
+  meter.touch(widened_sequence(s) + attention_workspace(s));
   if (keep == Keep::kNothing) meter.free(log_sum_exp_bytes(s) + document_results(s));
   if (s.context > 1) {
     meter.allocate(s.N * s.A * s.b);
@@ -424,6 +436,10 @@ void attention_backward(const Sizes& s, AllocationMeter& meter) {
     meter.touch(s.seq_len * s.C / s.context * s.b + attention_backward_workspace(s));
     meter.free(document_results(s) + s.N * s.A * s.b + log_sum_exp_bytes(s));
     meter.free(s.N * s.C * s.b + s.N * s.A * s.b);
+  } else if (attention_in_fp32(s)) {
+    meter.allocate(s.N * s.C * s.b);  // fused
+    meter.touch(widened_sequence_backward(s) + attention_backward_workspace(s));
+    meter.free(s.N * (s.C + 2 * s.A) * s.b + log_sum_exp_bytes(s));
   } else {
     meter.allocate(s.N * s.C * s.b);  // gradients of queries, keys and values
     meter.touch(attention_backward_workspace(s));

@@ -1,6 +1,8 @@
 #include "train/ops/attention.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -251,6 +253,64 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
   }
 };
 
+// LibTorch's attention in fp32, a sequence at a time: of bf16 it forms every tile's products by oneDNN.
+struct AttendInFp32Function : torch::autograd::Function<AttendInFp32Function> {
+  struct State {
+    at::Tensor qkv_TC, out_TA;
+    at::Tensor log_sum_exp;  // [B, H, S]
+    AttentionShape shape;
+    Place place;
+  };
+
+  // Heads of all sequences, [B, heads, S, h], in a tensor [T, heads * h].
+  static at::Tensor by_head(const at::Tensor& x_TA, const AttentionShape& shape) {
+    return x_TA.view({-1, shape.seq_len, x_TA.size(1) / shape.head_dim, shape.head_dim}).transpose(1, 2);
+  }
+  // A sequence's heads in fp32.
+  static at::Tensor widened(const at::Tensor& heads, int64_t sequence, int64_t first, int64_t count) {
+    return heads.narrow(0, sequence, 1).narrow(1, first, count).to(at::kFloat);
+  }
+
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv_TC, const AttentionShape& shape,
+                            Place place) {
+    const OperationScope scope("attention", OperationPhase::kForward, place);
+    const int64_t heads = shape.num_heads;
+    const at::Tensor out_TA = at::empty({qkv_TC.size(0), heads * shape.head_dim}, qkv_TC.options());
+    const at::Tensor fused = by_head(qkv_TC.detach(), shape), out = by_head(out_TA, shape);
+    State state{qkv_TC.detach(), out_TA, {}, shape, place};
+    state.log_sum_exp = at::empty({fused.size(0), heads, shape.seq_len}, fused.options().dtype(at::kFloat));
+    for (int64_t i = 0; i < fused.size(0); ++i) {
+      const auto [out_wide, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
+          widened(fused, i, 0, heads), widened(fused, i, heads, heads), widened(fused, i, 2 * heads, heads), 0,
+          /*is_causal=*/true);
+      out.narrow(0, i, 1).copy_(out_wide);
+      state.log_sum_exp.narrow(0, i, 1).copy_(log_sum_exp);
+    }
+    keep_state(context, std::move(state));
+    return out_TA.detach();
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const State state = take_state<State>(context);
+    const OperationScope scope("attention", OperationPhase::kBackward, state.place);
+    const int64_t heads = state.shape.num_heads;
+    const at::Tensor d_qkv_TC = at::empty(state.qkv_TC.sizes(), state.qkv_TC.options());
+    const at::Tensor fused = by_head(state.qkv_TC, state.shape), d_fused = by_head(d_qkv_TC, state.shape);
+    const at::Tensor out = by_head(state.out_TA, state.shape), d_out = by_head(grads[0], state.shape);
+    for (int64_t i = 0; i < fused.size(0); ++i) {
+      const auto [d_query, d_key, d_value] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+          widened(d_out, i, 0, heads), widened(fused, i, 0, heads), widened(fused, i, heads, heads),
+          widened(fused, i, 2 * heads, heads), widened(out, i, 0, heads), state.log_sum_exp.narrow(0, i, 1), 0,
+          /*is_causal=*/true);
+      const at::Tensor d_sequence = d_fused.narrow(0, i, 1);
+      d_sequence.narrow(1, 0, heads).copy_(d_query);
+      d_sequence.narrow(1, heads, heads).copy_(d_key);
+      d_sequence.narrow(1, 2 * heads, heads).copy_(d_value);
+    }
+    return {d_qkv_TC, {}, {}};
+  }
+};
+
 struct AttendDocumentsFunction : torch::autograd::Function<AttendDocumentsFunction> {
   struct Document {
     at::Tensor query, key, value;  // [1, heads, length, h] leaves of LibTorch's own small graph
@@ -358,7 +418,8 @@ at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const 
 }
 
 at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place) {
-  return AttendFunction::apply(qkv_TC, shape, place);
+  return by_kernel(qkv_TC) && shape.num_heads == shape.num_kv_heads ? AttendInFp32Function::apply(qkv_TC, shape, place)
+                                                                    : AttendFunction::apply(qkv_TC, shape, place);
 }
 
 at::Tensor attend_documents(const at::Tensor& qkv_TC, const std::vector<int64_t>& document_lengths,

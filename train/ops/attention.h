@@ -44,7 +44,8 @@ struct QkvWeights {
 at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const RopeTable& rope,
                        const AttentionShape& shape, Place place);
 
-// LibTorch's scaled_dot_product_attention, causal. Keeps qkv, its result and what LibTorch adds (log-sum-exp).
+// LibTorch's scaled_dot_product_attention, causal. Keeps qkv, its result and what LibTorch adds (log-sum-exp). Where
+// the kernel forms bf16 products, a sequence at a time in fp32 (every head with keys of its own).
 at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place);
 
 // The same within each of consecutive documents, whose lengths sum to T; none crosses a sequence's end. Rotary

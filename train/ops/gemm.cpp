@@ -16,9 +16,6 @@ namespace {
 // Of fewer rows, as generation has them, the kernel would widen more than it multiplies.
 constexpr int64_t kLeastKernelRows = 4;
 
-bool by_kernel(const at::Tensor& x) {
-  return x.scalar_type() == at::kBFloat16 && !runs_on_gpu(x) && cpu_bf16_products() == CpuBf16Products::kKernel;
-}
 bool product_by_kernel(const at::Tensor& x) { return by_kernel(x) && x.size(0) >= kLeastKernelRows; }
 
 // The matrix with contiguous rows or columns: itself, or a copy.
@@ -60,6 +57,10 @@ at::Tensor empty_product(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 }  // namespace
+
+bool by_kernel(const at::Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 && !runs_on_gpu(x) && cpu_bf16_products() == CpuBf16Products::kKernel;
+}
 
 at::Tensor product(const at::Tensor& x_RI, const at::Tensor& weight_IO) {
   if (!product_by_kernel(x_RI)) return at::mm(x_RI, weight_IO);

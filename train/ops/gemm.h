@@ -8,6 +8,9 @@
 
 namespace mmoe {
 
+// Whether products with this tensor are formed by the kernel.
+bool by_kernel(const at::Tensor& x);
+
 // x_RI weight_IO, a new tensor.
 at::Tensor product(const at::Tensor& x_RI, const at::Tensor& weight_IO);
 // The same written in place; out's rows are contiguous.

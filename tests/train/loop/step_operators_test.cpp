@@ -16,6 +16,7 @@
 #include <tuple>
 #include <vector>
 
+#include "sim/memory/cpu_products.h"
 #include "tests/train/trainer_testing.h"
 #include "train/data/batches.h"
 #include "train/loop/trainer.h"
@@ -125,7 +126,14 @@ struct JobCase {
   int64_t num_host_reads = 0;  // of tensors that stay on the host on every device
 };
 
-class StepOperators : public testing::TestWithParam<JobCase> {};
+// With products and attention of bf16 by LibTorch, as on CUDA.
+class StepOperators : public testing::TestWithParam<JobCase> {
+ protected:
+  void SetUp() override { cpu_bf16_products() = CpuBf16Products::kLibrary; }
+  void TearDown() override { cpu_bf16_products() = chosen; }
+
+  const CpuBf16Products chosen = cpu_bf16_products();
+};
 
 TEST_P(StepOperators, RunOnCudaAndNeverWaitForData) {
   if (!cuda_kernels_registered()) GTEST_SKIP() << "this LibTorch is built without CUDA";

@@ -1,9 +1,11 @@
 #include "train/ops/attention.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
 
 #include <numeric>
 
+#include "sim/memory/cpu_products.h"
 #include "tests/train/plain_reference.h"
 #include "tests/train/trainer_testing.h"
 
@@ -57,7 +59,9 @@ TEST_P(Attention, ProjectionNormAndRotationMatchTheReference) {
   expect_matches_reference(test);
 }
 
+// By both ways of attending where bf16 has two.
 TEST_P(Attention, CausalAttentionMatchesTheReference) {
+  const CpuBf16Products chosen = cpu_bf16_products();
   OperationCase test;
   test.inputs = {random_tensor({tokens, fused}, c.type, 5)};
   test.operation = [&](const auto& in) { return std::vector<at::Tensor>{attend(in[0], shape, {0, 0})}; };
@@ -65,7 +69,30 @@ TEST_P(Attention, CausalAttentionMatchesTheReference) {
   // bf16 roundings: scores, weights, result; backward the sum of the weights' gradients, their product with the
   // weights, and each of the three results.
   test.tolerance = tolerance(c.type, c.head_dim + 4 * c.seq_len, 8);
-  expect_matches_reference(test);
+  for (const CpuBf16Products products : {CpuBf16Products::kKernel, CpuBf16Products::kLibrary}) {
+    cpu_bf16_products() = products;
+    expect_matches_reference(test);
+  }
+  cpu_bf16_products() = chosen;
+}
+
+// In fp32 a sequence at a time: kept are the result and a number for each row of scores, beside them never more than
+// one sequence's queries, keys, values and result and LibTorch's tiles (sim/memory/layer_memory.cpp).
+TEST(AttentionInFp32, WidensOneSequenceAtATime) {
+  const CpuBf16Products chosen = cpu_bf16_products();
+  cpu_bf16_products() = CpuBf16Products::kKernel;
+  constexpr int64_t kBatch = 5, kSeqLen = 100, kHeads = 3, kHeadDim = 8, kTokens = kBatch * kSeqLen;
+  const AttentionShape shape{kSeqLen, kHeads, kHeads, kHeadDim, QkNorm::kNone, 1e-5};
+  const at::Tensor qkv = random_tensor({kTokens, 3 * kHeads * kHeadDim}, at::kBFloat16, 1).set_requires_grad(true);
+  const int64_t before = counted_bytes();
+  reset_counted_peak();
+  const at::Tensor out = attend(qkv, shape, {0, 0});
+  EXPECT_EQ(counted_bytes() - before, kTokens * kHeads * (kHeadDim * 2 + 4));
+  const int64_t sequence = kSeqLen * kHeads * (4 * kHeadDim + 1) * 4;
+  const int64_t tiles = at::get_num_threads() * 32 * (kSeqLen + 2 + kHeadDim) * 4;
+  EXPECT_LE(counted_peak_bytes() - counted_bytes(), sequence + tiles);
+  EXPECT_GE(counted_peak_bytes() - counted_bytes(), sequence);
+  cpu_bf16_products() = chosen;
 }
 
 // Each document as a sequence of its own.
