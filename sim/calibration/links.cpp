@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <set>
 #include <unsupported/Eigen/NonLinearOptimization>
 #include <unsupported/Eigen/NumericalDiff>
+#include <utility>
 
 #include "sim/calibration/parameters.h"
 #include "sim/calibration/robust.h"
@@ -34,10 +36,14 @@ struct LinkSample {
   bool held_out = false;
 
   const FabricLevel& link() const { return hardware->fabric[static_cast<std::size_t>(level)]; }
-  double predict(const Calibration& calibration) const {
+  NetworkParameters network_parameters(const Calibration& calibration) const {
     NetworkParameters measured = parameters;
     measured.measured = measured_links(calibration);
-    return collective_seconds(make_network(*hardware, measured), placement, collective, bytes).value;
+    return measured;
+  }
+  double predict(const Calibration& calibration) const {
+    const Network network = make_network(*hardware, network_parameters(calibration));
+    return collective_seconds(network, placement, collective, bytes).value;
   }
 };
 
@@ -89,14 +95,15 @@ std::vector<LinkSample> collect(const std::vector<ProfiledJobs>& profiles) {
   return samples;
 }
 
-std::string full_name(const LinkParameterDefinition& definition, const std::string& level) {
-  return std::string(definition.name) + "." + level;
+// "link_latency.node", or of one kind of collective "link_latency.node.all_to_all".
+std::string full_name(const LinkParameterDefinition& definition, const std::string& level,
+                      std::optional<Collective> kind = {}) {
+  return std::string(definition.name) + "." + level + (kind ? std::string(".") + name_of(*kind) : "");
 }
 
 // The parameter's entry; made with what is nominal.
 CalibrationParameter& parameter_of(Calibration& calibration, const LinkParameterDefinition& definition,
-                                   const std::string& level, double nominal) {
-  const std::string name = full_name(definition, level);
+                                   const std::string& name, double nominal) {
   CalibrationParameter* found = calibration.find(name);
   if (found == nullptr) {
     calibration.parameters.push_back({name, 0, 0, definition.low, definition.high, std::string(definition.unit), ""});
@@ -249,8 +256,8 @@ std::string fit_level(const std::vector<const LinkSample*>& samples, Calibration
   const Link nominal = make_network(*any.hardware, any.parameters).links[at];
   const std::string latency = full_name(kLinkLatency, level), bandwidth = full_name(kLinkBandwidth, level);
   Calibration both = calibration;
-  parameter_of(both, kLinkLatency, level, nominal.latency.value);
-  parameter_of(both, kLinkBandwidth, level, nominal.bandwidth.value);
+  parameter_of(both, kLinkLatency, latency, nominal.latency.value);
+  parameter_of(both, kLinkBandwidth, bandwidth, nominal.bandwidth.value);
   const std::string note = "fitted to " + in_words(samples) + " of collectives, ";
   const LevelProblem together{samples, both, {latency, bandwidth}};
   if (samples.size() >= 2) {
@@ -275,6 +282,29 @@ std::string fit_level(const std::vector<const LinkSample*>& samples, Calibration
   const std::string other = by_latency ? "bandwidth" : "latency";
   take_over(one, u, covariance, note + other + " nominal", calibration);
   return line + "only the " + (by_latency ? "latency" : "bandwidth") + " was fitted" + advice;
+}
+
+// What a kind of collective has of its own at a level: its software's time for each hop, and the bandwidth that its
+// copies and sums leave. Fitted where the kind's own records tell both, else it shares the level's.
+void fit_kind(const std::vector<const LinkSample*>& samples, Calibration& calibration) {
+  constexpr std::size_t kFewest = 4;  // two more than the unknowns
+  if (samples.size() < kFewest) return;
+  const LinkSample& any = *samples.front();
+  const std::string& level = any.link().name;
+  const Link start = make_network(*any.hardware, any.network_parameters(calibration)).links[any.level];
+  const std::string latency = full_name(kLinkLatency, level, any.collective);
+  const std::string bandwidth = full_name(kLinkBandwidth, level, any.collective);
+  Calibration own = calibration;
+  parameter_of(own, kLinkLatency, latency, start.latency.value);
+  parameter_of(own, kLinkBandwidth, bandwidth, start.bandwidth.value);
+  const LevelProblem problem{samples, own, {latency, bandwidth}};
+  const Eigen::VectorXd u = problem.solve();
+  const Eigen::MatrixXd covariance = log_covariance(problem, u);
+  if (!is_known(covariance)) return;
+  calibration = std::move(own);
+  take_over(problem, u, covariance,
+            "fitted to " + in_words(samples) + " of " + name_of(any.collective) + ", with the other of them",
+            calibration);
 }
 
 void hold_out_by_size(std::vector<LinkSample*> samples) {
@@ -310,10 +340,14 @@ std::vector<MeasuredLink> measured_links(const Calibration& calibration) {
   const auto link_of = [&](const CalibrationParameter& parameter, const LinkParameterDefinition& definition) {
     const std::string prefix = full_name(definition, "");
     if (!parameter.name.starts_with(prefix)) return static_cast<MeasuredLink*>(nullptr);
-    const std::string level = parameter.name.substr(prefix.size());
-    const auto found =
-        std::find_if(links.begin(), links.end(), [&](const MeasuredLink& l) { return l.level == level; });
-    return found != links.end() ? &*found : &links.emplace_back(MeasuredLink{level, {}, {}});
+    MeasuredLink named{.level = parameter.name.substr(prefix.size()), .bandwidth = {}, .latency = {}};
+    const std::size_t dot = named.level.rfind('.');
+    if (dot != std::string::npos) named.kind = value_named<Collective>(named.level.substr(dot + 1));
+    if (named.kind) named.level.resize(dot);
+    const auto found = std::find_if(links.begin(), links.end(), [&](const MeasuredLink& link) {
+      return link.level == named.level && link.kind == named.kind;
+    });
+    return found != links.end() ? &*found : &links.emplace_back(std::move(named));
   };
   for (const CalibrationParameter& parameter : calibration.parameters) {
     if (MeasuredLink* link = link_of(parameter, kLinkLatency)) link->latency = Seconds{parameter.value};
@@ -339,7 +373,13 @@ LinkFit fit_links(const std::vector<ProfiledJobs>& profiles, bool hold_out, Cali
     result.fitted_records += static_cast<int64_t>(fitted.size());
     result.held_out_records += static_cast<int64_t>(level.size() - fitted.size());
     if (fitted.empty()) continue;
-    if (std::string line = fit_level(fitted, calibration); !line.empty()) result.not_fitted.push_back(std::move(line));
+    if (std::string line = fit_level(fitted, calibration); !line.empty()) {
+      result.not_fitted.push_back(std::move(line));
+      continue;
+    }
+    std::map<Collective, std::vector<const LinkSample*>> by_kind;
+    for (const LinkSample* sample : fitted) by_kind[sample->collective].push_back(sample);
+    for (const auto& [kind, samples_of_kind] : by_kind) fit_kind(samples_of_kind, calibration);
   }
   if (result.held_out_records > 0) result.held_out.emplace_back("every third collective by size");
   const auto parameters = static_cast<double>(measured_links(calibration).size()) * 2;

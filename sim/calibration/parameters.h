@@ -82,7 +82,8 @@ inline constexpr ParameterDefinition kFrameworkOverhead = {"framework_overhead_b
                                                            3.2e7,
                                                            "constant bytes beside the job's tensors"};
 
-// Links of one fabric level, by the level's name ("link_latency.node"); there only where they were fitted. From the
+// Links of one fabric level, by the level's name ("link_latency.node"), and of one kind of collective, whose software
+// takes time of its own ("link_latency.node.all_to_all"); there only where they were fitted. From the
 // light's way through a rack to that around the globe, from Ethernet of 10 Mb/s to above NVLink 5.
 struct LinkParameterDefinition {
   std::string_view name, unit;

@@ -49,6 +49,13 @@ MeasuredTimes measured_times(const MeasuredCollective& measured, double members_
   return times;
 }
 
+void take(const MeasuredLink& measured, Link& link) {
+  link.bandwidth = measured.bandwidth.value_or(link.bandwidth);
+  if (!measured.latency) return;
+  link.latency = *measured.latency;
+  link.half_size = Bytes{0};
+}
+
 }  // namespace
 
 Network make_network(const HardwareConfig& hardware, const NetworkParameters& parameters) {
@@ -78,11 +85,15 @@ Network make_network(const HardwareConfig& hardware, const NetworkParameters& pa
     if (is_node && level.switch_reduces)
       link.switch_reduction = level.bandwidth * parameters.switch_reduction_efficiency;
     for (const MeasuredLink& measured : parameters.measured) {
-      if (measured.level != level.name) continue;
-      link.bandwidth = measured.bandwidth.value_or(link.bandwidth);
-      if (!measured.latency) continue;
-      link.latency = *measured.latency;
-      link.half_size = Bytes{0};
+      if (measured.level == level.name && !measured.kind) take(measured, link);
+    }
+  }
+  for (const MeasuredLink& measured : parameters.measured) {
+    for (std::size_t i = 0; measured.kind && i < levels.size(); ++i) {
+      if (measured.level != levels[i].name) continue;
+      std::optional<Links>& own = network.by_kind[static_cast<std::size_t>(*measured.kind)];
+      if (!own) own = network.links;
+      take(measured, (*own)[i]);
     }
   }
   return network;

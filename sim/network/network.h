@@ -19,6 +19,7 @@ struct MeasuredLink {
   std::string level;                        // FabricLevel::name
   std::optional<BytesPerSecond> bandwidth;  // of one device, in one direction, as collectives reach it
   std::optional<Seconds> latency;           // of one hop
+  std::optional<Collective> kind = {};  // for this kind alone; none: for all kinds that have no numbers of their own
 };
 
 // What datasheets do not say about a network; to be calibrated. "Node" is the innermost fabric level, "network" all
@@ -78,9 +79,17 @@ struct MeasuredTimes {
   Seconds at(Bytes crossing) const;
 };
 
+inline constexpr std::size_t kNumCollectives = static_cast<std::size_t>(Collective::kSend) + 1;
+using Links = std::array<Link, kMaxFabricLevels>;
+
 struct Network {
   FabricDomains domains;
-  std::array<Link, kMaxFabricLevels> links;  // with the efficiencies applied
+  Links links;                                                // with the efficiencies applied
+  std::array<std::optional<Links>, kNumCollectives> by_kind;  // of kinds that were measured apart
+  const Links& links_of(Collective kind) const {
+    const std::optional<Links>& own = by_kind[static_cast<std::size_t>(kind)];
+    return own ? *own : links;
+  }
   std::array<std::vector<MeasuredTimes>, kMaxFabricLevels> measured;
   Seconds launch;
   double all_to_all_efficiency = 1;

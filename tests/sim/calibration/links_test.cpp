@@ -164,6 +164,72 @@ TEST(Links, FitsEachLevelToWhatReachesIt) {
   EXPECT_EQ(to_json(parse_calibration(to_json(calibration), "c.json")), to_json(calibration));
 }
 
+// As software has it: an all-to-all waits three times as long as the others, a reduce-scatter copies more.
+TEST(Links, KindsThatDifferAreToldApart) {
+  const Job job = cpu_job();
+  const std::vector<MeasuredLink> truth = {{"node", gb_per_s(1.7), Seconds{90e-6}},
+                                           {"node", gb_per_s(2.1), Seconds{270e-6}, Collective::kAllToAll},
+                                           {"node", gb_per_s(0.8), Seconds{90e-6}, Collective::kReduceScatter}};
+  std::vector<Measured> measured = every_kind("data", {64, 4096, 32768, 262144, 2097152, 16777216});
+  measured.push_back({"send", "data", 33554432});  // too few of this kind
+  Calibration calibration = defaults(job);
+  const LinkFit fit = fit_links({profile_of(job, truth, measured)}, true, calibration);
+  for (const auto& [name, value] : {std::pair{"link_latency.node.all_to_all", 270e-6},
+                                    {"link_bandwidth.node.all_to_all", 2.1e9},
+                                    {"link_latency.node.reduce_scatter", 90e-6},
+                                    {"link_bandwidth.node.reduce_scatter", 0.8e9},
+                                    {"link_latency.node.all_gather", 90e-6},
+                                    {"link_bandwidth.node.all_gather", 1.7e9}}) {
+    EXPECT_NEAR(fitted(calibration, name) / value, 1, 1e-4) << name;
+  }
+  EXPECT_EQ(calibration.find("link_latency.node.send"), nullptr);
+  EXPECT_NE(calibration.find("link_latency.node"), nullptr);
+  // Records kept back are predicted by their kind's own numbers.
+  ASSERT_FALSE(fit.after.empty());
+  for (const MeasuredPrediction& one : fit.after) EXPECT_NEAR(one.predicted / one.measured, 1, 1e-4);
+  // They go through the file to the network of a job.
+  const Calibration read = parse_calibration(to_json(calibration), "c.json");
+  NetworkParameters parameters;
+  parameters.measured = measured_links(read);
+  const Network network = make_network(job.hardware, parameters);
+  EXPECT_NEAR(network.links_of(Collective::kAllToAll)[0].latency.value / 270e-6, 1, 1e-4);
+  EXPECT_NEAR(network.links_of(Collective::kReduceScatter)[0].bandwidth.value / 0.8e9, 1, 1e-4);
+  EXPECT_EQ(network.links_of(Collective::kSend)[0].latency, network.links[0].latency);
+}
+
+// Context groups lie as strided as their job has them: of 4 x 4 ranks a context group has two in each node of 8, and
+// with its tensor ranks it fills both nodes.
+TEST(Links, ContextGroupsTellOfTheLevelsThatTheyReach) {
+  nlohmann::json json = to_json(h100_job());
+  json["model"]["num_heads"] = json["model"]["num_kv_heads"] = 16;
+  json["parallelism"] = {{"tensor", 4}, {"sequence", true}, {"context", 4}, {"context_kind", "alltoall"}};
+  json["training"]["global_batch_size"] = 4;
+  const Job job = parse_job(json, "job.json", "");
+  Calibration calibration = defaults(job);
+  const std::vector<MeasuredLink> truth = {{job.hardware.fabric[0].name, gb_per_s(300), Seconds{5e-6}},
+                                           {job.hardware.fabric[1].name, gb_per_s(20), Seconds{40e-6}}};
+  std::vector<Measured> measured;
+  for (const double bytes : {64.0, 16384.0, 1048576.0, 67108864.0}) {
+    for (const char* kind : {"reduce_scatter", "all_gather"}) measured.push_back({kind, "tensor", bytes});
+    measured.push_back({"all_to_all", "context", bytes});
+    measured.push_back({"all_gather", "tensor_context", bytes});
+  }
+  const ProfiledJobs profile = profile_of(job, truth, measured);
+  for (const CollectiveRecord& record : profile.profile.collectives) {
+    EXPECT_EQ(record.within_node, record.group == "tensor") << record.group;
+    EXPECT_EQ(record.group_size, record.group == "tensor_context" ? 16 : 4);
+  }
+  const LinkFit fit = fit_links({profile}, false, calibration);
+  EXPECT_EQ(fit.not_fitted, std::vector<std::string>{});
+  const std::vector<MeasuredLink> links = measured_links(calibration);
+  EXPECT_GE(links.size(), 2u);
+  for (const MeasuredLink& link : links) {  // of a level, or of one of its kinds
+    const MeasuredLink& known = truth[link.level == truth[0].level ? 0 : 1];
+    EXPECT_NEAR(link.latency->value / known.latency->value, 1, 1e-4) << link.level;
+    EXPECT_NEAR(link.bandwidth->value / known.bandwidth->value, 1, 1e-4) << link.level;
+  }
+}
+
 struct OneSize {
   const char* name;
   double bytes;

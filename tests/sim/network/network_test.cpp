@@ -47,6 +47,21 @@ TEST(Network, MeasuredLinksReplaceWhatFilesSay) {
   EXPECT_EQ(network.links[0].half_size, hardware.fabric[0].half_size);
 }
 
+TEST(Network, AKindThatWasMeasuredApartHasItsOwnLinks) {
+  HardwareConfig hardware = two_levels();
+  hardware.fabric[0].name = "node";
+  hardware.fabric[1].name = "network";
+  NetworkParameters parameters;
+  parameters.measured = {{"network", gb_per_s(9), Seconds{20e-6}, Collective::kAllToAll},
+                         {"network", gb_per_s(7), Seconds{80e-6}}};
+  const Network network = make_network(hardware, parameters);
+  EXPECT_EQ(network.links_of(Collective::kAllReduce)[1].bandwidth, gb_per_s(7));
+  const Links& own = network.links_of(Collective::kAllToAll);
+  EXPECT_EQ(own[1].bandwidth, gb_per_s(9));
+  EXPECT_EQ(own[1].latency, Seconds{20e-6});
+  EXPECT_EQ(own[0].bandwidth, network.links[0].bandwidth);  // of a level that it was not measured at
+}
+
 TEST(Network, DefaultsLieWithinTheirRanges) {
   const NetworkParameters defaults;
   for (const NetworkParameterDefinition& parameter : kNetworkParameters) {

@@ -175,7 +175,9 @@ def test_the_links_are_measured_fitted_and_used(two, tmp_path):
     assert result["fitted"]["collective_seconds"]["count"] == result["records"]["fitted"]
     links = {name: p for name, p in result["calibration"]["parameters"].items() if name.startswith("link_")}
     # On a busy machine the times may scatter too much to tell both apart; then there is a line, and one of them.
-    assert len(links) + len(result["not_fitted"]) == 2 and all(name.endswith(".node") for name in links)
+    # Kinds of collectives with enough records have numbers of their own.
+    of_level = [name for name in links if name.count(".") == 1]
+    assert len(of_level) + len(result["not_fitted"]) == 2 and all(name.split(".")[1] == "node" for name in links)
     assert len(calibrated.stderr.splitlines()) == len(result["not_fitted"])
     for link in links.values():
         assert link["low"] < link["value"] < link["high"] and 0 < link["standard_error"] < link["value"]
@@ -187,6 +189,28 @@ def test_the_links_are_measured_fitted_and_used(two, tmp_path):
     assert plan["evidence"]["calibration"].endswith(f"; links by {tmp_path}/calibration.json")
     assert plan["throughput"]["step_seconds"] != plain["throughput"]["step_seconds"]
     assert plan["memory"] == plain["memory"]
+
+
+def test_the_collectives_of_context_groups_are_measured_and_fitted(data, tmp_path):
+    layout = {"context": 2, "context_kind": "alltoall", "tensor": 2, "sequence": True}
+    job = parallel_job(tmp_path / "job.json", 4, layout, **{"model.num_kv_heads": 4})
+    done(*words_of(job, data, tmp_path / "run", "--nproc", 4, steps=2))
+    path = tmp_path / "run" / "profile_collectives.json"
+    kinds = {}
+    for record in json.loads(path.read_text())["collectives"]:
+        kinds.setdefault((record["group"], record["group_size"]), set()).add(record["collective"])
+    # Heads for tokens and back; what a router's experts get of all tokens; weights over all who hold the same.
+    assert kinds["context", 2] == {"all_to_all"}
+    assert kinds["tensor_context", 4] == {"all_reduce"}
+    assert kinds["tensor", 2] == {"all_gather", "reduce_scatter"}
+    assert kinds["data", 2] == kinds["stage", 4] == {"all_reduce"}
+    calibrated = mmoe("calibrate", "--profile", path, "--out", tmp_path / "calibration.json", "--json")
+    assert calibrated.returncode == 0, calibrated.stderr
+    records = json.loads(calibrated.stdout)["records"]
+    assert records["fitted"] + records["held_out"] == len(json.loads(path.read_text())["collectives"])
+    plan = mmoe("simulate", "--job", job, "--calibration", tmp_path / "calibration.json", "--json")
+    assert plan.returncode == 0, plan.stderr
+    assert "links by" in json.loads(plan.stdout)["evidence"]["calibration"]
 
 
 def test_collectives_of_other_nodes_than_the_jobs_are_refused(two, tmp_path):
