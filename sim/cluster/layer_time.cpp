@@ -294,13 +294,33 @@ LayerSeconds LayerTimes::finish(const Work& work, double idle, double host) cons
   return layer;
 }
 
-// Transfers stay; weight gradients keep their share of the backward pass.
-LayerSeconds LayerTimes::with_own_arithmetic(LayerSeconds layer, const LayerSeconds& own) const {
+void LayerTimes::add_transfers(SecondsByCause& pass, const std::vector<LayerTransfer>& transfers) const {
+  const RankGroups groups = rank_groups(job_.parallelism, job_.hardware.num_devices);
+  for (const LayerTransfer& transfer : transfers) {
+    const double exposed = transfer.cause == TimeCause::kTensor    ? time_.exposed_tensor
+                           : transfer.cause == TimeCause::kContext ? time_.exposed_context
+                                                                   : time_.exposed_expert;
+    const GroupPlacement placement = place(*group_named(groups, transfer.group), network_.domains);
+    part(pass, transfer.cause) +=
+        exposed * collective_seconds(network_, placement, transfer.collective, Bytes{transfer.bytes}).value;
+  }
+}
+
+// Weight gradients keep their share of the backward pass.
+LayerSeconds LayerTimes::with_own(LayerSeconds layer, const LayerSeconds& arithmetic,
+                                  const LayerTransfers& transfers) const {
   const double before = layer.backward_total();
+  if (sends_as_trainer(job_)) {
+    for (const TimeCause cause : {TimeCause::kTensor, TimeCause::kContext, TimeCause::kExpert}) {
+      part(layer.forward, cause) = part(layer.backward, cause) = 0;
+    }
+    add_transfers(layer.forward, transfers.forward);
+    add_transfers(layer.backward, transfers.backward);
+  }
   for (const TimeCause cause :
        {TimeCause::kProducts, TimeCause::kExperts, TimeCause::kAttention, TimeCause::kElementwise, TimeCause::kHost}) {
-    part(layer.forward, cause) = own.forward[static_cast<std::size_t>(cause)];
-    part(layer.backward, cause) = own.backward[static_cast<std::size_t>(cause)];
+    part(layer.forward, cause) = arithmetic.forward[static_cast<std::size_t>(cause)];
+    part(layer.backward, cause) = arithmetic.backward[static_cast<std::size_t>(cause)];
   }
   if (before > 0) layer.weight_gradients *= layer.backward_total() / before;
   layer.host = 0;
@@ -340,7 +360,7 @@ LayerSeconds LayerTimes::dense_layer() const {
   add_tensor_block(work);
   add_accumulation(work, dense_weights_.total());
   const LayerSeconds layer = finish(work, time_.layer_overhead, time_.host_per_layer + host_of_attention());
-  return own_ ? with_own_arithmetic(layer, own_->dense_layer()) : layer;
+  return own_ ? with_own(layer, own_->dense_layer(), dense_layer_transfers(job_)) : layer;
 }
 
 LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
@@ -355,7 +375,10 @@ LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
   work.mlp = total(work.forward) - before;
   const LayerSeconds layer =
       finish(work, time_.layer_overhead + time_.moe_layer_overhead, time_.host_per_moe_layer + host_of_attention());
-  return own_ ? with_own_arithmetic(layer, own_->moe_layer(k, rows_factor)) : layer;
+  if (!own_) return layer;
+  const MoeTrainingConfig& moe = job_.training.moe;
+  const double sent_factor = moe.dispatch == DispatchKind::kDropless ? rows_factor : moe.capacity_factor;
+  return with_own(layer, own_->moe_layer(k, rows_factor), moe_layer_transfers(job_, k, sent_factor));
 }
 
 LayerSeconds LayerTimes::embedding() const {
@@ -363,7 +386,7 @@ LayerSeconds LayerTimes::embedding() const {
   LayerSeconds layer;
   part(layer.forward, TimeCause::kElementwise) = seconds;
   part(layer.backward, TimeCause::kElementwise) = seconds;
-  return own_ ? with_own_arithmetic(layer, own_->embedding()) : layer;
+  return own_ ? with_own(layer, own_->embedding(), {}) : layer;
 }
 
 LayerSeconds LayerTimes::head() const {
@@ -384,7 +407,7 @@ LayerSeconds LayerTimes::head() const {
   add_tensor_block(work);
   add_accumulation(work, shapes_.vocabulary * shapes_.hidden_size);
   const LayerSeconds layer{work.forward, work.backward, work.weight_gradients, 0};
-  return own_ ? with_own_arithmetic(layer, own_->head()) : layer;
+  return own_ ? with_own(layer, own_->head(), {}) : layer;
 }
 
 LayerSeconds LayerTimes::multi_token(double k) const {

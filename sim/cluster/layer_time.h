@@ -8,12 +8,14 @@
 #include "sim/cluster/rank_shapes.h"
 #include "sim/cluster/stages.h"
 #include "sim/cluster/trainer_operations.h"
+#include "sim/cluster/trainer_transfers.h"
 #include "sim/network/collectives.h"
 
 namespace mmoe {
 
 // The layers of one job. `rows_factor` of a MoE layer: rows of the busiest rank over those of balanced routing. Where
-// the framework has operations of its own, they are the arithmetic, and launching is in their time.
+// the framework has operations of its own, they are the arithmetic, and launching is in their time; its transfers are
+// the trainer's own too where sends_as_trainer.
 class LayerTimes {
  public:
   LayerTimes(const Job& job, const Framework& framework);
@@ -44,7 +46,8 @@ class LayerTimes {
   double host_of_attention() const;
   void add_accumulation(Work& work, double weights) const;
   LayerSeconds finish(const Work& work, double idle, double host) const;
-  LayerSeconds with_own_arithmetic(LayerSeconds layer, const LayerSeconds& own) const;
+  LayerSeconds with_own(LayerSeconds layer, const LayerSeconds& arithmetic, const LayerTransfers& transfers) const;
+  void add_transfers(SecondsByCause& pass, const std::vector<LayerTransfer>& transfers) const;
 
   const Job& job_;
   const TimeParameters& time_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sim/memory/layer_memory.h"
+
 namespace mmoe {
 namespace {
 
@@ -11,9 +13,9 @@ double gradient_bytes(const Job& job) { return job.training.gradient_precision =
 // Weights of one class over their group: what one step transfers, by ZeRO stage (Rajbhandari et al. 2020,
 // arXiv:1910.02054, section 7).
 double data_transfer_seconds(const Job& job, const TimeParameters& time, const Network& network,
-                             const GroupPlacement& group, double weights) {
+                             const GroupPlacement& group, double weights, double gathered_bytes) {
   if (group.size <= 1 || weights <= 0) return 0;
-  const Bytes gradients{gradient_bytes(job) * weights}, gathered{element_bytes(job.training.precision) * weights};
+  const Bytes gradients{gradient_bytes(job) * weights}, gathered{gathered_bytes * weights};
   if (job.parallelism.zero_stage == 0) return all_reduce(network, group, gradients).value;
   const double gather = time.sharded_transfer_factor * all_gather(network, group, gathered).value;
   const double scatter = time.sharded_transfer_factor * reduce_scatter(network, group, gradients).value;
@@ -185,12 +187,15 @@ ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_se
   const GroupPlacement expert_group = place(limited(groups.expert_data, parallelism.zero_group), domains);
   const double bandwidth = job.hardware.spec.memory_bandwidth.value * time.memory_efficiency;
   const bool sharded = parallelism.zero_stage >= 1;
+  // Up to stage 2 our trainer gathers what it has updated, the master weights.
+  const bool masters = layers_.own() && parallelism.zero_stage < 3;
+  const double gathered = masters ? accumulate_bytes(job.training.precision) : element_bytes(job.training.precision);
   double transfers = 0, latency = 0, optimizer = 0;
   for (const auto& chunks : stages) {
     const RankWeights weights = rank_weights(job, pieces_, chunks);
-    transfers =
-        std::max(transfers, data_transfer_seconds(job, time, layers_.network(), dense_group, weights.dense) +
-                                data_transfer_seconds(job, time, layers_.network(), expert_group, weights.expert));
+    transfers = std::max(
+        transfers, data_transfer_seconds(job, time, layers_.network(), dense_group, weights.dense, gathered) +
+                       data_transfer_seconds(job, time, layers_.network(), expert_group, weights.expert, gathered));
     if (dense_group.size > dense_group.members[0]) {
       int64_t layers_held = 0;
       for (const StageChunk& chunk : chunks) layers_held += chunk.num_layers;
@@ -216,6 +221,9 @@ ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_se
   transfers += latency;
   tail.data_transfers = transfers - std::min((1 - exposed) * transfers, hideable) +
                         shared_embedding_seconds(job, layers_.network(), pieces_, stages);
+  if (layers_.own() && groups.world.size > 1) {  // the gradients' norm, and the report of the step
+    tail.data_transfers += 2 * all_reduce(layers_.network(), place(groups.world, domains), Bytes{8}).value;
+  }
   tail.optimizer = optimizer;
   tail.fixed = framework_.operations ? framework_.operations->step_overhead : time.host_per_step;
   const double nodes =

@@ -100,18 +100,41 @@ TEST(TrainerOperations, OwnersOfHalfTheWeightsUpdateInLessTime) {
   EXPECT_LT(operations.update(all / 2), operations.update(all));
 }
 
-// Transfers are those of the framework's links, whichever arithmetic runs beside them.
-TEST(TrainerOperations, ReplaceTheArithmeticAndLeaveTheTransfers) {
+double all_to_alls(const LayerTimes& layers, const Job& job, const std::vector<double>& bytes) {
+  const GroupPlacement group =
+      place(rank_groups(job.parallelism, job.hardware.num_devices).expert, layers.network().domains);
+  double sum = 0;
+  for (const double one : bytes) sum += all_to_all(layers.network(), group, Bytes{one}).value;
+  return sum;
+}
+
+// Every call over the framework's links, as the trainer makes it: counts, rows, routing weights, rows back.
+TEST(TrainerOperations, StandBesideTheTrainersOwnTransfers) {
   const Job job = job_on(2, {{"zero_stage", 0}, {"expert", 2}});
   const Framework ours = with_operations(job);
   Framework theirs = ours;
   theirs.operations.reset();
-  const LayerSeconds a = LayerTimes(job, ours).moe_layer(2), b = LayerTimes(job, theirs).moe_layer(2);
+  const LayerTimes layers(job, ours);
+  const LayerSeconds a = layers.moe_layer(2), b = LayerTimes(job, theirs).moe_layer(2);
   const auto expert = static_cast<size_t>(TimeCause::kExpert), products = static_cast<size_t>(TimeCause::kProducts);
-  EXPECT_GT(a.forward[expert], 0);
-  EXPECT_EQ(a.forward[expert], b.forward[expert]);
+  const double pairs = 2 * 64 * 2, rows = pairs * 64 * 2, weights = pairs * 4;  // two experts a token; bf16 rows
+  const double forward = all_to_alls(layers, job, {8 * 8, rows, weights, rows});
+  EXPECT_NEAR(a.forward[expert], forward, 1e-12 * forward);
+  EXPECT_NEAR(a.backward[expert], all_to_alls(layers, job, {rows, rows, weights}), 1e-12 * forward);
   EXPECT_NE(a.forward[products], b.forward[products]);
   EXPECT_EQ(a.host, 0);
+}
+
+// What is sent otherwise than our trainer can is the framework's.
+TEST(TrainerOperations, LeaveTransfersOfLayoutsThatAreNotTrained) {
+  const Job job = job_on(2, {{"zero_stage", 0}, {"tensor", 2}});  // without sequence parallelism
+  const Framework ours = with_operations(job);
+  Framework theirs = ours;
+  theirs.operations.reset();
+  const auto tensor = static_cast<size_t>(TimeCause::kTensor);
+  const double sent = LayerTimes(job, ours).moe_layer(2).forward[tensor];
+  EXPECT_GT(sent, 0);
+  EXPECT_EQ(sent, LayerTimes(job, theirs).moe_layer(2).forward[tensor]);
 }
 
 }  // namespace
