@@ -25,10 +25,9 @@ struct LinkFit {
 // fixed by then. Latency and bandwidth of a level are fitted together where the records tell them apart: where each is
 // known to a factor of 2 (one standard error). Else only the one that moves the predictions more is fitted, or none.
 // What is fitted goes into `calibration`, with its covariance. Of a level with more than 4 records every third by size
-// is kept back, never the smallest or the largest. Software treats each kind of collective in its own way, so then every
-// kind of which a level has at least 4 fitted records gets a latency and a bandwidth of its own, again where they tell
-// both; other kinds share the level's. Throws ConfigError naming file and key when a record does not fit
-// its job.
+// is kept back, never the smallest or the largest. Software treats each kind of collective in its own way, so then
+// every kind of which a level has at least 4 fitted records gets a latency and a bandwidth of its own, again where they
+// tell both; other kinds share the level's. Throws ConfigError naming file and key when a record does not fit its job.
 LinkFit fit_links(const std::vector<ProfiledJobs>& profiles, bool hold_out, Calibration& calibration);
 
 }  // namespace mmoe

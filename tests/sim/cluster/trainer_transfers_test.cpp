@@ -15,18 +15,22 @@ struct Case {
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
-class TrainerTransfers : public testing::TestWithParam<Case> {};
-
-// Layer by layer, forward and backward, they are what the exact count of a step has within layers.
-TEST_P(TrainerTransfers, AddUpToTheTrafficOfAStep) {
+Job job_of(const char* patch) {
   nlohmann::json json = R"({
     "model": {"hidden_size": 64, "num_layers": 4, "num_dense_layers": 1, "dense_hidden_size": 96, "num_heads": 8,
               "num_kv_heads": 4, "vocab_size": 256, "num_experts": 8, "expert_hidden_size": 32},
     "hardware": {"device": "cpu", "num_devices": 4},
     "training": {"seq_len": 64, "micro_batch_size": 2, "global_batch_size": 16, "precision": "fp32"},
     "elastic": {"k_min": 1, "k_max": 4}})"_json;
-  json.merge_patch(nlohmann::json::parse(GetParam().patch));
-  const Job job = parse_job(json, "job.json", "");
+  json.merge_patch(nlohmann::json::parse(patch));
+  return parse_job(json, "job.json", "");
+}
+
+class TrainerTransfers : public testing::TestWithParam<Case> {};
+
+// Layer by layer, forward and backward, they are what the exact count of a step has within layers.
+TEST_P(TrainerTransfers, AddUpToTheTrafficOfAStep) {
+  const Job job = job_of(GetParam().patch);
   ASSERT_TRUE(sends_as_trainer(job));
   constexpr int kActive = 2;
   TrafficByGroup sums;
@@ -69,20 +73,14 @@ INSTANTIATE_TEST_SUITE_P(
 
 // The busiest rank's rows come back to it and go out again; what it sends of its own stays.
 TEST(MoeLayerTransfers, RowsOfTheBusiestRankComeBack) {
-  nlohmann::json json = R"({
-    "model": {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 256, "num_experts": 8,
-              "expert_hidden_size": 32},
-    "hardware": {"device": "cpu", "num_devices": 2}, "parallelism": {"expert": 2},
-    "training": {"seq_len": 64, "micro_batch_size": 1, "global_batch_size": 2, "precision": "fp32"},
-    "elastic": {"k_min": 1, "k_max": 4}})"_json;
-  const Job job = parse_job(json, "job.json", "");
+  const Job job = job_of(R"({"parallelism": {"expert": 2}})");
   const std::vector<LayerTransfer> forward = moe_layer_transfers(job, 2, 1.5).forward;
-  const double rows = 2 * 64 * 64 * 4;  // of two experts a token
+  const double rows = 2 * 2 * 64 * 64 * 4;  // two experts of each of 2 x 64 tokens
   ASSERT_EQ(forward.size(), 4u);
   EXPECT_EQ(forward[0].bytes, 8 * 8);
   EXPECT_EQ(forward[1].bytes, rows);
   EXPECT_EQ(forward[2].bytes, 1.5 * rows);
-  EXPECT_EQ(forward[3].bytes, 2 * 64 * 4);
+  EXPECT_EQ(forward[3].bytes, 2 * 2 * 64 * 4);
 }
 
 }  // namespace
