@@ -185,7 +185,7 @@ class ShapeSearch {
     return highest;
   }
 
-  // Between the peaks at k_min and at k_max, as the full simulation has it.
+  // On the straight line between the peaks at k_min and at k_max.
   HighestRank highest_trainer_rank() const {
     HighestRank highest{.limit = trainer_limit_};
     const int k_min = job_.elastic.k_min, k_max = job_.elastic.k_max;

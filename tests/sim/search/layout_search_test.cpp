@@ -78,8 +78,9 @@ TEST(LayoutSearch, CandidatesAreValidJobsAndAgreeWithTheFullSimulation) {
   }
 }
 
-// Our trainer's jobs on CPUs: the memory that a layout is judged by is that of the trainer's own ranks, at the largest
-// draw, as the full simulation has it.
+// Our trainer's jobs on CPUs: the memory that a layout is judged by is that of the trainer's own ranks at the largest
+// draw. Where a budget keeps that below k_max, a straight line stands for what the full simulation has by every k; then
+// they agree within the search's 1 %.
 TEST(LayoutSearch, OnCpusJudgesLayoutsByTheTrainersOwnRanks) {
   for (const char* budget : {R"({})", R"({"budget": {"kind": "at_most", "sum_k": 8, "groups": [4]}})"}) {
     nlohmann::json json = R"({
@@ -89,7 +90,8 @@ TEST(LayoutSearch, OnCpusJudgesLayoutsByTheTrainersOwnRanks) {
       "training": {"seq_len": 64, "micro_batch_size": 2, "global_batch_size": 16, "precision": "fp32"},
       "elastic": {"k_min": 1, "k_max": 4}})"_json;
     json["elastic"].merge_patch(nlohmann::json::parse(budget));
-    if (json["elastic"].contains("budget")) json["parallelism"]["pipeline"] = 1;  // one group of layers
+    const bool is_bounded = json["elastic"].contains("budget");
+    if (is_bounded) json["parallelism"]["pipeline"] = 1;  // one group of layers
     Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
     const Framework framework = framework_of(job);
     const LayoutSearchOptions all = {.top = 100000};
@@ -105,7 +107,7 @@ TEST(LayoutSearch, OnCpusJudgesLayoutsByTheTrainersOwnRanks) {
       for (const RankReport& rank : simulate_cluster(chosen, framework).ranks) {
         peak = std::max(peak, rank.worst.peak_reserved.value);
       }
-      ASSERT_NEAR(candidate.peak_bytes / peak, 1, 1e-9) << to_json(chosen)["parallelism"];
+      ASSERT_NEAR(candidate.peak_bytes / peak, 1, is_bounded ? 0.01 : 1e-9) << to_json(chosen)["parallelism"];
     }
     ASSERT_GT(peaks.size(), 100);
     // What is left of them under a limit, by the error of that prediction.
