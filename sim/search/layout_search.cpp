@@ -185,17 +185,28 @@ class ShapeSearch {
     return highest;
   }
 
-  // On the straight line between the peaks at k_min and at k_max.
+  // At the draw of the largest sum of k that takes most; every layer takes its share of what its k takes in all.
   HighestRank highest_trainer_rank() const {
     HighestRank highest{.limit = trainer_limit_};
-    const int k_min = job_.elastic.k_min, k_max = job_.elastic.k_max;
-    const std::vector<TrainerRankPeak> most = trainer_stage_peaks(job_, k_max);
-    const double missing = k_max > k_min ? (k_max - experts_.largest) / (k_max - k_min) : 0;
-    const std::vector<TrainerRankPeak> least =
-        missing > 0 ? trainer_stage_peaks(job_, k_min) : std::vector<TrainerRankPeak>();
-    for (std::size_t rank = 0; rank < most.size(); ++rank) {
-      const double range = missing > 0 ? (most[rank].total - least[rank].total).value : 0;
-      highest.add(most[rank].total.value - missing * range, static_cast<int64_t>(rank));
+    const int64_t k_max = job_.elastic.k_max, layers = job_.model.num_moe_layers();
+    const bool is_bounded = layers > 0 && experts_.largest < static_cast<double>(k_max);
+    const int64_t first = is_bounded ? job_.elastic.k_min : k_max;
+    std::vector<std::vector<TrainerRankPeak>> at_k;  // [k - first][rank]
+    for (int64_t k = first; k <= k_max; ++k) at_k.push_back(trainer_stage_peaks(job_, static_cast<int>(k)));
+    const int64_t extra =
+        is_bounded ? std::llround(experts_.largest * static_cast<double>(layers)) - layers * first : 0;
+    for (std::size_t rank = 0; rank < at_k.front().size(); ++rank) {
+      const double least = at_k.front()[rank].total.value;
+      std::vector<double> most(static_cast<std::size_t>(extra) + 1, 0);  // [sum of k - first] of the layers so far
+      for (int64_t layer = 0; layer < layers && is_bounded; ++layer) {
+        for (std::size_t sum = most.size(); sum-- > 0;) {
+          for (std::size_t j = 0; j < at_k.size() && j <= sum; ++j) {
+            const double share = (at_k[j][rank].total.value - least) / static_cast<double>(layers);
+            most[sum] = std::max(most[sum], most[sum - j] + share);
+          }
+        }
+      }
+      highest.add(least + most.back(), static_cast<int64_t>(rank));
     }
     return highest;
   }

@@ -79,8 +79,8 @@ TEST(LayoutSearch, CandidatesAreValidJobsAndAgreeWithTheFullSimulation) {
 }
 
 // Our trainer's jobs on CPUs: the memory that a layout is judged by is that of the trainer's own ranks at the largest
-// draw. Where a budget keeps that below k_max, a straight line stands for what the full simulation has by every k; then
-// they agree within the search's 1 %.
+// draw. Where a budget keeps that below k_max, the full simulation rounds sums of bytes up to its grid's cells, and
+// takes the most of every replica's rows for itself; then they agree within the search's 1 %.
 TEST(LayoutSearch, OnCpusJudgesLayoutsByTheTrainersOwnRanks) {
   for (const char* budget : {R"({})", R"({"budget": {"kind": "at_most", "sum_k": 8, "groups": [4]}})"}) {
     nlohmann::json json = R"({
