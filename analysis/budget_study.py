@@ -167,7 +167,8 @@ def power_line(depth):
     ]
     if not resolvable or None in resolvable:
         return "One seed: nothing can be resolved."
-    if not any(resolvable):
+    resolvable = [least for least in resolvable if least > 0]  # the others' losses are those of the baseline, bit for bit
+    if not resolvable:
         return "The difference of every arm is exactly 0 with every seed."
     resolvable.sort()
     return (

@@ -6,6 +6,7 @@ import pathlib
 
 import budget_study
 import experiment
+import pytest
 
 FOLDER = pathlib.Path(budget_study.__file__).parent
 
@@ -109,18 +110,24 @@ def test_the_page_keeps_what_stands_above_its_results(tmp_path, monkeypatch):
     assert (tmp_path / "page.png").stat().st_size > 10000
 
 
-def test_the_committed_page_follows_from_the_committed_study(tmp_path):
-    committed = json.loads((FOLDER / "budget_study.json").read_text())
+COMMITTED = {"budget_study": ("budget", "## Results"), "budget_saving": ("budget_saving", "## Results of the second study")}
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_committed_page_follows_from_the_committed_study(name, tmp_path):
+    committed = json.loads((FOLDER / f"{name}.json").read_text())
     rows = budget_study.rows_of(committed)
-    page = (FOLDER / "budget_study.md").read_text().split("## Results\n\n")[1]
-    assert page == "\n".join(budget_study.results(committed, rows)).rstrip() + "\n"
+    _, page, _ = experiment.section((FOLDER / "budget_study.md").read_text(), COMMITTED[name][1])
+    assert page.strip() == "\n".join(budget_study.results(committed, rows)).strip()
     experiment.write_csv(rows, budget_study.COLUMNS, tmp_path / "study.csv")
-    assert (tmp_path / "study.csv").read_text() == (FOLDER / "budget_study.csv").read_text()
+    assert (tmp_path / "study.csv").read_text() == (FOLDER / f"{name}.csv").read_text()
 
 
-def test_the_study_ran_as_it_was_designed():
-    committed = json.loads((FOLDER / "budget_study.json").read_text())
-    design = json.loads((FOLDER.parent / "profiles" / "presets" / "studies" / "budget.json").read_text())
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_study_ran_as_it_was_designed(name):
+    committed = json.loads((FOLDER / f"{name}.json").read_text())
+    studies = FOLDER.parent / "profiles" / "presets" / "studies"
+    design = json.loads((studies / f"{COMMITTED[name][0]}.json").read_text())
     assert committed["margin"] == design["margin"] and committed["seeds"] == design["seeds"]
     assert [depth["num_layers"] for depth in committed["depths"]] == design["depths"]
     for depth in committed["depths"]:
