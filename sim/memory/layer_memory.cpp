@@ -137,10 +137,11 @@ double attention_workspace(const Sizes& s) {
   return num_threads() * query_tile * (key_tile + 2 + s.h) * s.a;
 }
 
+// by_kernel of train/ops/gemm.cpp.
+bool by_kernel(const Sizes& s) { return s.cpu && s.mixed && cpu_bf16_products() == CpuBf16Products::kKernel; }
+
 // Whether attention works in fp32, a sequence at a time: attend of train/ops/attention.cpp.
-bool attention_in_fp32(const Sizes& s) {
-  return s.cpu && s.mixed && cpu_bf16_products() == CpuBf16Products::kKernel && !s.documents_apart && s.H == s.G;
-}
+bool attention_in_fp32(const Sizes& s) { return by_kernel(s) && !s.documents_apart && s.H == s.G; }
 // Of one sequence in fp32: queries, keys and values, the result and its log-sum-exp; backward both gradients too.
 double widened_sequence(const Sizes& s) {
   return attention_in_fp32(s) ? s.seq_len * (s.C + s.A + s.H) / s.context * s.a : 0;
@@ -172,7 +173,7 @@ double attention_backward_workspace(const Sizes& s) {
 // the products its scratch, fitted to oneDNN 3.13 with AVX-512 over 64 to 768 inputs, 512 and 1,024 rows, one and two
 // threads (within 0.5 %).
 double weight_gradient_temporary(const Sizes& s, double outputs, double inputs, double rows) {
-  if (!s.mixed || (s.cpu && cpu_bf16_products() == CpuBf16Products::kKernel)) return 0;
+  if (!s.mixed || by_kernel(s)) return 0;
   const double scratch = (64 * rows + std::min(rows, 512.0) * std::max(inputs, 128.0)) * s.b + 212e3;
   return outputs * inputs * s.b + (s.cpu ? num_threads() * scratch : 0);
 }
