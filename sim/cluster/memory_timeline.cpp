@@ -113,13 +113,13 @@ PlayedStep play_step(const Job& job, const Framework& framework, double k, const
   return step;
 }
 
-std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& framework, const DrawnK& k, double time_k,
-                                          const LoadByK& load) {
+std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& framework, const DrawnK& k,
+                                          const PlayedStep& step, const LoadByK& load) {
   const PipelineStages stages = pipeline_stages(job, framework);
   const double k_min = job.elastic.k_min, k_max = job.elastic.k_max;
   const Ends ends{MemoryModel(job, framework, k_min, load.at(k_min)),
                   MemoryModel(job, framework, k_max, load.at(k_max)), k_min, k_max - k_min};
-  const auto [passes, transfers, times] = play_step(job, framework, time_k, load);
+  const auto& [passes, transfers, times] = step;
   std::vector<RankTimeline> ranks;
   for (int64_t rank = 0; rank < job.parallelism.pipeline; ++rank) {
     RankPlayer player(job, ends, rank, stages[static_cast<std::size_t>(rank)], k);

@@ -35,13 +35,13 @@ struct PlayedStep {
   Transfers transfers;
   Timeline times;
 };
-PlayedStep play_step(const Job& job, const Framework& framework, double k, const LoadByK& load);
+PlayedStep play_step(const Job& job, const Framework& framework, double k, const LoadByK& load = {});
 
 // k of a MoE layer (counted from 0 over the model's MoE layers) in a micro-batch of the step.
 using DrawnK = std::function<double(int64_t micro_batch, int64_t moe_layer)>;
 
-// One step with the given draw. Passes take the time that they have with every MoE layer at `time_k`.
-std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& framework, const DrawnK& k, double time_k,
-                                          const LoadByK& load = {});
+// With the given draw; passes run when they do in `step`.
+std::vector<RankTimeline> memory_timeline(const Job& job, const Framework& framework, const DrawnK& k,
+                                          const PlayedStep& step, const LoadByK& load = {});
 
 }  // namespace mmoe

@@ -28,11 +28,11 @@ nlohmann::json to_json(const RankTimeline& rank) {
 
 nlohmann::json memory_timeline_json(const Job& job, const Framework& framework) {
   const LoadByK load = expert_load_factor(job);
-  const double time_k = mean_k(job);
+  const PlayedStep step = play_step(job, framework, mean_k(job), load);
   // With every MoE layer at k_max, or at the first step's draws.
   const auto play = [&](const std::optional<StepDraws>& step_draws) {
     if (predicts_trainer_ranks(job)) {
-      return trainer_timelines(job, framework, draws_of_all_replicas(job, step_draws, 1), time_k, load);
+      return trainer_timelines(job, draws_of_all_replicas(job, step_draws, 1), step);
     }
     const auto drawn = step_draws ? step_draws->draw(1) : std::vector<std::vector<int>>();
     const DrawnK k = [&](int64_t micro_batch, int64_t layer) {
@@ -40,7 +40,7 @@ nlohmann::json memory_timeline_json(const Job& job, const Framework& framework) 
                  ? static_cast<double>(job.elastic.k_max)
                  : static_cast<double>(drawn[static_cast<std::size_t>(micro_batch)][static_cast<std::size_t>(layer)]);
     };
-    return memory_timeline(job, framework, k, time_k, load);
+    return memory_timeline(job, framework, k, step, load);
   };
   nlohmann::json draws;
   for (const RankTimeline& rank : play(std::nullopt)) draws["k_max"].push_back(to_json(rank));

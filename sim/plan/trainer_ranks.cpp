@@ -89,10 +89,8 @@ std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::o
   return k;
 }
 
-std::vector<RankTimeline> trainer_timelines(const Job& job, const Framework& framework,
-                                            const std::vector<std::vector<int>>& k, double time_k,
-                                            const LoadByK& load) {
-  const PlayedStep step = play_step(job, framework, time_k, load);
+std::vector<RankTimeline> trainer_timelines(const Job& job, const std::vector<std::vector<int>>& k,
+                                            const PlayedStep& step) {
   std::vector<RankTimeline> timelines;
   for (const RankPeak& highest : highest_by_stage(job, [&](int64_t) { return k; })) {
     timelines.push_back(timeline_of(job, highest, k, step));

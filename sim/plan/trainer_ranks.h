@@ -24,9 +24,9 @@ std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::o
                                                     int64_t step);
 
 // Of each pipeline rank the memory over a step at these draws of [global micro-batch][MoE layer], of the device with
-// the highest peak; passes take the time that they have with every MoE layer at `time_k`.
-std::vector<RankTimeline> trainer_timelines(const Job& job, const Framework& framework,
-                                            const std::vector<std::vector<int>>& k, double time_k, const LoadByK& load);
+// the highest peak; passes run when they do in `step`.
+std::vector<RankTimeline> trainer_timelines(const Job& job, const std::vector<std::vector<int>>& k,
+                                            const PlayedStep& step);
 
 // Of each pipeline rank the device with the highest peak, where every MoE layer of every micro-batch has k experts;
 // with `other_k` as many in the replicas that are not the device's own.

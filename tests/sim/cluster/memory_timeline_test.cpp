@@ -16,7 +16,7 @@ TEST_P(PlayedMemory, PeaksWhereTheClosedFormSays) {
   const Framework framework = framework_of(job);
   const std::vector<RankMemory> closed = cluster_memory(job, framework, 2);
   const std::vector<RankTimeline> played = memory_timeline(
-      job, framework, [](int64_t, int64_t) { return 2.0; }, 2);
+      job, framework, [](int64_t, int64_t) { return 2.0; }, play_step(job, framework, 2));
   ASSERT_EQ(played.size(), closed.size());
   for (std::size_t rank = 0; rank < played.size(); ++rank) {
     EXPECT_NEAR(played[rank].peak_bytes(), closed[rank].peak_allocated.value, 1e-9 * closed[rank].peak_allocated.value)
@@ -65,7 +65,7 @@ TEST(MemoryTimeline, IsWithinOneChunkOfTheClosedFormWhereItApproximates) {
     }
     const std::vector<RankMemory> closed = cluster_memory(job, framework, 2);
     const std::vector<RankTimeline> played = memory_timeline(
-        job, framework, [](int64_t, int64_t) { return 2.0; }, 2);
+        job, framework, [](int64_t, int64_t) { return 2.0; }, play_step(job, framework, 2));
     for (std::size_t rank = 0; rank < played.size(); ++rank) {
       EXPECT_NEAR(played[rank].peak_bytes(), closed[rank].peak_allocated.value, chunk_bytes) << rank;
     }
@@ -77,7 +77,8 @@ TEST(MemoryTimeline, FollowsTheDraw) {
   const Job job = example_cluster_job(
       {{"elastic.k_min", "1"}, {"elastic.k_max", "6"}, {"elastic.sampling", "uniform"}, {"parallelism.pipeline", "1"}});
   const Framework framework = framework_of(job);
-  const auto peak = [&](const DrawnK& k) { return memory_timeline(job, framework, k, 3.5)[0].peak_bytes(); };
+  const PlayedStep step = play_step(job, framework, 3.5);
+  const auto peak = [&](const DrawnK& k) { return memory_timeline(job, framework, k, step)[0].peak_bytes(); };
   const double low = peak([](int64_t, int64_t) { return 1.0; }), high = peak([](int64_t, int64_t) { return 6.0; });
   EXPECT_NEAR(low, cluster_memory(job, framework, 1)[0].peak_allocated.value, 1e-9 * low);
   EXPECT_NEAR(high, cluster_memory(job, framework, 6)[0].peak_allocated.value, 1e-9 * high);
