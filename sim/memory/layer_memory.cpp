@@ -107,12 +107,9 @@ double spanning_norm_temporaries(const Sizes& s, double count) {
 
 double log_sum_exp_bytes(const Sizes& s) { return s.N * s.H * s.a; }
 
-// As gather_tokens of train/ops/split_tokens.cpp: leaves the tokens of all ranks. Gloo gathers into a tensor of its
-// own.
+// As gather_tokens of train/ops/split_tokens.cpp: leaves the tokens of all ranks.
 void gather_tokens(const Sizes& s, AllocationMeter& meter) {
-  if (!s.split_tokens) return;
-  meter.allocate(s.gathered());
-  if (s.cpu) meter.touch(s.gathered());
+  if (s.split_tokens) meter.allocate(s.gathered());
 }
 
 void free_gathered(const Sizes& s, AllocationMeter& meter) {

@@ -47,11 +47,6 @@ class RankPlayer {
     }
     start_buckets(-1);
     finish_sums();
-    double copies = 0;  // of the shares that go round when weights are gathered
-    if (zero_stage() < 3) {
-      for (const Bucket& bucket : buckets_) copies += bucket.share_bytes;
-    }
-    offer(copies, "gathering weights");
     end();
     return memory;
   }
@@ -132,15 +127,11 @@ class RankPlayer {
 
   bool on_cpu() const { return job_.hardware.spec.is_cpu; }
 
-  // From here on as LayerShards. Gloo gathers into a copy of the whole, which is returned, and sums in one.
-  double start_gather(int64_t unit) {
-    double copies = 0;
+  // From here on as LayerShards. Gloo sums in a copy.
+  void start_gather(int64_t unit) {
     for (Bucket& bucket : buckets_) {
-      if (bucket.unit != unit || std::exchange(bucket.started, true)) continue;
-      kept_ += bucket.weights_bytes + bucket.cast_bytes;
-      if (bucket.bytes > 0 && on_cpu()) copies += bucket.weights_bytes;
+      if (bucket.unit == unit && !std::exchange(bucket.started, true)) kept_ += bucket.weights_bytes + bucket.cast_bytes;
     }
-    return copies;
   }
   void gather(int64_t unit, std::optional<int64_t> next = {}) {
     if (zero_stage() < 3) return;
@@ -148,15 +139,10 @@ class RankPlayer {
     for (const Bucket& bucket : buckets_) {
       if (bucket.unit == unit) kept_ -= bucket.cast_bytes;
     }
-    if (!next || !job_.training.overlap) return;
-    // The copies may be gone before the layer at work is done; they are there when its backward pass sets in, with the
-    // experts, where it peaks.
-    copying_ = start_gather(*next);
-    kept_ += copying_;
+    if (next && job_.training.overlap) start_gather(*next);
   }
   void release(int64_t unit) {
     if (zero_stage() < 3) return;
-    kept_ -= std::exchange(copying_, 0);
     for (Bucket& bucket : buckets_) {
       if (bucket.unit == unit && std::exchange(bucket.started, false)) kept_ -= bucket.weights_bytes;
     }
@@ -289,7 +275,7 @@ class RankPlayer {
   std::vector<Bucket> buckets_;
   bool sends_gradients_ = false;
   double kept_ = 0;
-  double summing_ = 0, copying_ = 0;  // of kept_: what goes when the sums under way are there, and the gathers
+  double summing_ = 0;  // of kept_: what goes when the sums under way are there
   PassMemory now_;
 };
 

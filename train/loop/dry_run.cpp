@@ -70,9 +70,7 @@ DryRun dry_run(const Job& job, int64_t rank, const std::vector<std::vector<int>>
   const ProcessGroups groups =
       make_groups(job, rank, [&](const char* name, int64_t /*first_rank*/, int position, int size) {
         // Layers wait for what tensor parallel ranks exchange.
-        const SumsIn sums = is_gpu                          ? SumsIn::kPlace
-                            : std::string(name) == "tensor" ? SumsIn::kOneCopy
-                                                            : SumsIn::kCopies;
+        const SumsIn sums = is_gpu ? SumsIn::kPlace : SumsIn::kCopy;
         return counting_backend(name, position, size, sums, messages);
       });
   ExpertPeers peers(job, groups, k);

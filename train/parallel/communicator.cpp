@@ -52,6 +52,22 @@ class SumThenShare final : public c10d::Work {
   at::Tensor part_, out_;
 };
 
+// Transfers that make up one.
+class Together final : public c10d::Work {
+ public:
+  explicit Together(std::vector<c10::intrusive_ptr<c10d::Work>> parts) : parts_(std::move(parts)) {}
+  bool wait(std::chrono::milliseconds timeout) override {
+    for (const auto& part : parts_) {
+      part->wait(timeout);
+      wait_for_release(part);
+    }
+    return true;
+  }
+
+ private:
+  std::vector<c10::intrusive_ptr<c10d::Work>> parts_;
+};
+
 }  // namespace
 
 void PendingTransfer::wait() {
@@ -117,9 +133,20 @@ PendingTransfer Communicator::all_gather(const at::Tensor& out, const at::Tensor
     at::Tensor(out).copy_(input);
     return {};
   }
-  return begin(CollectiveCall::kAllGather, input, {out, input}, [&] {
+  return begin(CollectiveCall::kAllGather, input, {out, input}, [&]() -> c10::intrusive_ptr<c10d::Work> {
     at::Tensor to = out, from = input;
-    return backend_->_allgather_base(to, from);
+    if (!input.is_cpu()) return backend_->_allgather_base(to, from);
+    // c10d's gather over Gloo goes through a copy of the whole, which a thread of its own makes and frees.
+    const std::vector<at::Tensor> parts = out.chunk(size_);
+    if (parts[rank_].data_ptr() != input.data_ptr()) at::Tensor(parts[rank_]).copy_(input.view_as(parts[rank_]));
+    std::vector<c10::intrusive_ptr<c10d::Work>> sends;
+    for (int64_t root = 0; root < size_; ++root) {
+      std::vector<at::Tensor> part{parts[root]};
+      c10d::BroadcastOptions options;
+      options.rootRank = root;
+      sends.push_back(backend_->broadcast(part, options));
+    }
+    return c10::make_intrusive<Together>(std::move(sends));
   });
 }
 

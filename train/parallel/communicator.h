@@ -68,7 +68,7 @@ class Communicator {
   PendingTransfer all_reduce(const at::Tensor& tensor) const;
   // out is the sum's part of this rank: input [size * n] into out [n].
   PendingTransfer reduce_scatter(const at::Tensor& out, const at::Tensor& input) const;
-  // out [size * n] from input [n] of every rank.
+  // out [size * n] from input [n] of every rank; the input may be this rank's part of `out`.
   PendingTransfer all_gather(const at::Tensor& out, const at::Tensor& input) const;
   // Rows to and from every rank: input [sum of send_rows, ...], out [sum of receive_rows, ...].
   PendingTransfer all_to_all(const at::Tensor& out, const at::Tensor& input, std::vector<int64_t> receive_rows,

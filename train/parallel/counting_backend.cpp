@@ -32,12 +32,11 @@ class CountingBackend final : public c10d::Backend {
   c10::intrusive_ptr<c10d::Work> _reduce_scatter_base(at::Tensor& /*out*/, at::Tensor& input,
                                                       const c10d::ReduceScatterOptions&) override {
     at::Tensor copy;
-    if (sums_ != SumsIn::kPlace) copy = at::empty_like(input);
+    if (sums_ == SumsIn::kCopy) copy = at::empty_like(input);
     return count(CollectiveCall::kReduceScatter, input, copy);
   }
-  c10::intrusive_ptr<c10d::Work> _allgather_base(at::Tensor& out, at::Tensor& input,
+  c10::intrusive_ptr<c10d::Work> _allgather_base(at::Tensor& /*out*/, at::Tensor& input,
                                                  const c10d::AllgatherOptions&) override {
-    if (sums_ == SumsIn::kOneCopy) at::empty_like(out);
     return count(CollectiveCall::kAllGather, input);
   }
   c10::intrusive_ptr<c10d::Work> alltoall_base(at::Tensor& /*out*/, at::Tensor& input, std::vector<int64_t>&,

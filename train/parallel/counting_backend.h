@@ -14,9 +14,8 @@ struct CountedMessages {
   std::map<std::string, TrafficByCollective> by_group;  // calls and bytes, as Traffic says
 };
 
-// Where a reduce-scatter sums. Gloo does so in a copy of its whole input, which is there until it is waited for; where
-// a rank waits for each (kOneCopy) it gathers into a tensor of its own too. NCCL needs none.
-enum class SumsIn { kPlace, kCopies, kOneCopy };
+// Where a reduce-scatter sums: over Gloo in a copy of its whole input, which is there until it is waited for.
+enum class SumsIn { kPlace, kCopy };
 
 // A backend of the group `name`, of which this rank has `position`. Transfers are over at once; outputs stay as they
 // are. `messages` is shared by all groups of the rank.

@@ -90,7 +90,7 @@ bool GradientSync::gather_weights() {
   std::vector<PendingTransfer> transfers;
   for (const Bucket& bucket : buckets_) {
     const FlatRange own = share_of(bucket);
-    const at::Tensor mine = parameters_.master().narrow(0, own.begin, own.size()).clone();
+    const at::Tensor mine = parameters_.master().narrow(0, own.begin, own.size());
     transfers.push_back(
         bucket.group->all_gather(parameters_.master().narrow(0, bucket.range.begin, bucket.range.size()), mine));
   }
