@@ -96,11 +96,10 @@ struct Reports {
   ValidationReport fitted, raw;
 };
 
-// --calibration, else the run's own, else the uncalibrated values.
-Calibration run_calibration(const Flags& flags, const Job& job) {
+// --calibration, else the run's own, else nothing: the uncalibrated values.
+std::string run_calibration_path(const Flags& flags) {
   const std::string own = flags.get("run") + "/calibration.json";
-  if (flags.has("calibration") || !std::filesystem::exists(own)) return calibration_for(flags, job);
-  return load_calibration(own);
+  return !flags.has("calibration") && std::filesystem::exists(own) ? own : calibration_path(flags);
 }
 
 ExitCode answer(const Flags& flags, const std::string& where, const char* what, const Reports& reports) {
@@ -138,7 +137,9 @@ ExitCode validate_command(const std::vector<std::string>& arguments) {
   command.options.add_options()("table", po::value<std::string>()->value_name("FILE"),
                                 "CSV with the columns of profiles/measured/published")(
       "run", po::value<std::string>()->value_name("RUN"),
-      "or a run folder of mmoe train: every step, for the k it drew")(
+      "or a run folder of mmoe train: every step, for the k it drew; on several CPU ranks every rank's peak too, for "
+      "the "
+      "rows that came to its experts (--rank-logs)")(
       "calibration", po::value<std::string>()->value_name("FILE"),
       "with --table: framework file in place of the shipped ones; with --run: calibration.json (default: the run's "
       "own)")("bound", po::value<std::vector<std::string>>()->composing()->value_name("QUANTITY=FRACTION"),
@@ -151,7 +152,13 @@ ExitCode validate_command(const std::vector<std::string>& arguments) {
   if (flags.has("run")) {
     const std::string& run = flags.get("run");
     const Job job = own_run_job(run);
-    const Reports reports = {validate_own_run(run, job, run_calibration(flags, job)),
+    if (job.hardware.num_devices > 1) {
+      const std::string calibration = run_calibration_path(flags);
+      const Reports reports = {validate_own_ranks(run, job, framework_for(calibration, job)),
+                               validate_own_ranks(run, job, framework_for("", job))};
+      return answer(flags, run, "steps", reports);
+    }
+    const Reports reports = {validate_own_run(run, job, calibration_for(run_calibration_path(flags), job)),
                              validate_own_run(run, job, default_calibration(job.hardware.spec))};
     return answer(flags, run, "steps", reports);
   }

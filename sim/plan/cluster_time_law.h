@@ -1,10 +1,39 @@
 #pragma once
 // The law of a cluster's step time over the draws of k: schedules played with drawn times.
 
+#include <vector>
+
 #include "sim/cluster/step_time.h"
 #include "sim/elastic/value_law.h"
+#include "sim/schedule/timeline.h"
 
 namespace mmoe {
+
+// Seconds of steps whose draws are given.
+class DrawnStepTimes {
+ public:
+  DrawnStepTimes(const Job& job, const Framework& framework, const LoadByK& load);
+
+  const ClusterStepTime& typical() const { return typical_; }  // all MoE layers at the mean k
+  // One replica's schedule with the k of its micro-batches, [micro-batch][MoE layer].
+  double pipeline_seconds(const std::vector<std::vector<int>>& k) const;
+  // What follows it, the same in every step.
+  double tail() const;
+
+ private:
+  // What a chunk takes that does not depend on the draw, and its MoE layers.
+  struct Chunk {
+    ChunkWork fixed;
+    int64_t first_moe_layer, num_moe_layers, num_recomputed;
+  };
+  TimeParameters time_;
+  ClusterStepTime typical_;
+  PipelinePasses passes_;
+  Transfers transfers_;
+  std::vector<Chunk> chunks_;       // [rank * v + chunk]
+  std::vector<LayerSeconds> by_k_;  // [k - k_min]: one MoE layer
+  int k_min_;
+};
 
 // Seconds over the draws. Sampled: `standard_error` is that of the mean.
 struct ClusterTimeLaw {

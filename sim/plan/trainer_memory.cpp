@@ -17,9 +17,15 @@
 namespace mmoe {
 namespace {
 
+int drawn_by(const Job& job, const RankGroups& groups, int64_t rank, const std::vector<std::vector<int>>& k,
+             int64_t micro_batch, int64_t moe_layer) {
+  const int64_t replica = position_in(groups.data, rank);
+  return k[static_cast<size_t>(replica * job.num_micro_batches() + micro_batch)][static_cast<size_t>(moe_layer)];
+}
+
 class RankPlayer {
  public:
-  RankPlayer(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k, const ExpertPairs& pairs)
+  RankPlayer(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k, const RoutedPairsOf& routed)
       : job_(job),
         k_(k),
         groups_(rank_groups(job.parallelism, job.hardware.num_devices)),
@@ -30,7 +36,7 @@ class RankPlayer {
         places_(place_parameters(specs_, section_alignment(job))),
         accumulate_bytes_(accumulate_bytes(job.training.precision)),
         stream_(residual_bytes(job)),
-        pairs_(pairs) {
+        routed_(routed) {
     add_buckets();
   }
 
@@ -135,7 +141,8 @@ class RankPlayer {
   }
   void gather(int64_t unit, std::optional<int64_t> next = {}) {
     if (zero_stage() < 3) return;
-    offer(start_gather(unit), "gathering weights");
+    start_gather(unit);
+    offer(0, "gathering weights");
     for (const Bucket& bucket : buckets_) {
       if (bucket.unit == unit) kept_ -= bucket.cast_bytes;
     }
@@ -179,23 +186,9 @@ class RankPlayer {
 
   LayerMemory memory(const Pass& pass, int64_t layer) const {
     if (!job_.model.is_moe_layer(layer)) return layer_memory(job_, layer, 0);
-    const auto k_of = [&](int64_t rank) {
-      const int64_t replica = position_in(groups_.data, rank);
-      return k_[replica * job_.num_micro_batches() + pass.micro_batch][layer - job_.model.num_dense_layers];
-    };
-    // Expert ranks run the like-numbered micro-batches of their replicas together, tensor and context ranks each its
-    // tokens of one.
-    const int64_t sharing = groups_.expert.size * groups_.expert_tensor.size, first = rank_ / sharing * sharing;
-    const int64_t position = position_in(groups_.expert, rank_);
-    double received = 0, gathered = 0;  // pairs of one token of every rank
-    for (int64_t rank = first; rank < first + sharing; ++rank) {
-      const double pairs = pairs_.at(position, layer - job_.model.num_dense_layers, k_of(rank));
-      gathered += pairs;
-      const bool sends_here = (rank - rank_) % groups_.expert.stride == 0;
-      if (sends_here) received += pairs;
-    }
-    const auto tokens = static_cast<double>(own_tokens(job_));
-    return layer_memory(job_, layer, k_of(rank_), {received * tokens, gathered * tokens});
+    const int64_t moe_layer = layer - job_.model.num_dense_layers;
+    const int k = drawn_by(job_, groups_, rank_, k_, pass.micro_batch, moe_layer);
+    return layer_memory(job_, layer, k, routed_(pass.micro_batch, moe_layer));
   }
 
   void forward(const Pass& pass) {
@@ -271,7 +264,7 @@ class RankPlayer {
   std::vector<ParameterSpec> specs_;
   ParameterPlaces places_;
   double accumulate_bytes_, stream_;
-  const ExpertPairs& pairs_;
+  const RoutedPairsOf& routed_;
   std::vector<Bucket> buckets_;
   bool sends_gradients_ = false;
   double kept_ = 0;
@@ -285,6 +278,27 @@ ExpertPairs stated_pairs(const Job& job, int64_t rank) {
   return ExpertPairs(job, experts.size > 1 ? expert_load_factor(job, position_in(experts, rank)) : 1);
 }
 
+// What `pairs` expects to come to the rank's experts at these draws. The arguments must outlive it.
+RoutedPairsOf expected_routing(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k,
+                               const ExpertPairs& pairs) {
+  return [&job, rank, &k, &pairs, groups = rank_groups(job.parallelism, job.hardware.num_devices)](int64_t micro_batch,
+                                                                                                   int64_t moe_layer) {
+    // Expert ranks run the like-numbered micro-batches of their replicas together, tensor and context ranks each its
+    // tokens of one.
+    const int64_t sharing = groups.expert.size * groups.expert_tensor.size, first = rank / sharing * sharing;
+    const int64_t position = position_in(groups.expert, rank);
+    double received = 0, gathered = 0;  // pairs of one token of every rank
+    for (int64_t sender = first; sender < first + sharing; ++sender) {
+      const double sent = pairs.at(position, moe_layer, drawn_by(job, groups, sender, k, micro_batch, moe_layer));
+      gathered += sent;
+      const bool sends_here = (sender - rank) % groups.expert.stride == 0;
+      if (sends_here) received += sent;
+    }
+    const auto tokens = static_cast<double>(own_tokens(job));
+    return RoutedPairs{received * tokens, gathered * tokens};
+  };
+}
+
 }  // namespace
 
 TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k) {
@@ -293,13 +307,18 @@ TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vecto
 
 TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k,
                                   const ExpertPairs& pairs) {
+  return trainer_rank_peak(job, rank, k, expected_routing(job, rank, k, pairs));
+}
+
+TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k,
+                                  const RoutedPairsOf& routed) {
   MMOE_CHECK(static_cast<int64_t>(k.size()) == job.num_micro_batches() * job.data_parallel_size()) << k.size();
-  return RankPlayer(job, rank, k, pairs).peak();
+  return RankPlayer(job, rank, k, routed).peak();
 }
 
 std::vector<PassMemory> trainer_pass_memory(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k) {
   const ExpertPairs pairs = stated_pairs(job, rank);
-  return RankPlayer(job, rank, k, pairs).play();
+  return RankPlayer(job, rank, k, expected_routing(job, rank, k, pairs)).play();
 }
 
 }  // namespace mmoe

@@ -1,11 +1,13 @@
 #pragma once
 // What one rank of our trainer allocates at most in a step of a job on several devices.
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "sim/cluster/expert_pairs.h"
 #include "sim/config/job.h"
+#include "sim/memory/layer_memory.h"
 #include "sim/units/units.h"
 
 namespace mmoe {
@@ -33,6 +35,13 @@ TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vecto
 // With the rows that `pairs` says instead.
 TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k,
                                   const ExpertPairs& pairs);
+
+// What comes to a rank's experts in one of its micro-batches and MoE layers, both counted from 0: over the rank's own,
+// and over the model's.
+using RoutedPairsOf = std::function<RoutedPairs(int64_t micro_batch, int64_t moe_layer)>;
+// With these rows: a step's own, where it has been run.
+TrainerRankPeak trainer_rank_peak(const Job& job, int64_t rank, const std::vector<std::vector<int>>& k,
+                                  const RoutedPairsOf& routed);
 
 // The same pass by pass, in the order of the rank's schedule, and last what follows them: gradients are summed, weights
 // gathered. The highest is the peak.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
@@ -175,7 +176,8 @@ void check_same_run(const Job& job, const DataBlend& data, const std::filesystem
   }
 }
 
-// One line a step: what this rank alone measured.
+// One line a step: what this rank alone measured. `routed_pairs`, where experts are split over ranks: [own
+// micro-batch][MoE layer] [received, gathered], the (token, expert) pairs that came to the rank's experts.
 class RankLog {
  public:
   RankLog(const std::filesystem::path& run_folder, const ProcessGroups& groups, int64_t last_step)
@@ -186,6 +188,10 @@ class RankLog {
         {"step", result.step},
         {"seconds", result.seconds},
         {"peak_allocated_bytes", result.peak_allocated_bytes_by_rank[static_cast<size_t>(groups_.rank)]}};
+    for (const std::vector<RoutedPairs>& micro_batch : result.routed_pairs) {
+      auto& layers = line["routed_pairs"].emplace_back(nlohmann::ordered_json::array());
+      for (const RoutedPairs& routed : micro_batch) layers.push_back({std::llround(routed.received), std::llround(routed.gathered)});
+    }
     for (const Communicator* group : groups_.connected()) {
       for (int i = 0; i < kNumCollectiveCalls; ++i) {
         const Traffic& traffic = group->traffic()[i];

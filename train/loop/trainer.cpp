@@ -90,7 +90,7 @@ StepResult Trainer::run_step(int64_t step, int64_t total_steps, const at::Tensor
   transformer_.parameters().begin_gradients();
   const ReportLayout layout = report_layout(static_cast<int64_t>(k_per_layer.size()));
   const at::Tensor report = at::zeros({layout.size()}, transformer_.parameters().grad().options().dtype(at::kDouble));
-  run_passes(tokens, targets, k_per_layer, report);
+  run_passes(tokens, targets, k_per_layer, report, result);
   transformer_.finish_gradients();
   sync_.finish();
   const at::Tensor norm = sync_.sum_over_model(optimizer_.squared_gradient_norms()).sqrt();
@@ -130,7 +130,8 @@ double Trainer::num_global_targets(const at::Tensor& targets) const {
 }
 
 void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
-                         const std::vector<std::vector<int>>& k_per_layer, const at::Tensor& report) {
+                         const std::vector<std::vector<int>>& k_per_layer, const at::Tensor& report,
+                         StepResult& result) {
   // Between a chunk's forward and its backward pass of one micro-batch.
   struct Flight {
     at::Tensor input, output;
@@ -187,6 +188,14 @@ void Trainer::run_passes(const at::Tensor& tokens, const at::Tensor& targets,
       transfers.send_output(chunk_index, i, flight.output.detach());
     }
     const int64_t first_moe = std::max<int64_t>(0, chunk.begin - job_.model.num_dense_layers);
+    for (size_t l = 0; l < forward.routing.size(); ++l) {
+      if (!forward.routing[l].routed) continue;
+      if (result.routed_pairs.empty()) {
+        result.routed_pairs.assign(static_cast<size_t>(shape.num_micro_batches),
+                                   std::vector<RoutedPairs>(static_cast<size_t>(layout.layers)));
+      }
+      result.routed_pairs[static_cast<size_t>(i)][static_cast<size_t>(first_moe) + l] = *forward.routing[l].routed;
+    }
     const bool reports = token_group.rank() == 0;  // for all ranks that share the micro-batch
     for (size_t l = 0; reports && l < forward.routing.size(); ++l) {
       const LayerRouting& routing = forward.routing[l];

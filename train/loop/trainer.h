@@ -40,6 +40,9 @@ struct StepResult {
   std::optional<ReplayedReserved> replayed_reserved;  // of this rank, where it replays its requests
   bool stop_requested = false;                        // of any rank, before the step's end
   std::vector<RoutingMetrics> routing;                // by MoE layer; empty unless measured
+  // What came to this rank's experts, [own micro-batch][MoE layer of the model], 0 in layers of other pipeline ranks;
+  // empty where experts are not split over ranks.
+  std::vector<std::vector<RoutedPairs>> routed_pairs;
 };
 
 class Trainer {
@@ -92,9 +95,10 @@ class Trainer {
     int64_t size() const { return norm() + 2 + world_size; }
   };
   ReportLayout report_layout(int64_t micro_batches) const;
-  // Runs all passes of this rank's schedule; fills in what its micro-batches and layers report.
+  // Runs all passes of this rank's schedule; fills in what its micro-batches and layers report, to all ranks and to
+  // this one alone.
   void run_passes(const at::Tensor& tokens, const at::Tensor& targets, const std::vector<std::vector<int>>& k_per_layer,
-                  const at::Tensor& report);
+                  const at::Tensor& report, StepResult& result);
   // Fills `result` from the step's report, the step's only copy to the host.
   void read_report(const at::Tensor& report, const std::vector<std::vector<int>>& k_per_layer,
                    StepResult& result) const;

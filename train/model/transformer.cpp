@@ -146,12 +146,15 @@ at::Tensor Transformer::feed_forward_block(const Layer& layer, const at::Tensor&
   settings.ranks = token_group_;
   const Routing routing = operations_.route(normed.normed_TD, *layer.router, settings, place);
   if (report != nullptr) {
-    *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss, routing.entropy};
+    *report = {routing.counts_E, routing.load_balance_loss, routing.z_loss, routing.entropy, {}};
   }
   const ExpertSaving saving = training_.expert_saving;
   if (!expert_groups_.split())
     return operations_.run_experts(normed.residual_TD, routing, layer.experts, place, saving);
-  return run_split_experts(normed.residual_TD, routing, layer.experts, expert_groups_, place, saving);
+  SplitExpertsResult split =
+      run_split_experts(normed.residual_TD, routing, layer.experts, expert_groups_, place, saving);
+  if (report != nullptr) report->routed = split.routed;
+  return split.out_TD;
 }
 
 void Transformer::gather(int64_t unit, std::optional<int64_t> next) {

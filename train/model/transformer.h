@@ -34,6 +34,7 @@ struct LayerRouting {
   at::Tensor counts_E;                   // int64
   at::Tensor load_balance_loss, z_loss;  // one element each, unweighted
   at::Tensor entropy;                    // as in Routing
+  std::optional<RoutedPairs> routed;     // to this rank's experts, where they are split over ranks
 };
 
 struct TrainingForward {

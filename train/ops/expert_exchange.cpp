@@ -133,8 +133,9 @@ struct ReturnFunction : torch::autograd::Function<ReturnFunction> {
 
 }  // namespace
 
-at::Tensor run_split_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights,
-                             const ExpertGroups& groups, Place place, ExpertSaving saving) {
+SplitExpertsResult run_split_experts(const at::Tensor& residual_TD, const Routing& routing,
+                                     const ExpertWeights& weights, const ExpertGroups& groups, Place place,
+                                     ExpertSaving saving) {
   const Communicator &expert = *groups.expert, &expert_tensor = *groups.expert_tensor;
   const int64_t local_experts = weights.gate_up->value.size(0), ranks = expert.size(), parts = expert_tensor.size();
   const auto exchange = std::make_shared<Exchange>();
@@ -173,7 +174,8 @@ at::Tensor run_split_experts(const at::Tensor& residual_TD, const Routing& routi
   const variable_list received = SendFunction::apply(routing.x_TD, routing.weights_TK, shared);
   const at::Tensor y_RD =
       run_experts(at::zeros_like(received[0]), received[0], received[1], expert_of_row, weights, place, saving);
-  return ReturnFunction::apply(residual_TD, y_RD, shared);
+  return {ReturnFunction::apply(residual_TD, y_RD, shared),
+          {static_cast<double>(exchange->num_received()), static_cast<double>(exchange->num_gathered())}};
 }
 
 }  // namespace mmoe

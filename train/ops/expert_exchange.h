@@ -4,6 +4,7 @@
 // (expert-tensor parallelism) a pair goes to one of them, they gather the rows of all, and their parts' results are
 // summed where the pair came in, as in Megatron-Core's all-to-all dispatcher.
 
+#include "sim/memory/layer_memory.h"
 #include "train/ops/experts.h"
 #include "train/parallel/communicator.h"
 
@@ -17,10 +18,16 @@ struct ExpertGroups {
   bool split() const { return expert->size() * expert_tensor->size() > 1; }
 };
 
+struct SplitExpertsResult {
+  at::Tensor out_TD;
+  RoutedPairs routed;  // what came to this rank's experts; whole numbers
+};
+
 // residual_TD + sum over a token's experts, as run_experts; `weights` are this rank's parts of its experts. Every rank
 // of the groups calls it with its own tokens and its own number of slots. Keeps the rows that its experts work on,
 // their order, and what run_experts keeps of them.
-at::Tensor run_split_experts(const at::Tensor& residual_TD, const Routing& routing, const ExpertWeights& weights,
-                             const ExpertGroups& groups, Place place, ExpertSaving saving = ExpertSaving::kLean);
+SplitExpertsResult run_split_experts(const at::Tensor& residual_TD, const Routing& routing,
+                                     const ExpertWeights& weights, const ExpertGroups& groups, Place place,
+                                     ExpertSaving saving = ExpertSaving::kLean);
 
 }  // namespace mmoe

@@ -147,6 +147,30 @@ def mmoe(*words):
     return subprocess.run([str(PROGRAM.parent / "mmoe"), *map(str, words)], capture_output=True, text=True, timeout=60)
 
 
+def test_every_ranks_peaks_follow_from_the_rows_that_came_to_it(two):
+    answer = mmoe("validate", "--run", two[1], "--json")
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads(answer.stdout)
+    steps = range(6, STEPS + 1)  # behind warm-up
+    peaks = {row["id"]: row for row in report["rows"] if row["quantity"] == "peak_allocated_bytes"}
+    assert set(peaks) == {f"step_{step}_rank_{rank}" for step in steps for rank in (0, 1)}
+    assert [row["id"] for row in report["rows"] if row["quantity"] == "step_seconds"] == [f"step_{s}" for s in steps]
+    # What stays is padding and small tensors, which are not counted.
+    assert all(abs(row["error_fraction"]) < 0.02 for row in peaks.values()), peaks
+    # Routing is uneven enough for that to mean something: rows of the two ranks differ, and so do their peaks.
+    lines = [json.loads(line) for line in (two[1] / "ranks" / "rank_00000.jsonl").read_text().splitlines()]
+    rows = [[received for received, _ in layers] for layers in lines[-1]["routed_pairs"]]
+    assert len(rows) == 2 and all(len(layers) == 3 for layers in rows)  # micro-batches, MoE layers
+    assert any(peaks[f"step_{s}_rank_0"]["predicted"] != peaks[f"step_{s}_rank_1"]["predicted"] for s in steps)
+
+
+def test_peaks_of_split_experts_need_the_rank_logs(two, tmp_path):
+    for name in ("job.json", "metrics.jsonl"):
+        shutil.copy(two[1] / name, tmp_path / name)
+    answer = mmoe("validate", "--run", tmp_path)
+    assert answer.returncode == 2 and "rank_00000.jsonl" in answer.stderr and "--rank-logs" in answer.stderr
+
+
 def test_the_links_are_measured_fitted_and_used(two, tmp_path):
     job, folder = two
     path = folder / "profile_collectives.json"
