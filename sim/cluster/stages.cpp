@@ -144,9 +144,13 @@ RankWeights rank_weights(const Job& job, const WeightPieces& pieces, const std::
   if (embedding) weights.dense += pieces.table + pieces.positions;
   if (!head) return weights;
   weights.dense += pieces.final_norm;
-  if (!embedding || !job.model.tie_embeddings) weights.dense += pieces.table;
   weights += pieces.multi_token;
-  if (job.model.num_mtp_layers > 0 && !embedding) weights.dense += pieces.table;  // a copy for the further tokens
+  if (!job.model.tie_embeddings) weights.dense += pieces.table;
+  // A tied head and the layers of multi-token prediction read one copy of an embedding that stands on another rank.
+  // Source: Megatron-Core 0.16.1, models/gpt/gpt_model.py, shared_embedding_or_output_weight: with both "the shared
+  // weights will be stored in embedding layer, and output layer will not have any weight".
+  const bool reads_embedding = job.model.tie_embeddings || job.model.num_mtp_layers > 0;
+  if (reads_embedding && !embedding) weights.dense += pieces.table;
   return weights;
 }
 

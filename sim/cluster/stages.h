@@ -54,7 +54,8 @@ RankWeights rank_weights(const Job& job, const WeightPieces& pieces, const std::
 // One layer's weights on one rank; a layer of multi-token prediction is like the last one.
 RankWeights layer_weights(const Job& job, const Framework& framework, int64_t layer);
 
-// All that a rank of the pipeline holds. A tied head that stands on another rank than the embedding is a copy.
+// All that a rank of the pipeline holds. Where the embedding stands on another rank, a tied head and the layers of
+// multi-token prediction share a copy of it.
 RankWeights rank_weights(const Job& job, const Framework& framework, const std::vector<StageChunk>& chunks);
 
 }  // namespace mmoe

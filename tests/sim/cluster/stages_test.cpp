@@ -39,6 +39,33 @@ TEST(Stages, ATiedHeadOnAnotherRankIsACopy) {
   EXPECT_LT(all_ranks(one).total(), all_ranks(untied).total());
 }
 
+// DeepSeek-V3's prediction of further tokens shares embedding and head with the main model (arXiv:2412.19437, section
+// 2.2). A depth adds a layer like the last one, a projection of 2 D x D and three norms of D (the same, equation 21,
+// and the norm before the head); what stands on two ranks is held twice: the embedding where the head is elsewhere,
+// which with a tied head is the head too.
+TEST(Stages, MultiTokenPredictionSharesEmbeddingAndHead) {
+  for (const bool tied : {false, true}) {
+    for (const char* pipeline : {"1", "2", "4"}) {
+      for (const char* depths : {"0", "1", "2"}) {
+        const Job job = example_cluster_job({{"parallelism.tensor", "1"},
+                                             {"parallelism.sequence", "false"},
+                                             {"parallelism.expert", "1"},
+                                             {"parallelism.pipeline", pipeline},
+                                             {"model.num_mtp_layers", depths},
+                                             {"model.tie_embeddings", tied ? "true" : "false"}});
+        // Worked by hand, D = 1024: 16 heads of 64, 8 of keys and values; 16 experts of 3 D x 512, a router.
+        const double D = 1024, table = 32768 * D;
+        const double layer = D * (1024 + 2 * 512) + 1024 * D + 2 * D + 16 * D + 16 * 3 * D * 512;
+        const double num_depths = depths[0] - '0', ranks = pipeline[0] - '0';
+        const ParameterCounts counts = parameter_counts(job.model);
+        double expected = counts.total() - counts.multi_token + num_depths * (layer + 2 * D * D + 3 * D);
+        if (ranks > 1 && (tied || num_depths > 0)) expected += table;
+        EXPECT_EQ(all_ranks(job).total(), expected) << tied << ", pipeline " << pipeline << ", depths " << depths;
+      }
+    }
+  }
+}
+
 TEST(Stages, TheVShapedScheduleEndsWhereItBegan) {
   const Job job = example_cluster_job({{"parallelism.schedule", "zero_bubble"}, {"parallelism.virtual_pipeline", "2"}});
   const PipelineStages stages = pipeline_stages(job, framework_of(job));
