@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "sim/cluster/sharded_copies.h"
 #include "sim/cluster/step_time.h"
 #include "sim/config/enum_names.h"
 #include "sim/config/sections.h"
@@ -73,11 +74,10 @@ struct Shards {
 };
 
 Shards shards(const Job& job) {
+  const auto copies = static_cast<double>(num_sharded_copies(job.parallelism, job.hardware));
   const auto data = static_cast<double>(job.data_parallel_size() * job.parallelism.context);
   const auto expert_data = static_cast<double>(job.parallelism.expert_data(job.hardware));
-  const auto limit = static_cast<double>(job.parallelism.zero_group);
-  const auto limited = [&](double size) { return std::max(1.0, limit > 0 ? std::min(size, limit) : size); };
-  return {limited(data), limited(expert_data)};
+  return {data / copies, std::max(1.0, expert_data / copies)};
 }
 
 double over(const RankWeights& weights, bool sharded, const Shards& by) {

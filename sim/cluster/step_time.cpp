@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sim/cluster/sharded_copies.h"
 #include "sim/memory/layer_memory.h"
 
 namespace mmoe {
@@ -10,19 +11,37 @@ namespace {
 
 double gradient_bytes(const Job& job) { return job.training.gradient_precision == Precision::kFp32 ? 4 : 2; }
 
-// Weights of one class over their group: what one step transfers, by ZeRO stage (Rajbhandari et al. 2020,
-// arXiv:1910.02054, section 7).
+// The ranks that hold the same weights, as they lie on the fabric: those that share one sharded copy, and those that
+// hold the same share of the copies. Unsharded weights are shared by all.
+struct DataGroups {
+  GroupPlacement shards, copies;
+};
+DataGroups data_groups(const RankGroup& all, int64_t copies, const FabricDomains& domains) {
+  if (copies == 1) return {place(all, domains), {}};
+  const int64_t shards = std::max<int64_t>(1, all.size / copies);
+  return {place({shards, all.stride}, domains), place({all.size / shards, all.stride * shards}, domains)};
+}
+
+// Weights of one class over their groups: what one step transfers, by ZeRO stage (Rajbhandari et al. 2020,
+// arXiv:1910.02054, section 7). Several sharded copies add up their shares' gradients once a step (Megatron-Core
+// 0.16.1, distributed/param_and_grad_buffer.py, start_grad_sync).
 double data_transfer_seconds(const Job& job, const TimeParameters& time, const Network& network,
-                             const GroupPlacement& group, double weights, double gathered_bytes) {
-  if (group.size <= 1 || weights <= 0) return 0;
+                             const DataGroups& groups, double weights, double gathered_bytes) {
+  if (weights <= 0) return 0;
   const Bytes gradients{gradient_bytes(job) * weights}, gathered{gathered_bytes * weights};
-  if (job.parallelism.zero_stage == 0) return all_reduce(network, group, gradients).value;
-  const double gather = time.sharded_transfer_factor * all_gather(network, group, gathered).value;
-  const double scatter = time.sharded_transfer_factor * reduce_scatter(network, group, gradients).value;
-  if (job.parallelism.zero_stage == 1) return gather + scatter;
+  double seconds = 0;
+  if (groups.copies.size > 1) {
+    seconds = all_reduce(network, groups.copies, gradients / static_cast<double>(groups.shards.size)).value;
+  }
+  if (groups.shards.size <= 1) return seconds;
+  if (job.parallelism.zero_stage == 0) return all_reduce(network, groups.shards, gradients).value;
+  const double gather = time.sharded_transfer_factor * all_gather(network, groups.shards, gathered).value;
+  const double scatter = time.sharded_transfer_factor * reduce_scatter(network, groups.shards, gradients).value;
+  if (job.parallelism.zero_stage == 1) return seconds + gather + scatter;
   // Sharded gradients are reduced after every micro-batch, sharded weights gathered before both of its passes.
   const auto micro_batches = static_cast<double>(job.num_micro_batches());
-  return job.parallelism.zero_stage == 2 ? gather + micro_batches * scatter : micro_batches * (2 * gather + scatter);
+  if (job.parallelism.zero_stage == 2) return seconds + gather + micro_batches * scatter;
+  return seconds + micro_batches * (2 * gather + scatter);
 }
 
 // First and last stage add up the gradients of an embedding that both hold: for a tied head, or for the layers of
@@ -41,11 +60,6 @@ double shared_embedding_seconds(const Job& job, const Network& network, const We
     ends.members[level] = pipeline.members[level] == pipeline.size ? 2 : 1;
   }
   return all_reduce(network, ends, Bytes{gradient_bytes(job) * pieces.table}).value;
-}
-
-RankGroup limited(RankGroup group, int64_t size) {
-  if (size > 0) group.size = std::min(group.size, size);
-  return group;
 }
 
 }  // namespace
@@ -183,27 +197,29 @@ ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_se
   const ParallelismConfig& parallelism = job.parallelism;
   const RankGroups groups = rank_groups(parallelism, job.hardware.num_devices);
   const FabricDomains& domains = layers_.network().domains;
-  const GroupPlacement dense_group = place(limited(groups.data_context, parallelism.zero_group), domains);
-  const GroupPlacement expert_group = place(limited(groups.expert_data, parallelism.zero_group), domains);
+  const int64_t copies = parallelism.zero_stage > 0 ? num_sharded_copies(parallelism, job.hardware) : 1;
+  const DataGroups dense = data_groups(groups.data_context, copies, domains);
+  const DataGroups experts = data_groups(groups.expert_data, copies, domains);
   const double bandwidth = job.hardware.spec.memory_bandwidth.value * time.memory_efficiency;
   const bool sharded = parallelism.zero_stage >= 1;
   // Up to stage 2 our trainer gathers what it has updated, the master weights.
   const bool masters = layers_.own() && parallelism.zero_stage < 3;
   const double gathered = masters ? accumulate_bytes(job.training.precision) : element_bytes(job.training.precision);
+  int64_t num_others = 0;  // in groups that leave a node
+  for (const GroupPlacement& group : {dense.shards, dense.copies}) {
+    if (group.size > group.members[0]) num_others += group.size - 1;
+  }
   double transfers = 0, latency = 0, optimizer = 0;
   for (const auto& chunks : stages) {
     const RankWeights weights = rank_weights(job, pieces_, chunks);
-    transfers = std::max(
-        transfers, data_transfer_seconds(job, time, layers_.network(), dense_group, weights.dense, gathered) +
-                       data_transfer_seconds(job, time, layers_.network(), expert_group, weights.expert, gathered));
-    if (dense_group.size > dense_group.members[0]) {
-      int64_t layers_held = 0;
-      for (const StageChunk& chunk : chunks) layers_held += chunk.num_layers;
-      latency =
-          std::max(latency, time.data_latency_per_layer * static_cast<double>(layers_held * (dense_group.size - 1)));
-    }
-    const double owned = sharded ? weights.dense / static_cast<double>(dense_group.size) +
-                                       weights.expert / static_cast<double>(expert_group.size)
+    transfers =
+        std::max(transfers, data_transfer_seconds(job, time, layers_.network(), dense, weights.dense, gathered) +
+                                data_transfer_seconds(job, time, layers_.network(), experts, weights.expert, gathered));
+    int64_t layers_held = 0;
+    for (const StageChunk& chunk : chunks) layers_held += chunk.num_layers;
+    latency = std::max(latency, time.data_latency_per_layer * static_cast<double>(layers_held * num_others));
+    const double owned = sharded ? weights.dense / static_cast<double>(dense.shards.size) +
+                                       weights.expert / static_cast<double>(experts.shards.size)
                                  : weights.total();
     optimizer =
         std::max(optimizer, layers_.own() ? layers_.own()->update(owned) : owned * time.optimizer_bytes / bandwidth);

@@ -30,7 +30,7 @@ struct ParallelismConfig {
   int64_t expert = 1;
   int64_t expert_tensor = 1;
   int64_t zero_stage = 0;
-  int64_t zero_group = 0;  // data-parallel ranks that share one sharded copy (HSDP); 0: all
+  int64_t zero_group = 0;  // data-parallel ranks that share one sharded copy (HSDP), context ranks with them; 0: all
   bool sequence = false;
   ContextKind context_kind = ContextKind::kRing;
   PipelineSchedule schedule = PipelineSchedule::kOneForwardOneBackward;

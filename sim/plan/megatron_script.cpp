@@ -183,7 +183,7 @@ class Writer {
       argument("--use-megatron-fsdp");
       argument("--data-parallel-sharding-strategy", p.zero_stage == 2 ? "optim_grads" : "optim_grads_params");
     }
-    if (p.zero_group > 0 && p.zero_stage == 1) {
+    if (p.zero_group > 0 && p.zero_stage >= 1) {  // with Megatron-FSDP: its hybrid sharding
       argument("--num-distributed-optimizer-instances", job_.data_parallel_size() / p.zero_group);
     }
     if (job_.training.overlap && p.zero_stage >= 1) {

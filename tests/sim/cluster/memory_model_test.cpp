@@ -60,6 +60,41 @@ TEST(ClusterMemory, StatesAreEighteenBytesAWeight) {
 }
 
 // A model answers for other pipelines and shardings as one made for them would.
+// Groups of 2 of the 4 ranks that share dense weights make two sharded copies; of 2 that share experts each holds one.
+TEST(ClusterMemory, GroupsHoldSharedCopiesEach) {
+  const Job job = example_cluster_job({{"parallelism.zero_group", "2"}});
+  const Framework framework = framework_of(job);
+  const PipelineStages stages = pipeline_stages(job, framework);
+  const std::vector<RankMemory> ranks = cluster_memory(job, framework, 2);
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const RankWeights weights = rank_weights(job, framework, stages[rank]);
+    EXPECT_DOUBLE_EQ(ranks[rank].held.optimizer.value, 12 * (weights.dense / 2 + weights.expert));
+  }
+}
+
+// Context ranks shard with their group: Megatron-Core divides data x context ranks into the copies.
+TEST(ClusterMemory, ContextRanksShardWithTheirGroup) {
+  const Overrides layout = {{"parallelism.context", "2"}, {"parallelism.expert", "2"}};
+  Overrides grouped = layout;
+  grouped.emplace_back("parallelism.zero_group", "1");
+  const Job job = example_cluster_job(grouped);  // two data-parallel ranks, two copies, each on two context ranks
+  const Framework framework = framework_of(job);
+  const RankWeights weights = rank_weights(job, framework, pipeline_stages(job, framework)[0]);
+  EXPECT_DOUBLE_EQ(cluster_memory(job, framework, 2)[0].held.optimizer.value,
+                   12 * (weights.dense / 2 + weights.expert / 2));
+}
+
+TEST(ClusterMemory, NeverGrowsWhenMoreLayersAreRecomputed) {
+  double before = 1e18;
+  for (const char* layers : {"1", "2", "3", "4"}) {
+    const double now =
+        worst(example_cluster_job({{"training.recompute", "full"}, {"training.recompute_num_layers", layers}}));
+    EXPECT_LT(now, before) << layers;
+    before = now;
+  }
+  EXPECT_EQ(before, worst(example_cluster_job({{"training.recompute", "full"}})));
+}
+
 TEST(ClusterMemory, OneModelServesAllPipelines) {
   Job job = example_cluster_job();
   const Framework framework = framework_of(job);

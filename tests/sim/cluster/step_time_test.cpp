@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/sim/cluster/example_cluster_job.h"
@@ -85,6 +86,39 @@ TEST(ClusterStepTime, FirstAndLastStageAddUpTheGradientsOfATableThatBothHold) {
     EXPECT_NEAR(cluster_step_time(job, framework, 2).data_transfers, expected, 1e-12 * expected)
         << c.key << " " << c.value << ", pipeline " << c.pipeline;
   }
+}
+
+// 16 devices, tensor 2, pipeline 2: 4 ranks share dense weights, two apart, and 2 share experts, four apart. Groups of
+// 2 make two copies: halves of the dense weights lie two apart, the copies of a half and those of experts four apart.
+TEST(ClusterStepTime, ShardedCopiesAddUpTheirShares) {
+  struct Case {
+    const char* stage;
+    double gathers, scatters;  // a step of 16 micro-batches
+  };
+  for (const Case& c : {Case{"1", 1, 1}, Case{"2", 1, 16}, Case{"3", 2 * 16, 16}}) {
+    const Job job = example_cluster_job(
+        {{"parallelism.zero_stage", c.stage}, {"parallelism.zero_group", "2"}, {"training.overlap", "false"}});
+    const Framework framework = framework_of(job);
+    const Network network = make_network(job.hardware, framework.network);
+    const GroupPlacement halves = place({2, 2}, network.domains), copies = place({2, 4}, network.domains);
+    double most = 0;
+    for (const auto& chunks : pipeline_stages(job, framework)) {
+      const RankWeights weights = rank_weights(job, framework, chunks);
+      const double dense = c.gathers * all_gather(network, halves, Bytes{2 * weights.dense}).value +
+                           c.scatters * reduce_scatter(network, halves, Bytes{4 * weights.dense}).value +
+                           all_reduce(network, copies, Bytes{4 * weights.dense / 2}).value;
+      most = std::max(most, dense + all_reduce(network, copies, Bytes{4 * weights.expert}).value);
+    }
+    const double data = cluster_step_time(job, framework, 2).data_transfers;
+    EXPECT_NEAR(data, most, 1e-12 * most) << "ZeRO " << c.stage;
+  }
+}
+
+// One group of all ranks is no group; what is not sharded has no copies.
+TEST(ClusterStepTime, OneShardedCopyIsTheDefault) {
+  EXPECT_EQ(step({{"parallelism.zero_group", "4"}}), step({}));
+  EXPECT_EQ(step({{"parallelism.zero_stage", "0"}, {"parallelism.zero_group", "2"}}),
+            step({{"parallelism.zero_stage", "0"}}));
 }
 
 // Of the first stage's layers, two dense and two MoE, the first three run forward again: 2 and 1.

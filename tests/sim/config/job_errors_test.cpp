@@ -128,6 +128,10 @@ const Mistake kMistakes[] = {
      {{"parallelism.virtual_pipeline", "2"}},
      {"parallelism.virtual_pipeline = 2", "pipeline above 1"}},
     {"interleaved_without_chunks", {{"parallelism.schedule", R"("interleaved")"}}, {"interleaved", "at least 2"}},
+    {"zero_group", {{"parallelism.zero_group", "3"}}, {"parallelism.zero_group = 3", "data parallel size 8"}},
+    {"zero_group_of_experts",
+     {{"parallelism.zero_group", "2"}, {"parallelism.expert", "4"}},
+     {"parallelism.zero_group = 2", "4 sharded copies", "expert data parallel size 2"}},
     {"zero_stage", {{"parallelism.zero_stage", "4"}}, {"parallelism.zero_stage = 4", "at most 3"}},
     // Training.
     {"batch_does_not_divide",
