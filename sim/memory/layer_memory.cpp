@@ -126,12 +126,19 @@ void sum_product(const Sizes& s, AllocationMeter& meter) {
 
 double num_threads() { return std::max(1u, std::thread::hardware_concurrency()); }
 
-// Scratch of LibTorch's CPU flash attention: a tile of scores and of the result for each thread.
+// Tiles of LibTorch's CPU flash attention (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp).
+struct AttentionTile {
+  double queries, keys;
+};
+AttentionTile attention_tile(const Sizes& s) {
+  return {std::min(s.seq_len, s.seq_len >= 768 ? 256.0 : s.seq_len >= 192 ? 64.0 : 32.0), std::min(s.seq_len, 512.0)};
+}
+
+// Its scratch: a tile of scores and of the result for each thread.
 double attention_workspace(const Sizes& s) {
   if (!s.cpu) return 0;
-  const double query_tile = std::min(s.seq_len, s.seq_len >= 768 ? 256.0 : s.seq_len >= 192 ? 64.0 : 32.0);
-  const double key_tile = std::min(s.seq_len, 512.0);
-  return num_threads() * query_tile * (key_tile + 2 + s.h) * s.a;
+  const AttentionTile tile = attention_tile(s);
+  return num_threads() * tile.queries * (tile.keys + 2 + s.h) * s.a;
 }
 
 // by_kernel of train/ops/gemm.cpp.
@@ -160,10 +167,13 @@ void exchange_heads(const Sizes& s, double bytes, AllocationMeter& meter) {
 }
 
 // What cuDNN's flash attention sums in fp32 in the backward pass: gradients of queries, and a number for each row of
-// scores (as in a memory snapshot of an H200). On the CPU as forward.
+// scores (as in a memory snapshot of an H200). On the CPU for each thread a tile of scores and one of their gradients,
+// in bf16 too where that is the type of the operands, and a number for each row.
 double attention_backward_workspace(const Sizes& s) {
-  if (s.cpu) return attention_workspace(s);
-  return s.mixed ? s.N * (s.A + s.H) * s.a : 0;
+  if (!s.cpu) return s.mixed ? s.N * (s.A + s.H) * s.a : 0;
+  const AttentionTile tile = attention_tile(s);
+  const double narrow = s.mixed && !attention_in_fp32(s) ? s.b : 0;
+  return num_threads() * tile.queries * (2 * tile.keys * (s.a + narrow) + s.a);
 }
 
 // A weight's gradient, the sum over `rows` rows, before it is added in the wider type; and on CPUs where oneDNN forms
@@ -429,10 +439,11 @@ void attention_backward(const Sizes& s, AllocationMeter& meter) {
   free_gathered(s, meter);
   meter.free(exchanged_result(s));
   if (s.documents_apart) {
+    meter.free(s.N * s.A * s.b);      // the documents' results put together, which attention does not keep
     meter.allocate(s.N * s.C * s.b);  // fused
     // Gradients of queries, keys and values of one document, which is at most a sequence long.
     meter.touch(s.seq_len * s.C / s.context * s.b + attention_backward_workspace(s));
-    meter.free(document_results(s) + s.N * s.A * s.b + log_sum_exp_bytes(s));
+    meter.free(document_results(s) + log_sum_exp_bytes(s));
     meter.free(s.N * s.C * s.b + s.N * s.A * s.b);
   } else if (attention_in_fp32(s)) {
     meter.allocate(s.N * s.C * s.b);  // fused
@@ -476,10 +487,8 @@ LayerMemory memory_of(const Job& job, int64_t layer, const Sizes& s) {
   memory.kept = memory.kept_attention + (again_feed_forward ? s.stream() + report : feed_forward_kept(s, moe));
   memory.forward_peak = forward.peak();
 
-  // In the backward pass the layer's output is gone (its consumer has run), its gradient and the token losses are
-  // there.
+  // In the backward pass the layer's output is gone (its consumer has run), its gradient is there.
   AllocationMeter backward;
-  backward.allocate(s.T * s.a);
   if (recompute.full) {
     backward.allocate(s.stream() + report);
     attention_forward(s, Keep::kAll, backward);

@@ -114,7 +114,8 @@ struct RouterFunction : torch::autograd::Function<RouterFunction> {
     if (dx_TD.scalar_type() == d_logits_TE.scalar_type()) {
       dx_TD.addmm_(d_logits_TE, state.weight->master);
     } else {
-      dx_TD.add_(at::mm(d_logits_TE, state.weight->master));
+      at::Tensor sum_TD = dx_TD.to(d_logits_TE.scalar_type());  // add_ of two types would copy both
+      dx_TD.copy_(sum_TD.addmm_(d_logits_TE, state.weight->master));
     }
     return {dx_TD, {}, {}, {}, {}};
   }

@@ -43,8 +43,11 @@ class StepMemory : public testing::TestWithParam<Case> {
     const StepPeak predicted = step_peak(job, GetParam().k);
     const double error = predicted.total.value / measured - 1;
     RecordProperty("error", std::to_string(error));
-    EXPECT_LT(std::abs(error), 0.02) << "predicted " << to_string(predicted.total) << " at " << predicted.moment
-                                     << ", measured " << to_string(Bytes{measured});
+    const bool by_library =
+        job.training.precision == Precision::kBf16 && cpu_bf16_products() == CpuBf16Products::kLibrary;
+    EXPECT_LT(std::abs(predicted.total.value - measured), by_library ? 0.02 * measured : 2048)
+        << "predicted " << to_string(predicted.total) << " at " << predicted.moment << ", measured "
+        << to_string(Bytes{measured});
     std::cout << GetParam().name << ": predicted " << predicted.total.value << " (" << predicted.moment << ") measured "
               << measured << " error " << 100 * error << " %\n";
   }
@@ -52,8 +55,9 @@ class StepMemory : public testing::TestWithParam<Case> {
   const CpuBf16Products chosen = cpu_bf16_products();
 };
 
-// 2 %: what the issue of the simulator demands. With bf16 by the library expert segments are padded to 16 rows, which
-// expert gets how many rows is known only on average, and its scratch is fitted; everything else is exact.
+// By our own products everything is counted but scalars and the numbers of an event or two, less than 2 KiB in all.
+// With bf16 by the library expert segments are padded to 16 rows, which expert gets how many rows is known only on
+// average, and its scratch is fitted: 2 %, what the simulator promises.
 TEST_P(StepMemory, PredictsTheAllocatorsPeak) {
   nlohmann::json json = base_job();
   json.merge_patch(nlohmann::json::parse(GetParam().job));
