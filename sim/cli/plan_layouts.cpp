@@ -11,8 +11,9 @@
 namespace mmoe {
 namespace {
 
-// Layouts that the search keeps beyond those to show: some may fail the full simulation.
-constexpr int64_t kSpare = 10;
+// Layouts that the search keeps beyond those to show, since some may fail the full simulation (of the default allocator
+// by the holes of a replay, which the search does not see). Where none is left it is repeated with more.
+constexpr int64_t kSpare[] = {100, 400};
 
 // No other is at least as good in time at the job's own law, in memory, in experts and in diversity, and better in one.
 void mark_front(std::vector<LayoutPlan>& shown) {
@@ -168,27 +169,42 @@ std::vector<std::string> row(std::size_t rank, const LayoutPlan& simulated) {
           simulated.on_front ? "*" : ""};
 }
 
-}  // namespace
-
-LayoutPlans find_layout_plans(const Job& job, const Framework& framework, const PlanRequest& request) {
-  LayoutSearchOptions options;
-  const auto top = static_cast<std::size_t>(std::max(1, request.top));
-  options.top = static_cast<int64_t>(top) + kSpare;
-  options.confidence = request.confidence;
-  LayoutPlans plans;
-  plans.search = search_layouts(job, framework, options);
-  std::vector<LayoutPlan>& shown = plans.shown;
-  for (const LayoutCandidate& candidate : plans.search.candidates) {
+// The fastest that fit by the full simulation too.
+std::vector<LayoutPlan> simulated_in_full(const Job& job, const Framework& framework,
+                                          const std::vector<LayoutCandidate>& candidates, std::size_t top,
+                                          double confidence) {
+  std::vector<LayoutPlan> shown;
+  for (const LayoutCandidate& candidate : candidates) {
     if (shown.size() == top) break;
     LayoutPlan simulated;
     simulated.plan = simulate_cluster(with_layout(job, candidate), framework);
-    if (simulated.plan.fit.probability < options.confidence) continue;
+    if (simulated.plan.fit.probability < confidence) continue;
     simulated.own_law_seconds = simulated.plan.time.step.mean();
     if (draws_k(job)) simulated.cost = budget_cost(simulated.plan.job);
     shown.push_back(std::move(simulated));
   }
   std::stable_sort(shown.begin(), shown.end(),
                    [](const LayoutPlan& a, const LayoutPlan& b) { return a.own_law_seconds < b.own_law_seconds; });
+  return shown;
+}
+
+}  // namespace
+
+LayoutPlans find_layout_plans(const Job& job, const Framework& framework, const PlanRequest& request) {
+  LayoutSearchOptions options;
+  const auto top = static_cast<std::size_t>(std::max(1, request.top));
+  options.confidence = request.confidence;
+  LayoutPlans plans;
+  std::vector<LayoutPlan>& shown = plans.shown;
+  for (const int64_t spare : kSpare) {
+    options.top = static_cast<int64_t>(top) + spare;
+    const double before = plans.search.seconds;
+    plans.search = search_layouts(job, framework, options);
+    plans.search.seconds += before;
+    shown = simulated_in_full(job, framework, plans.search.candidates, top, options.confidence);
+    const bool is_all = static_cast<int64_t>(plans.search.candidates.size()) < options.top;
+    if (!shown.empty() || is_all) break;
+  }
   if (request.search_budget || job.elastic.budget_is_auto) {
     // Layouts that need a budget stand behind all that need none: a budget trains fewer experts.
     options.top = 2 * static_cast<int64_t>(top);

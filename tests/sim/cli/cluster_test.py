@@ -205,6 +205,19 @@ def test_plan_keeps_what_is_given_and_writes_a_job(tmp_path):
     assert run("simulate", "--job", out).returncode == 0
 
 
+def test_plan_shows_as_many_as_asked_where_holes_keep_the_fastest_from_fitting(tmp_path):
+    """Of the default allocator: the replay of most of the fastest passes the memory that they were searched with."""
+    job = {
+        "model": "deepseek-v3",
+        "hardware": {"cluster": "dgx-h100", "num_devices": 2048},
+        "training": {"framework": "megatron_core", "seq_len": 4096, "global_batch_size": 16384},
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    plan = json.loads(run("plan", "--job", tmp_path / "job.json", "--top", 4, "--json").stdout)
+    assert len(plan["candidates"]) == 4
+    assert all(candidate["fit"]["probability"] >= 0.99 for candidate in plan["candidates"])
+
+
 # Bounds well above today's errors on all given rows: they catch a broken model, they are no claim of accuracy.
 BOUNDS = {
     "simumax_b200": ["peak_allocated_bytes=0.004", "step_seconds=0.045"],
