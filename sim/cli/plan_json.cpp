@@ -10,24 +10,12 @@
 
 namespace mmoe {
 
-namespace {
-
-nlohmann::json answer(const Job& job, const std::string& calibration) {
-  if (!is_cluster_job(job)) return to_json(simulate(job, calibration_for(calibration, job)));
+nlohmann::json plan_json(const Job& job, const std::string& calibration) {
+  const std::string flags = calibration.empty() ? "" : " --calibration " + shell_word(calibration);
+  if (!is_cluster_job(job)) return to_json(simulate(job, calibration_for(calibration, job)), flags);
   ClusterPlan plan = simulate_cluster(job, framework_for(calibration, job));
   add_remedies(plan);
-  return to_json(plan);
-}
-
-}  // namespace
-
-nlohmann::json plan_json(const Job& job, const std::string& calibration) {
-  nlohmann::json plan = answer(job, calibration);
-  if (calibration.empty()) return plan;
-  for (nlohmann::json& remedy : plan["fit"]["remedies"]) {
-    remedy["command"] = remedy["command"].get<std::string>() + " --calibration " + shell_word(calibration);
-  }
-  return plan;
+  return to_json(plan, flags);
 }
 
 nlohmann::json plan_json(const Flags& flags, const Job& job) { return plan_json(job, calibration_path(flags)); }

@@ -46,7 +46,7 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework);
 // Finds what makes a job fit that does not; of a job that our trainer runs only what it runs too.
 void add_remedies(ClusterPlan& plan);
 
-// The keys of design.md's `mmoe simulate`.
-nlohmann::json to_json(const ClusterPlan& plan);
+// The keys of design.md's `mmoe simulate`. `flags`: words at the end of each remedy's command, or empty.
+nlohmann::json to_json(const ClusterPlan& plan, const std::string& flags = "");
 
 }  // namespace mmoe

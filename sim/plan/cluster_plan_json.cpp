@@ -24,7 +24,7 @@ std::string moment_of(const ClusterPlan& plan, std::size_t rank) {
   return plan.trainer_peaks.empty() ? plan.ranks[rank].worst.moment : plan.trainer_peaks[rank].moment;
 }
 
-nlohmann::json fit_json(const ClusterPlan& plan) {
+nlohmann::json fit_json(const ClusterPlan& plan, const std::string& flags) {
   const Fit& fit = plan.fit;
   const RankMemory& worst = plan.ranks[static_cast<std::size_t>(plan.limiting_rank)].worst;
   // The first device of the pipeline rank.
@@ -39,7 +39,7 @@ nlohmann::json fit_json(const ClusterPlan& plan) {
             {"stage", plan.limiting_rank},
             {"cause", largest_cause(worst)},
             {"moment", moment_of(plan, static_cast<std::size_t>(plan.limiting_rank))}}},
-          {"remedies", to_json("mmoe simulate", plan.job, fit.remedies)}};
+          {"remedies", to_json("mmoe simulate", plan.job, fit.remedies, flags)}};
 }
 
 // Our trainer's ranks are predicted without parting activations, logits and the layer at work: all are activations.
@@ -115,7 +115,7 @@ nlohmann::json run_json(const ClusterPlan& plan) {
 
 }  // namespace
 
-nlohmann::json to_json(const ClusterPlan& plan) {
+nlohmann::json to_json(const ClusterPlan& plan, const std::string& flags) {
   const auto interval = [](const Interval& bounds) { return nlohmann::json::array({bounds.low, bounds.high}); };
   const auto fitted = plan.framework.fitted_to.find("time");
   const std::string source = fitted == plan.framework.fitted_to.end() || fitted->second.empty()
@@ -132,7 +132,7 @@ nlohmann::json to_json(const ClusterPlan& plan) {
                        {"distance", run.distance}});
   }
   return {{"fits", plan.fit.verdict == FitVerdict::kFits},
-          {"fit", fit_json(plan)},
+          {"fit", fit_json(plan, flags)},
           {"evidence",
            {{"calibration", plan.framework.name + " on " + plan.job.hardware.device + ", " + source +
                                 (links == plan.framework.fitted_to.end() ? "" : "; links by " + links->second)},

@@ -54,8 +54,8 @@ struct Plan {
 // Throws ConfigError for jobs on more than one device and for devices without the peaks that are needed.
 Plan simulate(const Job& job, const Calibration& calibration);
 
-// The keys of design.md's `mmoe simulate`.
-nlohmann::json to_json(const Plan& plan);
+// The keys of design.md's `mmoe simulate`. `flags`: words at the end of each remedy's command, or empty.
+nlohmann::json to_json(const Plan& plan, const std::string& flags = "");
 
 const char* to_string(FitVerdict verdict);
 

@@ -7,7 +7,7 @@
 namespace mmoe {
 namespace {
 
-nlohmann::json fit_json(const Plan& plan) {
+nlohmann::json fit_json(const Plan& plan, const std::string& flags) {
   const Fit& fit = plan.fit;
   const StepPeak& peak = plan.memory.peak;
   // The largest single cause.
@@ -24,7 +24,7 @@ nlohmann::json fit_json(const Plan& plan) {
           {"horizon_steps", fit.horizon_steps},
           {"limit_bytes", fit.limit.value},
           {"limiting", {{"rank", 0}, {"stage", 0}, {"cause", cause}, {"moment", peak.moment}}},
-          {"remedies", to_json("mmoe simulate", plan.job, fit.remedies)}};
+          {"remedies", to_json("mmoe simulate", plan.job, fit.remedies, flags)}};
 }
 
 nlohmann::json memory_json(const Plan& plan) {
@@ -65,7 +65,7 @@ nlohmann::json throughput_json(const Throughput& throughput) {
 
 }  // namespace
 
-nlohmann::json to_json(const Plan& plan) {
+nlohmann::json to_json(const Plan& plan, const std::string& flags) {
   const double hours = static_cast<double>(plan.run_steps) * plan.throughput.step.value / 3600;
   nlohmann::json run = {{"steps", plan.run_steps}, {"days", nullptr}, {"device_hours", nullptr}, {"cost", nullptr}};
   if (plan.run_steps > 0) {
@@ -77,7 +77,7 @@ nlohmann::json to_json(const Plan& plan) {
   }
   const auto interval = [](const Interval& bounds) { return nlohmann::json::array({bounds.low, bounds.high}); };
   return {{"fits", plan.fit.verdict == FitVerdict::kFits},
-          {"fit", fit_json(plan)},
+          {"fit", fit_json(plan, flags)},
           {"evidence", {{"calibration", plan.calibration_source}, {"nearest", nlohmann::json::array()}}},
           {"memory", memory_json(plan)},
           {"throughput", throughput_json(plan.throughput)},
