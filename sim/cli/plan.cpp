@@ -57,7 +57,7 @@ ExitCode plan_device(const Flags& flags, const Job& job, const OpenJob& load, co
 
 ExitCode plan_layouts(const Flags& flags, const Job& job, const OpenJob& load, const PlanRequest& request) {
   const LayoutPlans plans = find_layout_plans(job, framework_for(flags, job), request);
-  if (!flags.json()) print(plans, std::cout);
+  if (!flags.json()) print(job, plans, std::cout);
   nlohmann::json answer = to_json(job, plans, request);
   if (plans.shown.empty()) return finish_without(flags, std::move(answer), job, load, request, "layout");
   return finish(flags, std::move(answer), plans.shown.front().plan.job);

@@ -63,7 +63,10 @@ nlohmann::json layout_json(const Job& job, const LayoutCandidate& layout) {
   return {{"parallelism", resolved["parallelism"]},
           {"micro_batch_size", layout.micro_batch_size},
           {"recompute", resolved["training"]["recompute"]},
+          {"recompute_num_layers", resolved["training"]["recompute_num_layers"]},
           {"expert_saving", resolved["training"]["expert_saving"]},
+          {"overlap", layout.overlap},
+          {"offload", layout.offload},
           {"peak_reserved_bytes", layout.peak_bytes}};
 }
 
@@ -98,7 +101,8 @@ std::string excess_text(const Rejection& rejection) {
   return "memory of stage " + std::to_string(rejection.stage) + " over by " + in_gib(rejection.least_excess_bytes) +
          " GiB at best (micro-batch " + std::to_string(closest.micro_batch_size) + ", recompute " +
          recompute_text(closest.recompute, closest.expert_saving) + ", ZeRO " +
-         std::to_string(closest.parallelism.zero_stage) + ")";
+         std::to_string(closest.parallelism.zero_stage) +
+         (closest.offload == "none" ? "" : ", offload " + closest.offload) + ")";
 }
 
 void print_rejected(const LayoutSearchResult& result, std::ostream& out) {
@@ -140,6 +144,32 @@ std::string budget_text(const LayoutPlan& simulated) {
   for (const int64_t of_group : simulated.plan.job.elastic.budget->sum_k) bound += of_group;
   return "<= " + std::to_string(bound);
 }
+
+// Layers of each chunk, runs of equal ones together: "1x3 15x4".
+std::string stages_text(const ParallelismConfig& parallelism) {
+  const std::vector<int64_t>& layers = parallelism.stage_layers;
+  std::string text;
+  for (auto begin = layers.begin(); begin != layers.end();) {
+    const auto end = std::find_if(begin, layers.end(), [&](int64_t length) { return length != *begin; });
+    text += (text.empty() ? "" : " ") + std::to_string(end - begin) + "x" + std::to_string(*begin);
+    begin = end;
+  }
+  return text.empty() ? "-" : text;
+}
+
+// A column of what is searched only where the job says so. How many layers are recomputed stands with what is.
+struct AskedColumn {
+  const char *key, *header;
+  std::string (*text)(const Job&);
+};
+constexpr AskedColumn kAskedColumns[] = {
+    {"parallelism.stage_layers", "layers", [](const Job& job) { return stages_text(job.parallelism); }},
+    {"parallelism.zero_group", "group",
+     [](const Job& job) {
+       return job.parallelism.zero_group > 0 ? std::to_string(job.parallelism.zero_group) : std::string("all");
+     }},
+    {"training.overlap", "overlap", [](const Job& job) { return std::string(job.training.overlap ? "yes" : "no"); }},
+    {"training.offload", "offload", [](const Job& job) { return job.training.offload; }}};
 
 std::vector<std::string> row(std::size_t rank, const LayoutPlan& simulated) {
   const ClusterPlan& plan = simulated.plan;
@@ -235,12 +265,27 @@ nlohmann::json to_json(const Job& job, const LayoutPlans& plans, const PlanReque
           {"candidates", candidates}};
 }
 
-void print(const LayoutPlans& plans, std::ostream& out) {
+void print(const Job& job, const LayoutPlans& plans, std::ostream& out) {
   Table table{.header = {"rank",   "tensor",     "context", "pipeline", "schedule",  "virtual",  "data",
                          "expert", "exp.tensor", "zero",    "micro",    "recompute", "dispatch", "GiB",
                          "fits",   "budget",     "step s",  "tokens/s", "MFU",       "front"},
               .rows = {}};
-  for (std::size_t i = 0; i < plans.shown.size(); ++i) table.add(row(i + 1, plans.shown[i]));
+  const auto place = std::find(table.header.begin(), table.header.end(), "GiB") - table.header.begin();
+  std::vector<AskedColumn> asked;
+  for (const AskedColumn& column : kAskedColumns) {
+    if (job.automatic.contains(column.key)) asked.push_back(column);
+  }
+  const auto insert = [&](std::vector<std::string>& cells, const auto& text_of) {
+    for (std::size_t i = 0; i < asked.size(); ++i) {
+      cells.insert(cells.begin() + place + static_cast<std::ptrdiff_t>(i), text_of(asked[i]));
+    }
+  };
+  insert(table.header, [](const AskedColumn& column) { return std::string(column.header); });
+  for (std::size_t i = 0; i < plans.shown.size(); ++i) {
+    std::vector<std::string> cells = row(i + 1, plans.shown[i]);
+    insert(cells, [&](const AskedColumn& column) { return column.text(plans.shown[i].plan.job); });
+    table.add(std::move(cells));
+  }
   print_table(table, out);
   out << plans.search.evaluated << " layouts evaluated in " << significant(plans.search.seconds, 3) << " s\n";
   print_rejected(plans.search, out);

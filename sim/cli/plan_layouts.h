@@ -38,6 +38,7 @@ struct LayoutPlans {
 LayoutPlans find_layout_plans(const Job& job, const Framework& framework, const PlanRequest& request);
 
 nlohmann::json to_json(const Job& job, const LayoutPlans& plans, const PlanRequest& request);
-void print(const LayoutPlans& plans, std::ostream& out);
+// Columns of what is searched only where the job says "auto" stand where it does.
+void print(const Job& job, const LayoutPlans& plans, std::ostream& out);
 
 }  // namespace mmoe

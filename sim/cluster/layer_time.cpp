@@ -283,10 +283,9 @@ LayerSeconds LayerTimes::finish(const Work& work, double idle, double host) cons
   }
   // What is recomputed takes the causes of the first time, in proportion.
   const double share = total(work.forward) > 0 ? time_.recompute_factor * again / total(work.forward) : 0;
-  const bool of_some_layers = recompute.full && recompute.num_layers > 0;
   for (std::size_t i = 0; i < layer.backward.size(); ++i) {
     layer.backward[i] += share * work.forward[i];
-    if (of_some_layers) layer.again[i] = share * work.forward[i];
+    if (recompute.full) layer.again[i] = share * work.forward[i];
   }
   part(layer.forward, TimeCause::kHost) += idle / 3;
   part(layer.backward, TimeCause::kHost) += idle * 2 / 3;

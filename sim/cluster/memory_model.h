@@ -32,13 +32,13 @@ struct RankMemory {
 // What a device's allocator may take: on a GPU context and NCCL stand beside it.
 Bytes allocatable_memory(const Job& job, const Framework& framework);
 
-// The memory of jobs that share all but their pipeline, their schedule and their sharding: what depends on nothing else
-// is worked out once.
+// The memory of jobs that share all but their pipeline, their schedule, their sharding and how many layers run forward
+// again: what depends on nothing else is worked out once.
 class MemoryModel {
  public:
   // Every MoE layer of every micro-batch at k. `rows_factor`: rows of the busiest expert-parallel rank over balanced
-  // ones. Both arguments must outlive the model; `job` may change pipeline, virtual_pipeline, schedule, zero_stage and
-  // zero_group between calls.
+  // ones. Both arguments must outlive the model; `job` may change pipeline, virtual_pipeline, schedule, zero_stage,
+  // zero_group, overlap and recompute_num_layers between calls.
   MemoryModel(const Job& job, const Framework& framework, double k, double rows_factor = 1);
 
   RankMemory rank(const std::vector<StageChunk>& chunks, int64_t rank) const;

@@ -49,9 +49,9 @@ PipelineShape pipeline_shape(const Job& job);
 Seconds pipeline_seconds(const PipelineShape& shape, const std::vector<ChunkSeconds>& chunks,
                          const Transfers& transfers);
 
-// The times of jobs that share all but their pipeline, their schedule and their sharding: layers are timed once. Both
-// arguments must outlive the model; `job` may change pipeline, virtual_pipeline, schedule, zero_stage and zero_group
-// between calls.
+// The times of jobs that share all but their pipeline, their schedule, their sharding and how many layers run forward
+// again: layers are timed once. Both arguments must outlive the model; `job` may change pipeline, virtual_pipeline,
+// schedule, zero_stage, zero_group, overlap and recompute_num_layers between calls.
 class StepModel {
  public:
   // All MoE layers at k where a call names no other; `load`: of the busiest expert-parallel rank.

@@ -91,6 +91,7 @@ void read_layouts(JsonReader& reader, Framework& framework) {
   if (framework.zero_stages.empty() || !are_stages) reader.fail("zero_stages", "must list at least one of 0, 1, 2, 3");
   read_words(reader, "recomputes", recompute_words(), framework.recomputes);
   read_words(reader, "dispatchers", framework.dispatchers);
+  read_words(reader, "choices", {kChoices.begin(), kChoices.end()}, framework.choices);
 }
 
 nlohmann::json framework_json(const std::string& framework, const std::string& where) {

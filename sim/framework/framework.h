@@ -36,6 +36,10 @@ inline constexpr std::array<SplitDegree, 5> kSplitDegrees = {
      {"expert", &ParallelismConfig::expert, "the framework has no expert parallelism"},
      {"expert_tensor", &ParallelismConfig::expert_tensor, "the framework has no expert-tensor parallelism"}}};
 
+// Cuts of layers into pipeline stages, groups that ZeRO shards over, how many layers are recomputed, what is offloaded.
+inline constexpr std::array kChoices = {"stage_layers", "zero_group", "recompute_num_layers", "offload_optimizer",
+                                        "offload_activations"};
+
 struct Framework {
   std::string name, meaning;
   StageCut stage_cut = StageCut::kEven;
@@ -50,6 +54,8 @@ struct Framework {
   std::vector<int64_t> zero_stages = {0, 1, 2, 3};
   std::vector<std::string> recomputes = recompute_words();  // beside none
   std::vector<DispatcherKind> dispatchers = {DispatcherKind::kAllToAll, DispatcherKind::kHierarchical};
+  // Of what a search chooses only where the job says "auto": what there is to choose.
+  std::vector<std::string> choices = {kChoices.begin(), kChoices.end()};
   MemoryConventions memory;
   TimeParameters time;
   // One rank's rates of our trainer's own operations, where they were measured: they replace `time` but for transfers.

@@ -17,10 +17,12 @@ constexpr int64_t kMostTimesDevices = 64;
 
 // The keys that a search of layouts fills in, those that save most first.
 constexpr std::array kSearchedKeys = {
-    "training.recompute",       "training.micro_batch_size", "training.expert_saving", "parallelism.zero_stage",
-    "parallelism.tensor",       "parallelism.sequence",      "parallelism.pipeline",   "parallelism.context",
-    "parallelism.expert",       "parallelism.expert_tensor", "parallelism.schedule",   "parallelism.virtual_pipeline",
-    "parallelism.context_kind", "training.moe.dispatcher"};
+    "training.recompute",        "training.recompute_num_layers", "training.micro_batch_size",
+    "training.expert_saving",    "parallelism.zero_stage",        "parallelism.zero_group",
+    "parallelism.tensor",        "parallelism.sequence",          "parallelism.pipeline",
+    "parallelism.stage_layers",  "parallelism.context",           "parallelism.expert",
+    "parallelism.expert_tensor", "parallelism.schedule",          "parallelism.virtual_pipeline",
+    "parallelism.context_kind",  "training.moe.dispatcher"};
 
 // What saves memory on every device, whatever the layout.
 Change fused_attention() { return {"attention that keeps no scores", {{"training.attention_backend", "flash"}}}; }

@@ -14,6 +14,8 @@ Job with_layout(const Job& job, const LayoutCandidate& candidate) {
   result.training.recompute = candidate.recompute;
   result.training.expert_saving = candidate.expert_saving;
   result.training.moe.dispatcher = candidate.dispatcher;
+  result.training.overlap = candidate.overlap;
+  result.training.offload = candidate.offload;
   if (!job.elastic.budget || job.given.contains("elastic.budget.groups")) return result;
   // One group a pipeline rank, each with its share of the bound.
   Budget& budget = *result.elastic.budget;

@@ -1,6 +1,8 @@
 #pragma once
 // One layout of a cluster job with its time and memory.
 
+#include <string>
+
 #include "sim/config/job.h"
 
 namespace mmoe {
@@ -14,6 +16,8 @@ struct LayoutCandidate {
   Recompute recompute;
   ExpertSaving expert_saving = ExpertSaving::kLean;
   DispatcherKind dispatcher = DispatcherKind::kAllToAll;
+  bool overlap = true;
+  std::string offload = "none";
   double step_seconds = 0;
   double peak_bytes = 0;  // of the worst rank, at the largest draw that the law allows
 };

@@ -4,11 +4,13 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <thread>
 
 #include "sim/cluster/memory_model.h"
 #include "sim/cluster/step_time.h"
+#include "sim/config/sections.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/plan/trainer_ranks.h"
 #include "sim/schedule/v_shaped.h"
@@ -45,6 +47,7 @@ ExpertsOfLaw experts_of_law(const Job& job) {
 struct StagePlan {
   int64_t pipeline = 1;
   ScheduleChoice schedule;
+  std::vector<int64_t> stage_layers;
   PipelineStages stages;
   std::vector<int64_t> distinct_ranks;
   PipelineStages distinct;  // their chunks
@@ -62,7 +65,7 @@ bool equal_content(const ModelConfig& model, const std::vector<StageChunk>& a, c
 
 StagePlan stage_plan(const Job& job, const Framework& framework) {
   const ParallelismConfig& p = job.parallelism;
-  StagePlan plan{p.pipeline, {p.schedule, p.virtual_pipeline}, pipeline_stages(job, framework), {}, {}};
+  StagePlan plan{p.pipeline, {p.schedule, p.virtual_pipeline}, p.stage_layers, pipeline_stages(job, framework), {}, {}};
   for (std::size_t rank = 0; rank < plan.stages.size(); ++rank) {
     if (rank > 0 && equal_content(job.model, plan.stages[rank], plan.stages[rank - 1])) continue;
     plan.distinct_ranks.push_back(static_cast<int64_t>(rank));
@@ -99,6 +102,22 @@ void add_front(std::vector<LayoutCandidate>& front, const LayoutCandidate& candi
   front.insert(front.erase(place, end), candidate);
 }
 
+// Throws ConfigError where the job's own cut into stages is none of the model, or of no pipeline that it leaves open.
+void check_stage_layers(const Job& job, bool has_plans) {
+  const std::vector<int64_t>& layers = job.parallelism.stage_layers;
+  if (layers.empty()) return;
+  const bool is_negative = *std::min_element(layers.begin(), layers.end()) < 0;
+  if (is_negative || std::accumulate(layers.begin(), layers.end(), int64_t{0}) != job.model.num_layers) {
+    throw ConfigError(about(job.where, "parallelism.stage_layers", layers) +
+                      "must add up to model.num_layers = " + std::to_string(job.model.num_layers));
+  }
+  if (!has_plans) {
+    throw ConfigError(about(job.where, "parallelism.stage_layers", layers) + "lists " + std::to_string(layers.size()) +
+                      " chunks, and no pipeline x virtual_pipeline that the job leaves open has as many; leave one of "
+                      "the three open");
+  }
+}
+
 class ShapeSearch {
  public:
   ShapeSearch(const Job& job, const Framework& framework, const LayoutSpace& space, const ExpertsOfLaw& experts,
@@ -120,6 +139,7 @@ class ShapeSearch {
       job_.parallelism.pipeline = plan.pipeline;
       job_.parallelism.virtual_pipeline = plan.schedule.virtual_pipeline;
       job_.parallelism.schedule = plan.schedule.schedule;
+      job_.parallelism.stage_layers = plan.stage_layers;
       LayoutFamily& family = found.families[{plan.pipeline, shape.tensor}];
       const char* reason = space_.why_not(job_);
       if (reason == nullptr && !pipeline_shape(job_).is_valid()) {
@@ -129,24 +149,17 @@ class ShapeSearch {
         ++family.rejected[reason].count;
         continue;
       }
-      chunks_.clear();
-      for (const auto& rank : plan.stages) {
-        for (const StageChunk& chunk : rank) {
-          // Neighbours are mostly alike.
-          const bool again = !chunks_.empty() && alike(chunk);
-          if (!again) {
-            last_ = chunk;
-            chunks_.push_back(joined(step.work(chunk), framework_.time));
-          } else {
-            chunks_.push_back(chunks_.back());
-          }
-        }
-      }
-      time_.reset();
-      for (const int64_t zero : space_.zero_stages) {
-        job_.parallelism.zero_stage = zero;
+      time_chunks(plan, step);
+      for_each_sharding([&] { evaluate(plan, step, memory, found, family); });
+      if (!space_.recomputed_layers_are_searched || !job_.training.recompute.full) continue;
+      for_each_sharding([&] {
+        const int64_t fewest = fewest_recomputed_layers(plan, memory);
+        if (fewest == 0) return;
+        job_.training.recompute.num_layers = fewest;
+        time_chunks(plan, step);
         evaluate(plan, step, memory, found, family);
-      }
+        job_.training.recompute.num_layers = 0;
+      });
     }
   }
 
@@ -175,6 +188,65 @@ class ShapeSearch {
       rank = of_rank;
     }
   };
+
+  // Sets chunks_, and forgets the times that follow from others.
+  void time_chunks(const StagePlan& plan, const StepModel& step) {
+    chunks_.clear();
+    for (const auto& rank : plan.stages) {
+      for (const StageChunk& chunk : rank) {
+        // Neighbours are mostly alike.
+        const bool again = !chunks_.empty() && alike(chunk);
+        if (!again) {
+          last_ = chunk;
+          chunks_.push_back(joined(step.work(chunk), framework_.time));
+        } else {
+          chunks_.push_back(chunks_.back());
+        }
+      }
+    }
+    time_.reset();
+  }
+
+  template <class Evaluate>
+  void for_each_sharding(Evaluate&& evaluate) {
+    for (const int64_t zero : space_.zero_stages) {
+      job_.parallelism.zero_stage = zero;
+      for (const int64_t group : space_.zero_groups) {
+        if (!space_.divides_replicas(job_, group)) continue;
+        job_.parallelism.zero_group = group;
+        for (const bool overlap : space_.overlaps) {
+          job_.training.overlap = overlap;
+          evaluate();
+        }
+      }
+    }
+  }
+
+  // Of `full` recomputation: the fewest layers of each chunk with which the layout fits, which are fastest, since
+  // memory never grows and time never falls with them. 0 where only all of them fit.
+  int64_t fewest_recomputed_layers(const StagePlan& plan, const MemoryModel& memory) {
+    int64_t longest = 0;
+    for (const auto& rank : plan.stages) {
+      for (const StageChunk& chunk : rank) longest = std::max(longest, chunk.num_layers);
+    }
+    const auto fits = [&](int64_t layers) {
+      job_.training.recompute.num_layers = layers;
+      const HighestRank highest = highest_rank(plan, memory);
+      return highest.peak <= highest.limit;
+    };
+    int64_t low = 1, high = longest - 1;
+    if (high < low || !fits(high)) low = high = 0;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (fits(middle)) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    job_.training.recompute.num_layers = 0;
+    return low;
+  }
 
   HighestRank highest_rank(const StagePlan& plan, const MemoryModel& memory) const {
     HighestRank highest{.limit = limit_};
@@ -222,6 +294,8 @@ class ShapeSearch {
             job_.training.recompute,
             job_.training.expert_saving,
             job_.training.moe.dispatcher,
+            job_.training.overlap,
+            job_.training.offload,
             seconds,
             peak};
   }
@@ -244,18 +318,18 @@ class ShapeSearch {
     if (!time_) time_ = pipeline_time(plan, step);
     PipelineTime& time = *time_;
     // What can no longer be among the best is not worked out.
-    LayoutCandidate one = candidate(time.least + overhead(plan, step, time.least, time.backward), peak);
+    double seconds = time.least + overhead(plan, step, time.least, time.backward);
+    if (is_hopeless(found, seconds, peak)) return;
     if (plan.pipeline > 1) {
-      const bool hopeless = found.best.size() == top_ && one.step_seconds >= found.best.back().step_seconds &&
-                            behind_front(found.front, one);
-      if (hopeless) return;
       if (!time.exact) {
         time.exact = (time.shape.is_v_shaped() ? v_shaped_.seconds(time.shape, chunks_, transfers_)
                                                : pipeline_seconds(time.shape, chunks_, transfers_))
                          .value;
       }
-      one.step_seconds = *time.exact + overhead(plan, step, *time.exact, time.backward);
+      seconds = *time.exact + overhead(plan, step, *time.exact, time.backward);
+      if (is_hopeless(found, seconds, peak)) return;
     }
+    const LayoutCandidate one = candidate(seconds, peak);
     add_best(found.best, one, top_);
     add_front(found.front, one);
   }
@@ -287,10 +361,12 @@ class ShapeSearch {
     return tail.data_transfers + tail.optimizer + tail.stragglers + tail.fixed;
   }
 
-  static bool behind_front(const std::vector<LayoutCandidate>& front, const LayoutCandidate& candidate) {
-    const auto place = std::upper_bound(front.begin(), front.end(), candidate,
-                                        [](const auto& a, const auto& b) { return a.step_seconds < b.step_seconds; });
-    return place != front.begin() && std::prev(place)->peak_bytes <= candidate.peak_bytes;
+  // Neither among the best nor on the front.
+  bool is_hopeless(const Found& found, double seconds, double peak) const {
+    if (found.best.size() < top_ || seconds < found.best.back().step_seconds) return false;
+    const auto place = std::upper_bound(found.front.begin(), found.front.end(), seconds,
+                                        [](double a, const LayoutCandidate& b) { return a < b.step_seconds; });
+    return place != found.front.begin() && std::prev(place)->peak_bytes <= peak;
   }
 
   Job job_;
@@ -321,9 +397,13 @@ LayoutSearchResult search_layouts(const Job& job, const Framework& framework, co
       staged.parallelism.pipeline = pipeline;
       staged.parallelism.virtual_pipeline = choice.virtual_pipeline;
       staged.parallelism.schedule = choice.schedule;
-      plans.push_back(stage_plan(staged, framework));
+      for (std::vector<int64_t>& cut : space.stage_cuts(pipeline * choice.virtual_pipeline)) {
+        staged.parallelism.stage_layers = std::move(cut);
+        plans.push_back(stage_plan(staged, framework));
+      }
     }
   }
+  check_stage_layers(job, !plans.empty());
   const std::vector<LayoutShape> shapes = space.shapes();
   const auto top = static_cast<std::size_t>(std::max<int64_t>(options.top, 1));
   const int num_threads = std::max(1, options.num_threads);

@@ -26,6 +26,18 @@ bool lists(const std::vector<std::string>& words, const char* word) {
 // Larger micro-batches than this are never worth their memory on a device with hundreds of them a step.
 constexpr int64_t kLargestMicroBatch = 16;
 
+// Layers' worth of work that a cut may count for embedding and loss.
+constexpr int64_t kMostForEmbedding = 1, kMostForLoss = 2;
+
+std::vector<int64_t> zero_groups_of(const HardwareConfig& hardware) {
+  std::vector<int64_t> groups = {0};
+  for (int64_t size = 2; size < hardware.num_devices; ++size) {
+    const bool is_power = (size & (size - 1)) == 0;
+    if (is_power || hardware.devices_per_node % size == 0) groups.push_back(size);
+  }
+  return groups;
+}
+
 }  // namespace
 
 LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
@@ -35,6 +47,10 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
       virtual_given_(job.given.contains("parallelism.virtual_pipeline")),
       pipelines_embeddings_(!job.model.tie_embeddings || framework.splits_tied_embeddings ||
                             job.given.contains("parallelism.pipeline")) {
+  const auto is_searched = [&](const char* key, const char* choice) {
+    return job.automatic.contains(key) && lists(framework.choices, choice);
+  };
+  stages_are_searched_ = is_searched("parallelism.stage_layers", "stage_layers");
   const bool with_sequence = lists(framework.splits, "tensor_with_sequence");
   for (const SplitDegree& degree : kSplitDegrees) {
     const bool given = job.given.contains(std::string("parallelism.") + degree.name);
@@ -83,13 +99,14 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
     };
     const bool scores = job.training.attention_backend == AttentionBackend::kUnfused;
     recomputes = {{}};
-    offer(true, "full", {true, {}});
+    offer(true, "full", {true, {}, job.training.recompute.num_layers});
     offer(scores, "core_attention", {false, {"core_attention"}});
     offer(moe, "moe_activation", {false, {"moe_activation"}});
     offer(moe, "moe", {false, {"moe"}});
     offer(!moe, "mlp", {false, {"mlp"}});
     offer(true, "attention", {false, {"attention"}});
   }
+  recomputed_layers_are_searched = is_searched("training.recompute_num_layers", "recompute_num_layers");
   // A choice of this trainer. On GPUs what keeps all is predicted like what keeps less, so it is not worth a try.
   expert_savings = {job.training.expert_saving};
   const bool ours = job.training.framework == TrainingConfig().framework;
@@ -102,6 +119,15 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
   }
   context_kinds =
       job.given.contains("parallelism.context_kind") ? std::vector{now.context_kind} : framework.context_kinds;
+  zero_groups = {now.zero_group};
+  if (is_searched("parallelism.zero_group", "zero_group")) zero_groups = zero_groups_of(job.hardware);
+  overlaps = {job.training.overlap};
+  if (job.automatic.contains("training.overlap")) overlaps = {true, false};
+  offloads = {job.training.offload};
+  for (const char* what : {"optimizer", "activations"}) {
+    const bool has_link = job.hardware.spec.host_link.value > 0;
+    if (has_link && is_searched("training.offload", (std::string("offload_") + what).c_str())) offloads.push_back(what);
+  }
   if (job.given.contains("parallelism.sequence")) {
     sequences = {now.sequence};
   } else {
@@ -143,8 +169,10 @@ std::vector<LayoutShape> LayoutSpace::shapes() const {
                     if (context > 1 && kind == ContextKind::kAllToAll && !splits_heads(job_.model, tensor * context)) {
                       continue;
                     }
-                    list.push_back(
-                        {tensor, context, expert, expert_tensor, size, recompute, saving, sequence, dispatcher, kind});
+                    for (const std::string& offload : offloads) {
+                      list.push_back({tensor, context, expert, expert_tensor, size, recompute, saving, sequence,
+                                      dispatcher, kind, offload});
+                    }
                   }
                 }
               }
@@ -157,15 +185,53 @@ std::vector<LayoutShape> LayoutSpace::shapes() const {
   return list;
 }
 
-// Of several a rank. Chunks of unequal length interleave no better; where no number of chunks divides the layers, the
-// fewest.
+// Of several a rank. Chunks of unequal length interleave no better; where no number of chunks divides the layers, with
+// what cuts may count for embedding and loss, the fewest.
 std::vector<int64_t> LayoutSpace::chunks_of_equal_length(int64_t pipeline) const {
+  const int64_t layers = job_.model.num_layers;
+  const int64_t most_more = stages_are_searched_ ? kMostForEmbedding + kMostForLoss : 0;
   std::vector<int64_t> list;
-  for (int64_t v = 2; v * pipeline <= job_.model.num_layers; ++v) {
-    if (job_.model.num_layers % (v * pipeline) == 0) list.push_back(v);
+  for (int64_t v = 2; v * pipeline <= layers; ++v) {
+    if ((layers + most_more) / (v * pipeline) * (v * pipeline) >= layers) list.push_back(v);
   }
-  if (list.empty() && 2 * pipeline <= job_.model.num_layers) list.push_back(2);
+  if (list.empty() && 2 * pipeline <= layers) list.push_back(2);
   return list;
+}
+
+std::vector<std::vector<int64_t>> LayoutSpace::stage_cuts(int64_t chunks) const {
+  const std::vector<int64_t>& given = job_.parallelism.stage_layers;
+  if (!given.empty()) {
+    if (static_cast<int64_t>(given.size()) != chunks) return {};
+    return {given};
+  }
+  std::vector<std::vector<int64_t>> cuts;
+  // A framework's own rule stands for itself.
+  if (!stages_are_searched_ || chunks == 1 || framework_.stage_cut == StageCut::kCost) cuts.emplace_back();
+  if (!stages_are_searched_ || chunks == 1) return cuts;
+  for (int64_t embedding = 0; embedding <= kMostForEmbedding; ++embedding) {
+    for (int64_t loss = 0; loss <= kMostForLoss; ++loss) {
+      const int64_t parts = job_.model.num_layers + embedding + loss;
+      for (const bool longer_first : {true, false}) {
+        std::vector<int64_t> cut(static_cast<std::size_t>(chunks), parts / chunks);
+        const auto longer = static_cast<std::ptrdiff_t>(parts % chunks);
+        const auto begin = longer_first ? cut.begin() : cut.end() - longer;
+        std::for_each(begin, begin + longer, [](int64_t& length) { ++length; });
+        cut.front() -= embedding;
+        cut.back() -= loss;
+        const bool is_new = std::find(cuts.begin(), cuts.end(), cut) == cuts.end();
+        if (is_new && *std::min_element(cut.begin(), cut.end()) > 0) cuts.push_back(std::move(cut));
+      }
+    }
+  }
+  return cuts;
+}
+
+bool LayoutSpace::divides_replicas(const Job& job, int64_t zero_group) const {
+  if (zero_group == 0) return true;
+  const int64_t data = job.data_parallel_size();
+  if (zero_groups.size() > 1 && (job.parallelism.zero_stage == 0 || zero_group >= data)) return false;
+  if (data % zero_group != 0) return false;
+  return job.model.num_experts == 0 || job.parallelism.expert_data(job.hardware) % (data / zero_group) == 0;
 }
 
 std::vector<ScheduleChoice> LayoutSpace::schedules(int64_t pipeline) const {
@@ -208,6 +274,7 @@ void LayoutSpace::apply(const LayoutShape& shape, Job& job) const {
   job.training.recompute = recomputes[shape.recompute];
   job.training.expert_saving = shape.expert_saving;
   job.training.moe.dispatcher = shape.dispatcher;
+  job.training.offload = shape.offload;
 }
 
 const char* LayoutSpace::why_not(const Job& job) const {
@@ -226,6 +293,9 @@ const char* LayoutSpace::why_not(const Job& job) const {
     return "tensor x pipeline x context does not divide the devices";
   if (devices % (p.expert * p.expert_tensor * p.pipeline) != 0) {
     return "expert x expert_tensor x pipeline does not divide the devices";
+  }
+  if (zero_groups.size() == 1 && !divides_replicas(job, zero_groups.front())) {
+    return "zero_group does not divide the replicas, or makes copies that do not divide those of the experts";
   }
   const int64_t unit = job.training.micro_batch_size * job.data_parallel_size();
   if (job.training.global_batch_size % unit != 0) return "micro-batches and replicas do not divide the global batch";

@@ -1,6 +1,7 @@
 #pragma once
 // Which layouts a job leaves open, and which of them are valid.
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct LayoutShape {
   bool sequence = false;
   DispatcherKind dispatcher = DispatcherKind::kAllToAll;
   ContextKind context_kind = ContextKind::kRing;
+  std::string offload = "none";
 };
 
 // How a pipeline of some ranks may run.
@@ -29,7 +31,8 @@ struct ScheduleChoice {
 class LayoutSpace {
  public:
   // Keys of Job::given have one value each, all others every value that the model and the devices allow, of schedules,
-  // stages and kinds those that the framework runs.
+  // stages and kinds those that the framework runs. Five keys have their default unless the job says "auto":
+  // parallelism.stage_layers and zero_group, training.recompute_num_layers, overlap and offload.
   // Both must outlive the space.
   LayoutSpace(const Job& job, const Framework& framework);
 
@@ -39,9 +42,21 @@ class LayoutSpace {
   std::vector<bool> sequences;
   std::vector<DispatcherKind> dispatchers;
   std::vector<ContextKind> context_kinds;
+  std::vector<bool> overlaps;
+  std::vector<std::string> offloads;
+  std::vector<int64_t> zero_groups;             // 0 (all replicas), powers of two, and what divides a node's devices
+  bool recomputed_layers_are_searched = false;  // of recompute "full": the fewest that fit, and all
 
   std::vector<LayoutShape> shapes() const;
   std::vector<ScheduleChoice> schedules(int64_t pipeline) const;
+  // What parallelism.stage_layers may be for so many chunks; none where the job's own is for another number. To choose
+  // from are the even cuts of the layers together with none or one more for the embedding, none to two more for the
+  // loss, which the first and the last chunk then spare, the longer chunks first or last, none empty.
+  // Source: Megatron-Core's account_for_embedding_in_pipeline_split and account_for_loss_in_pipeline_split.
+  std::vector<std::vector<int64_t>> stage_cuts(int64_t chunks) const;
+  // Whether groups of this many replicas divide the job's, those that share experts too; of several groups to choose
+  // from, whether it is another choice than all replicas.
+  bool divides_replicas(const Job& job, int64_t zero_group) const;
   void apply(const LayoutShape& shape, Job& job) const;
 
   // Why the job's layout is impossible, or what the framework lacks that the job does not ask for; null where it is
@@ -54,7 +69,7 @@ class LayoutSpace {
 
   const Job& job_;
   const Framework& framework_;
-  bool schedule_given_, virtual_given_, pipelines_embeddings_, tensor_needs_sequence_;
+  bool schedule_given_, virtual_given_, pipelines_embeddings_, tensor_needs_sequence_, stages_are_searched_;
   std::vector<SplitDegree> missing_;  // what the framework lacks and the job does not name
 };
 

@@ -205,6 +205,76 @@ def test_plan_keeps_what_is_given_and_writes_a_job(tmp_path):
     assert run("simulate", "--job", out).returncode == 0
 
 
+ASKED = {
+    ("parallelism", "stage_layers"): "layers",
+    ("parallelism", "zero_group"): "group",
+    ("training", "recompute_num_layers"): None,  # stands with what is recomputed: "full of 3"
+    ("training", "overlap"): "overlap",
+    ("training", "offload"): "offload",
+}
+
+
+def asked_job(tmp_path, auto=ASKED):
+    job = {
+        "model": "mixtral-8x7b",
+        "hardware": {"cluster": "dgx-h100", "num_devices": 32},
+        "parallelism": dict(tensor=2, context=1, pipeline=4, virtual_pipeline=1, expert=4, expert_tensor=1),
+        "training": {
+            "framework": "megatron_core",
+            "seq_len": 4096,
+            "global_batch_size": 128,
+            "micro_batch_size": 1,
+            "recompute": "full",
+        },
+    }
+    for section, key in auto:
+        job[section][key] = "auto"
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job))
+    return path
+
+
+def test_plan_chooses_what_is_auto_and_shows_it(tmp_path):
+    job, out, script = asked_job(tmp_path), tmp_path / "best.json", tmp_path / "best.sh"
+    result = run("plan", "--job", job, "--top", 5, "--json", "--out", out, "--megatron-script", script)
+    assert result.returncode == 0, result.stderr
+    best = json.loads(result.stdout)["candidates"][0]
+    assert sum(best["parallelism"]["stage_layers"]) == 32 and len(best["parallelism"]["stage_layers"]) == 4
+    assert best["training"]["recompute_num_layers"] > 0  # not all have to be
+    # The job file that is written is that layout.
+    written = json.loads(out.read_text())
+    for section, key in ASKED:
+        assert written[section][key] == best[section][key]
+    again = json.loads(run("simulate", "--job", out, "--json").stdout)
+    assert again["throughput"]["step_seconds"] == pytest.approx(best["throughput"]["step_seconds"], rel=1e-12)
+    assert "--recompute-num-layers" in script.read_text()
+
+    # Searching more is never slower than what the defaults give.
+    steps = {}
+    for key in [None, *ASKED]:
+        asked = asked_job(tmp_path, [key] if key else [])
+        plan = json.loads(run("plan", "--job", asked, "--top", 1, "--json").stdout)
+        steps[key] = plan["candidates"][0]["throughput"]["step_seconds"]
+    assert best["throughput"]["step_seconds"] <= min(steps.values()) * 1.01  # the search's own error
+    assert all(steps[key] <= steps[None] * 1.01 for key in ASKED), steps
+    assert steps["training", "recompute_num_layers"] < 0.95 * steps[None]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [[], *([key] for key in ASKED), list(ASKED)],
+    ids=lambda keys: "+".join(key for _, key in keys) or "nothing",
+)
+def test_plan_has_columns_of_what_is_auto_alone(asked, tmp_path):
+    result = run("plan", "--job", asked_job(tmp_path, asked), "--top", 2)
+    assert result.returncode == 0, result.stderr
+    header = result.stdout.splitlines()[0].split()
+    for key, column in ASKED.items():
+        if column:
+            assert (column in header) == (key in asked)
+    assert ("full of " in result.stdout) == (("training", "recompute_num_layers") in asked)
+
+
 def test_plan_shows_as_many_as_asked_where_holes_keep_the_fastest_from_fitting(tmp_path):
     """Of the default allocator: the replay of most of the fastest passes the memory that they were searched with."""
     job = {

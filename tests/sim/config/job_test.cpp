@@ -7,6 +7,8 @@
 
 #include "profiles/presets/embedded.h"
 #include "sim/config/device_file.h"
+#include "sim/config/job_key.h"
+#include "sim/config/job_key.h"
 #include "sim/config/json_text.h"
 #include "sim/units/errors.h"
 #include "tests/sim/config/example_job.h"
@@ -41,6 +43,42 @@ TEST(Job, RemembersWhatWasGivenAndWhatIsAutomatic) {
   EXPECT_FALSE(job.given.contains("parallelism.pipeline"));
   EXPECT_EQ(job.automatic, (std::set<std::string>{"parallelism.pipeline", "elastic.budget"}));
   EXPECT_TRUE(job.elastic.budget_is_auto);
+}
+
+// "auto" leaves a choice to a search; of what changes what is trained, or names a machine, there is none.
+TEST(Job, AKeyIsSearchedOrCannotBeAuto) {
+  const std::set<std::string> searched = {"parallelism.tensor",
+                                          "parallelism.sequence",
+                                          "parallelism.context",
+                                          "parallelism.pipeline",
+                                          "parallelism.expert",
+                                          "parallelism.expert_tensor",
+                                          "parallelism.zero_stage",
+                                          "parallelism.zero_group",
+                                          "parallelism.virtual_pipeline",
+                                          "parallelism.context_kind",
+                                          "parallelism.stage_layers",
+                                          "parallelism.schedule",
+                                          "training.recompute",
+                                          "training.expert_saving",
+                                          "training.recompute_num_layers",
+                                          "training.overlap",
+                                          "training.offload",
+                                          "training.micro_batch_size",
+                                          "training.moe.dispatcher",
+                                          "elastic.budget"};
+  for (const JobKey& key : job_key_table()) {
+    const std::string name(key.name);
+    EXPECT_EQ(key.may_be_auto, searched.contains(name)) << name;
+    const nlohmann::json json = changed(example_job(), name, "auto");
+    const auto load = [&] { return parse_job(json, "job.json", "/", {}, Layout::kOpen); };
+    if (!key.may_be_auto) {
+      EXPECT_THROW(load(), ConfigError) << name;
+      continue;
+    }
+    EXPECT_TRUE(load().automatic.contains(name)) << name;
+    EXPECT_FALSE(load().given.contains(name)) << name;
+  }
 }
 
 TEST(Job, WithoutElasticKIsFixedAtTopK) {

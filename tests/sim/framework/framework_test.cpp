@@ -76,7 +76,8 @@ TEST(Framework, MistakesNameFileAndKey) {
   EXPECT_NE(message(R"({"zero_stages": []})").find("must list at least one of 0, 1, 2, 3"), std::string::npos);
   EXPECT_NE(message(R"({"recomputes": ["none"]})").find("recomputes = [\"none\"] names"), std::string::npos);
   EXPECT_NE(message(R"({"dispatchers": []})").find("dispatchers = [] must list"), std::string::npos);
-  EXPECT_EQ(message(R"({"splits": [], "recomputes": []})"), "");  // data parallelism, everything kept
+  EXPECT_NE(message(R"({"choices": ["overlap"]})").find("choices = [\"overlap\"] names"), std::string::npos);
+  EXPECT_EQ(message(R"({"splits": [], "recomputes": [], "choices": []})"), "");  // data parallelism, everything kept
   EXPECT_THROW(load_framework("megatron_cor", device, "test"), ConfigError);
 }
 

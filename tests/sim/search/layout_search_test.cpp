@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <string>
+#include <utility>
 
 #include "sim/plan/cluster_plan.h"
 #include "sim/plan/trainer_ranks.h"
@@ -76,6 +79,138 @@ TEST(LayoutSearch, CandidatesAreValidJobsAndAgreeWithTheFullSimulation) {
     EXPECT_NEAR(candidate.step_seconds / plan.time.step.mean(), 1, 0.01);
     EXPECT_NEAR(candidate.peak_bytes / peak, 1, 0.01);
   }
+}
+
+constexpr std::pair<const char*, const char*> kAskedKeys[] = {{"parallelism", "stage_layers"},
+                                                              {"parallelism", "zero_group"},
+                                                              {"training", "recompute_num_layers"},
+                                                              {"training", "overlap"},
+                                                              {"training", "offload"}};
+
+// The example with some degrees given.
+nlohmann::json narrow_json() {
+  nlohmann::json json = example_cluster_json();
+  json["parallelism"] = {{"tensor", 2}, {"sequence", true}, {"context", 1}, {"expert", 2}, {"expert_tensor", 1}};
+  json["training"]["moe"] = {{"dispatcher", "alltoall"}};
+  return json;
+}
+
+// All five keys that are searched where the job says "auto", one by one and every number of recomputed layers: the same
+// best one. Memory is so short that some layers have to be recomputed, but not all.
+TEST(LayoutSearch, EqualsBruteForceWhereAllIsAuto) {
+  nlohmann::json json = narrow_json();
+  for (const auto& [section, key] : kAskedKeys) json[section][key] = "auto";
+  json["training"].merge_patch({{"micro_batch_size", 8}, {"recompute", "full"}, {"global_batch_size", 128}});
+  Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  const Framework framework = framework_of(job);
+  const Bytes limit = gib(2);
+  job.hardware.usable_memory = Bytes{framework.memory.context_bytes} + limit;
+  const LayoutSearchResult result = search_layouts(job, framework, {.top = 3, .confidence = 0.5, .num_threads = 1});
+  const LayoutSpace space(job, framework);
+  double best = 1e18;
+  int64_t evaluated = 0;
+  const auto try_layers = [&](Job& tried) {
+    int64_t longest = 0;
+    for (const auto& rank : pipeline_stages(tried, framework)) {
+      for (const StageChunk& chunk : rank) longest = std::max(longest, chunk.num_layers);
+    }
+    bool fewer_fit = false;
+    for (int64_t layers = 0; layers < longest; ++layers) {
+      tried.training.recompute.num_layers = layers;
+      double peak = 0;
+      for (const RankMemory& rank : cluster_memory(tried, framework, 2))
+        peak = std::max(peak, rank.peak_reserved.value);
+      if (peak > limit.value) continue;
+      fewer_fit |= layers > 0;
+      best = std::min(best, cluster_step_time(tried, framework, 2).step());
+    }
+    evaluated += fewer_fit ? 2 : 1;
+  };
+  for (const LayoutShape& shape : space.shapes()) {
+    for (const int64_t pipeline : space.pipelines) {
+      for (const ScheduleChoice& choice : space.schedules(pipeline)) {
+        for (const std::vector<int64_t>& cut : space.stage_cuts(pipeline * choice.virtual_pipeline)) {
+          for (const int64_t zero : space.zero_stages) {
+            for (const int64_t group : space.zero_groups) {
+              for (const bool overlap : space.overlaps) {
+                Job tried = job;
+                space.apply(shape, tried);
+                tried.parallelism.pipeline = pipeline;
+                tried.parallelism.virtual_pipeline = choice.virtual_pipeline;
+                tried.parallelism.schedule = choice.schedule;
+                tried.parallelism.stage_layers = cut;
+                tried.parallelism.zero_stage = zero;
+                tried.parallelism.zero_group = group;
+                tried.training.overlap = overlap;
+                if (space.why_not(tried) != nullptr || !pipeline_shape(tried).is_valid()) continue;
+                if (space.divides_replicas(tried, group)) try_layers(tried);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  ASSERT_FALSE(result.candidates.empty());
+  EXPECT_NEAR(result.candidates[0].step_seconds / best, 1, 1e-9);
+  EXPECT_GT(result.candidates[0].recompute.num_layers, 1);
+  EXPECT_EQ(result.evaluated, evaluated);
+  EXPECT_GT(evaluated, 500);
+}
+
+// Each key alone: every value of it that the search finds is a valid job that the full simulation agrees with. With
+// recomputed layers the search's own claim too: with one less the layout does not fit.
+TEST(LayoutSearch, WhatIsAutoIsChosenAndAgreesWithTheFullSimulation) {
+  for (const auto& [section, key] : kAskedKeys) {
+    nlohmann::json json = narrow_json();
+    json[section][key] = "auto";
+    json["training"].merge_patch({{"micro_batch_size", 4}, {"recompute", "full"}});
+    Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+    const Framework framework = framework_of(job);
+    job.hardware.usable_memory = Bytes{framework.memory.context_bytes} + gib(4);
+    const LayoutSearchResult result = search_layouts(job, framework, {.top = 100000, .confidence = 0.5});
+    std::map<std::string, const LayoutCandidate*> by_value;
+    for (const LayoutCandidate& candidate : result.candidates) {
+      by_value.try_emplace(to_json(with_layout(job, candidate))[section][key].dump(), &candidate);
+    }
+    EXPECT_GT(by_value.size(), 1) << key;
+    for (const auto& [value, candidate] : by_value) {
+      const Job chosen = with_layout(job, *candidate);
+      EXPECT_NO_THROW(parse_job(to_json(chosen), "candidate", "/")) << key << " " << value;
+      const ClusterPlan plan = simulate_cluster(chosen, framework);
+      double peak = 0;
+      for (const RankReport& rank : plan.ranks) peak = std::max(peak, rank.worst.peak_allocated.value);
+      peak *= 1 + framework.memory.reserved_excess;
+      EXPECT_NEAR(candidate->step_seconds / plan.time.step.mean(), 1, 0.01) << key << " " << value;
+      EXPECT_NEAR(candidate->peak_bytes / peak, 1, 0.01) << key << " " << value;
+      if (candidate->recompute.num_layers <= 1) continue;
+      Job fewer = chosen;
+      --fewer.training.recompute.num_layers;
+      double without = 0;
+      for (const RankMemory& rank : cluster_memory(fewer, framework, 2))
+        without = std::max(without, rank.peak_reserved.value);
+      EXPECT_GT(without, gib(4).value) << value;
+    }
+  }
+}
+
+// A cut that is no cut of the model, or of no pipeline that is left open, is the user's mistake.
+TEST(LayoutSearch, RefusesStagesThatNothingOpenHas) {
+  const auto message = [](const nlohmann::json& parallelism) {
+    nlohmann::json json = example_cluster_json();
+    json["parallelism"] = parallelism;
+    const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+    try {
+      search_layouts(job, framework_of(job));
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_NE(message({{"stage_layers", {4, 3}}}).find("must add up to model.num_layers = 8"), std::string::npos);
+  EXPECT_NE(message({{"stage_layers", {9, -1}}}).find("must add up to model.num_layers = 8"), std::string::npos);
+  EXPECT_NE(message({{"stage_layers", {4, 4}}, {"pipeline", 4}}).find("lists 2 chunks"), std::string::npos);
+  EXPECT_EQ(message({{"stage_layers", {5, 3}}}), "");
 }
 
 // Our trainer's jobs on CPUs: the memory that a layout is judged by is that of the trainer's own ranks at the largest

@@ -96,6 +96,93 @@ TEST(LayoutSpace, OnlyWhatTheFrameworkRunsIsOfferedUnlessTheJobNamesIt) {
   EXPECT_EQ(LayoutSpace(whole_sequences, framework).why_not(whole_sequences), nullptr);
 }
 
+TEST(LayoutSpace, FiveKeysAreSearchedOnlyWhereTheJobSaysAuto) {
+  nlohmann::json json = example_cluster_json();
+  const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  const Framework framework = framework_of(job);
+  const LayoutSpace left_out(job, framework);
+  EXPECT_EQ(left_out.zero_groups, std::vector<int64_t>{0});
+  EXPECT_EQ(left_out.overlaps, std::vector<bool>{true});
+  EXPECT_EQ(left_out.offloads, std::vector<std::string>{"none"});
+  EXPECT_FALSE(left_out.recomputed_layers_are_searched);
+  EXPECT_EQ(left_out.stage_cuts(2), std::vector<std::vector<int64_t>>{{}});
+
+  json["parallelism"].merge_patch({{"stage_layers", "auto"}, {"zero_group", "auto"}});
+  json["training"].merge_patch({{"recompute_num_layers", "auto"}, {"overlap", "auto"}, {"offload", "auto"}});
+  const Job asked = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  const LayoutSpace space(asked, framework);
+  EXPECT_EQ(space.zero_groups, (std::vector<int64_t>{0, 2, 4, 8}));  // of 16 devices, 8 a node
+  EXPECT_EQ(space.overlaps, (std::vector<bool>{true, false}));
+  EXPECT_EQ(space.offloads, (std::vector<std::string>{"none", "optimizer", "activations"}));
+  EXPECT_TRUE(space.recomputed_layers_are_searched);
+  // A framework that runs none of it has nothing to choose but whether transfers are hidden.
+  Framework plain = framework;
+  plain.choices.clear();
+  const LayoutSpace nothing(asked, plain);
+  EXPECT_EQ(nothing.zero_groups, std::vector<int64_t>{0});
+  EXPECT_EQ(nothing.offloads, std::vector<std::string>{"none"});
+  EXPECT_FALSE(nothing.recomputed_layers_are_searched);
+  EXPECT_EQ(nothing.stage_cuts(2), std::vector<std::vector<int64_t>>{{}});
+  // Nor does a device without a link to its host offload.
+  Job without_link = asked;
+  without_link.hardware.spec.host_link = BytesPerSecond{0};
+  EXPECT_EQ(LayoutSpace(without_link, framework).offloads, std::vector<std::string>{"none"});
+}
+
+// Worked by hand: 8 layers, none or one more for the embedding, none to two more for the loss, in 4 chunks.
+TEST(LayoutSpace, StagesAreCutEvenlyWithWhatEmbeddingAndLossCountFor) {
+  nlohmann::json json = example_cluster_json();
+  json["parallelism"] = {{"stage_layers", "auto"}};
+  const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  const Framework framework = framework_of(job);
+  const LayoutSpace space(job, framework);
+  EXPECT_EQ(space.stage_cuts(4),
+            (std::vector<std::vector<int64_t>>{
+                {2, 2, 2, 2}, {3, 2, 2, 1}, {2, 2, 3, 1}, {1, 2, 2, 3}, {2, 3, 2, 1}, {1, 2, 3, 2}, {1, 3, 3, 1}}));
+  EXPECT_EQ(space.stage_cuts(1), std::vector<std::vector<int64_t>>{{}});
+  EXPECT_EQ(space.stage_cuts(8), std::vector<std::vector<int64_t>>{std::vector<int64_t>(8, 1)});
+  // 10 layers on 2 ranks: 2 x 2, 2 x 3 and 2 x 5 chunks are even with 2, 2 and 0 more.
+  nlohmann::json ten = json;
+  ten["model"]["num_layers"] = 10;
+  const Job of_ten = parse_job(ten, "job.json", "/", {}, Layout::kOpen);
+  using enum PipelineSchedule;
+  EXPECT_EQ(LayoutSpace(of_ten, framework).schedules(2),
+            (std::vector<ScheduleChoice>{
+                {kOneForwardOneBackward, 1}, {kInterleaved, 2}, {kInterleaved, 3}, {kInterleaved, 5}}));
+  const Job even = parse_job(example_cluster_json(), "job.json", "/", {}, Layout::kOpen);
+  EXPECT_EQ(LayoutSpace(even, framework).stage_cuts(4), std::vector<std::vector<int64_t>>{{}});
+  // A framework's own rule is one of the cuts.
+  Framework by_cost = framework;
+  by_cost.stage_cut = StageCut::kCost;
+  EXPECT_EQ(LayoutSpace(job, by_cost).stage_cuts(4).front(), std::vector<int64_t>{});
+}
+
+TEST(LayoutSpace, GivenStagesAndGroupsStay) {
+  nlohmann::json json = example_cluster_json();
+  json["parallelism"] = {{"stage_layers", {3, 2, 2, 1}}, {"zero_group", 2}};
+  json["training"].merge_patch({{"recompute", "auto"}, {"recompute_num_layers", 3}, {"offload", "optimizer"}});
+  const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  const Framework framework = framework_of(job);
+  const LayoutSpace space(job, framework);
+  EXPECT_EQ(space.stage_cuts(4), (std::vector<std::vector<int64_t>>{{3, 2, 2, 1}}));
+  EXPECT_TRUE(space.stage_cuts(2).empty());
+  EXPECT_EQ(space.zero_groups, std::vector<int64_t>{2});
+  EXPECT_EQ(space.offloads, std::vector<std::string>{"optimizer"});
+  for (const Recompute& recompute : space.recomputes) EXPECT_EQ(recompute.num_layers, recompute.full ? 3 : 0);
+  const auto reason = [&](int64_t tensor, int64_t expert) {
+    Job one = job;
+    one.parallelism.tensor = tensor;
+    one.parallelism.sequence = tensor > 1;
+    one.parallelism.expert = expert;
+    const char* why = space.why_not(one);
+    return std::string(why == nullptr ? "" : why);
+  };
+  EXPECT_EQ(reason(8, 8), "");                                     // 2 replicas, one copy
+  EXPECT_EQ(reason(1, 2), "");                                     // 16 replicas, 8 copies, 8 ranks share experts
+  EXPECT_NE(reason(1, 4).find("zero_group"), std::string::npos);   // 8 copies, 4 ranks share experts
+  EXPECT_NE(reason(16, 1).find("zero_group"), std::string::npos);  // one replica
+}
+
 TEST(LayoutSpace, AllToAllContextSplitsHeads) {
   nlohmann::json json = example_cluster_json();
   json.erase("parallelism");

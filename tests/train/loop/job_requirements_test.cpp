@@ -18,6 +18,8 @@ struct Case {
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
+constexpr const char* kMixture = R"(, "num_experts": 8, "expert_hidden_size": 32, "top_k": 2)";
+
 Job open_job(const Case& c) {
   return parse_job(
       nlohmann::json::parse(R"({"model": {"hidden_size": 64, "num_layers": 8, "num_heads": 8, "vocab_size": 512)" +
@@ -62,6 +64,28 @@ TEST_P(JobRequirements, HoldForEveryLayoutThatIsPlannedForThisTrainer) {
   framework.splits_tied_embeddings = everything.splits_tied_embeddings;
   framework.zero_stages = everything.zero_stages;
   framework.recomputes = everything.recomputes;
+  const Offered all = offered(job, framework);
+  EXPECT_EQ(all.layouts - all.refused, ours.layouts);
+  EXPECT_GT(all.refused, 0);
+}
+
+// Of what is searched only where the job says "auto" the framework's file offers what the trainer runs.
+TEST(JobRequirementsOfChoices, HoldInEveryLayout) {
+  nlohmann::json json = to_json(open_job({"choices", 4, kMixture}));
+  json["parallelism"] = {{"tensor", 1},        {"context", 1},           {"expert", 1},
+                         {"expert_tensor", 1}, {"stage_layers", "auto"}, {"zero_group", "auto"}};
+  json["training"].merge_patch({{"micro_batch_size", 2},
+                                {"recompute", "full"},
+                                {"recompute_num_layers", "auto"},
+                                {"overlap", "auto"},
+                                {"offload", "auto"}});
+  Job job = parse_job(json, "choices", ".", {}, Layout::kOpen);
+  job.hardware.spec.host_link = BytesPerSecond{64e9};
+  Framework framework = load_framework(job.training.framework, job.hardware.spec, "training.framework");
+  const Offered ours = offered(job, framework);
+  EXPECT_GT(ours.layouts, 10);
+  EXPECT_EQ(ours.refused, 0) << ours.first_refusal;
+  framework.choices = Framework().choices;
   const Offered all = offered(job, framework);
   EXPECT_EQ(all.layouts - all.refused, ours.layouts);
   EXPECT_GT(all.refused, 0);
@@ -112,7 +136,6 @@ TEST(JobRequirementsOfGpus, ExpertsHaveRowsOfWhole16Bytes) {
   EXPECT_NE(why(kGpu, 64, 24, "bf16", 2), "");
 }
 
-constexpr const char* kMixture = R"(, "num_experts": 8, "expert_hidden_size": 32, "top_k": 2)";
 INSTANTIATE_TEST_SUITE_P(, JobRequirements,
                          testing::Values(Case{"mixture_2", 2, kMixture}, Case{"mixture_8", 8, kMixture},
                                          Case{"dense_4", 4, R"(, "dense_hidden_size": 128)"},
