@@ -24,6 +24,7 @@ class RandomJobs : public testing::TestWithParam<int> {
     static const std::vector<const char*> models = {"llama3-8b", "mixtral-8x7b", "olmoe-1b-7b", "deepseek-v2-lite",
                                                     "qwen3-30b-a3b"};
     static const std::vector<nlohmann::json> recomputes = {"none", "full", {"attention"}, {"moe"}, {"mlp"}};
+    static const std::vector<const char*> offloads = {"none", "none", "optimizer", "activations"};
     const int64_t pipeline = one_of({1, 2, 4});
     nlohmann::json json = example_cluster_json();
     json["model"] = models[random_() % models.size()];
@@ -35,7 +36,8 @@ class RandomJobs : public testing::TestWithParam<int> {
                            {"expert", one_of({1, 2, 4, 8})},
                            {"expert_tensor", one_of({1, 2})},
                            {"sequence", one_of({0, 1}) == 1},
-                           {"zero_stage", one_of({0, 1, 2, 3})}};
+                           {"zero_stage", one_of({0, 1, 2, 3})},
+                           {"zero_group", one_of({0, 0, 2, 4})}};
     const int64_t schedule = pipeline == 1 ? 0 : one_of({0, 1, 2, 3});  // 1F1B, interleaved, ZB-H1, ZB-V
     if (schedule == 1 || schedule == 3) json["parallelism"]["virtual_pipeline"] = 2;
     if (schedule >= 2) json["parallelism"]["schedule"] = "zero_bubble";
@@ -43,7 +45,10 @@ class RandomJobs : public testing::TestWithParam<int> {
                         {"seq_len", one_of({2048, 4096, 8192})},
                         {"micro_batch_size", one_of({1, 2})},
                         {"global_batch_size", 2048},
-                        {"recompute", recomputes[random_() % recomputes.size()]}};
+                        {"recompute", recomputes[random_() % recomputes.size()]},
+                        {"recompute_num_layers", one_of({0, 1, 2, 4})},
+                        {"overlap", one_of({0, 1}) == 1},
+                        {"offload", offloads[random_() % offloads.size()]}};
     json["elastic"] = {{"k_min", 2}, {"k_max", 2}, {"sampling", "fixed"}};
     return json;
   }
