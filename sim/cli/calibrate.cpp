@@ -78,7 +78,7 @@ void print_score(const std::string& name, const QuantityScore& score, double cov
   if (score.count == 0) return;
   table.add({name, std::to_string(score.count), percent(score.mean_absolute_error_fraction),
              percent(score.median_absolute_error_fraction), percent(score.max_absolute_error_fraction),
-             percent(score.bias_fraction), coverage < 0 ? "" : percent(coverage)});
+             percent(score.bias_fraction), coverage < 0 ? "" : percent(coverage), short_number(score.spread, 3)});
 }
 
 // Fits a framework's speed to tables of measured runs.
@@ -106,7 +106,7 @@ ExitCode fit_tables(const Flags& flags) {
     return ExitCode::kDone;
   }
   constexpr double kNone = -1;
-  Table errors{.header = {"step time of", "rows", "mean", "median", "worst", "bias", "inside 90 % interval"},
+  Table errors{.header = {"step time of", "rows", "mean", "median", "worst", "bias", "inside 90 % interval", "spread"},
                .rows = {}};
   print_score("rows before the fit", fit.before, kNone, errors);
   print_score("rows that were fitted", fit.fitted, kNone, errors);
@@ -124,8 +124,7 @@ ExitCode fit_tables(const Flags& flags) {
                     short_number(p.high, 3)});
   }
   print_table(parameters, std::cout);
-  std::cout << "\nSpread of held-out models " << short_number(fit.held_out_spread, 3) << ". Wrote " << flags.get("out")
-            << '\n';
+  std::cout << "\nSpread: what 90 % intervals need for a further model. Wrote " << flags.get("out") << '\n';
   return ExitCode::kDone;
 }
 

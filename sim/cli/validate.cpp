@@ -16,26 +16,27 @@ namespace {
 
 void print_scores(const ValidationReport& fitted, const ValidationReport& raw, std::ostream& out) {
   const auto raw_strata = summary_by_stratum(raw);
-  Table table{.header = {"stratum", "quantity", "runs", "mean", "median", "worst", "bias", "in interval", "raw mean"},
-              .rows = {}};
+  Table table{
+      .header = {"stratum", "quantity", "runs", "mean", "median", "worst", "bias", "in interval", "spread", "raw mean"},
+      .rows = {}};
   for (const auto& [stratum, scores] : summary_by_stratum(fitted)) {
     for (const auto& [quantity, score] : scores) {
       if (quantity == kFitsQuantity) {
         table.add({stratum, quantity, std::to_string(score.count),
                    percent(score.balanced_accuracy) + (score.both_outcomes ? "" : ", one outcome only"), "", "", "", "",
-                   ""});
+                   "", ""});
         continue;
       }
       table.add({stratum, quantity, std::to_string(score.count), percent(score.mean_absolute_error_fraction),
                  percent(score.median_absolute_error_fraction), percent(score.max_absolute_error_fraction),
-                 percent(score.bias_fraction), percent(score.interval_coverage),
+                 percent(score.bias_fraction), percent(score.interval_coverage), significant(score.spread, 3),
                  percent(raw_strata.at(stratum).at(quantity).mean_absolute_error_fraction)});
     }
   }
   print_table(table, out);
   out << "Errors are absolute, of predicted over measured; of \"fits\" the balanced accuracy. Raw: the same with "
          "values\n"
-         "that were fitted to nothing.\n";
+         "that were fitted to nothing. Spread: what these errors ask of 90 % intervals for a further model.\n";
 }
 
 void print_unmodelled(const ValidationReport& report, std::ostream& out) {

@@ -15,6 +15,7 @@ namespace {
 
 // Spread of a quantity for which a framework's file gives none: as wide as published analytical models err.
 constexpr double kUnknownSpread = 0.15;
+const std::string kMoePrefix = "moe_";
 
 template <class Struct, std::size_t N>
 void read_numbers(JsonReader& parent, const std::string& key,
@@ -40,14 +41,15 @@ void read_sections(JsonReader& reader, Framework& framework) {
   read_numbers(reader, "time", kTimeParameterDefinitions, framework.time);
   read_network(reader, framework.network);
   JsonReader spread = reader.child("spread");
-  for (const char* quantity : {"step_seconds", "peak_allocated_bytes", "peak_reserved_bytes", "static_bytes"}) {
-    double value = framework.spread_of(quantity);
-    spread.read(quantity, value, 1e-4, 2);
-    framework.spread[quantity] = value;
+  for (const std::string quantity : {"step_seconds", "peak_allocated_bytes", "peak_reserved_bytes", "static_bytes"}) {
+    for (const std::string& name : {quantity, kMoePrefix + quantity}) {
+      double value = 0;
+      spread.read(name, value, 1e-4, 2);
+      if (value <= 0) continue;
+      framework.spread[name] = value;
+      if (name == quantity) framework.spread.erase(kMoePrefix + quantity);  // a base's
+    }
   }
-  double moe_step = 0;
-  spread.read("moe_step_seconds", moe_step, 1e-4, 2);
-  if (moe_step > 0) framework.spread["moe_step_seconds"] = moe_step;
   spread.finish();
 }
 
@@ -134,13 +136,10 @@ void read_framework(const std::string& framework, const DeviceSpec& device, cons
 
 }  // namespace
 
-double Framework::spread_of(const std::string& quantity) const {
-  const auto found = spread.find(quantity);
+double Framework::spread_of(const std::string& quantity, bool is_moe) const {
+  auto found = is_moe ? spread.find(kMoePrefix + quantity) : spread.end();
+  if (found == spread.end()) found = spread.find(quantity);
   return found == spread.end() ? kUnknownSpread : found->second;
-}
-
-double Framework::step_spread(bool is_moe) const {
-  return spread_of(is_moe && spread.contains("moe_step_seconds") ? "moe_step_seconds" : "step_seconds");
 }
 
 void Framework::check_options(const std::vector<std::string>& chosen, const std::string& where) const {

@@ -67,9 +67,8 @@ struct Framework {
   std::map<std::string, std::string>
       fitted_to;  // by section: which measurements; network: the calibration of its links
 
-  double spread_of(const std::string& quantity) const;
-  // Of the time of a step and of MFU; MoE models have their own where the file gives "moe_step_seconds".
-  double step_spread(bool is_moe) const;
+  // MoE models have their own where the file gives it ("moe_step_seconds").
+  double spread_of(const std::string& quantity, bool is_moe) const;
 
   // Throws ConfigError for a word of `chosen` (training.options) that is none of `options`.
   void check_options(const std::vector<std::string>& chosen, const std::string& where) const;

@@ -216,10 +216,11 @@ ClusterBudget plan_cluster_budget(const Job& job, const Framework& framework, co
   if (request.saving) {
     goal.saving = request.saving;
   } else {
-    const double spread = is_ours ? default_calibration(job.hardware.spec).peak_bytes_spread
-                                  : evidence_for(job).widening * framework.spread_of(predicts_trainer_ranks(free)
-                                                                                         ? "peak_allocated_bytes"
-                                                                                         : "peak_reserved_bytes");
+    const double spread =
+        is_ours ? default_calibration(job.hardware.spec).peak_bytes_spread
+                : evidence_for(job).widening *
+                      framework.spread_of(predicts_trainer_ranks(free) ? "peak_allocated_bytes" : "peak_reserved_bytes",
+                                          free.model.num_moe_layers() > 0);
     const DrawsLimit draws = draws_limit(plan.memory_limit, request.confidence, spread);
     limit = draws.bytes;
     goal.confidence = draws.confidence;

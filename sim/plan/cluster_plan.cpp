@@ -178,15 +178,17 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
   plan.peak_allocated = limiting.peak_allocated;
   plan.sum_k =
       law ? law->sum().summary() : DiscreteLaw::certain(job.elastic.k_max * job.model.num_moe_layers()).summary();
-  const double spread = widening * framework.spread_of(is_ours ? "peak_allocated_bytes" : "peak_reserved_bytes");
-  plan.peak_interval =
-      error_interval(limiting.worst.peak_allocated.value, widening * framework.spread_of("peak_allocated_bytes"));
+  const auto spread_of = [&](const char* quantity) {
+    return widening * framework.spread_of(quantity, job.model.num_moe_layers() > 0);
+  };
+  const double spread = spread_of(is_ours ? "peak_allocated_bytes" : "peak_reserved_bytes");
+  plan.peak_interval = error_interval(limiting.worst.peak_allocated.value, spread_of("peak_allocated_bytes"));
   plan.reserved_interval = error_interval(limiting.worst.peak_reserved.value, spread);
 
   // Time.
   plan.time = cluster_time_law(job, framework, load);
   const double step = plan.time.step.mean();
-  plan.step_interval = error_interval(step, widening * framework.step_spread(job.model.num_moe_layers() > 0));
+  plan.step_interval = error_interval(step, spread_of("step_seconds"));
   const auto devices = static_cast<double>(job.hardware.num_devices);
   const double tokens = static_cast<double>(job.training.global_batch_size) * static_cast<double>(job.training.seq_len);
   plan.tokens_per_second_per_device = tokens / step / devices;

@@ -175,7 +175,7 @@ class ShapeSearch {
   // Peaks that keep this confidence of fitting, over the error of the model that predicts them.
   double limit_at(double confidence, const char* quantity) const {
     return allocatable_memory(job_, framework_).value /
-           std::exp(framework_.spread_of(quantity) * normal_quantile(confidence));
+           std::exp(framework_.spread_of(quantity, job_.model.num_moe_layers() > 0) * normal_quantile(confidence));
   }
 
   // Bytes of the highest pipeline rank, which may not pass `limit`.

@@ -10,6 +10,7 @@
 #include "sim/config/enum_names.h"
 #include "sim/plan/fit_probability.h"
 #include "sim/units/errors.h"
+#include "sim/validation/error_spread.h"
 
 namespace mmoe {
 namespace {
@@ -183,12 +184,21 @@ QuantityScore score_of(const std::vector<ScoredRow>& rows) {
   return score(pointers);
 }
 
-// Standard deviation of the normal law of which 90 % lie as the logarithms of the errors do.
-double spread_of(const std::vector<ScoredRow>& rows) {
-  std::vector<double> errors;
-  for (const ScoredRow& row : rows) errors.push_back(std::abs(std::log(row.predicted / row.measured)));
-  std::sort(errors.begin(), errors.end());
-  return errors[static_cast<std::size_t>(std::ceil(0.9 * static_cast<double>(errors.size()))) - 1] / kNormal95;
+// Intervals of each row by what the other groups of its stratum err, or of all strata where it has no other.
+void set_intervals(std::vector<ScoredRow>& rows) {
+  for (ScoredRow& row : rows) {
+    std::vector<GroupedError> others, of_stratum;
+    for (const ScoredRow& other : rows) {
+      if (other.group == row.group) continue;
+      others.push_back({other.group, std::log(other.predicted / other.measured)});
+      if (other.stratum == row.stratum) of_stratum.push_back(others.back());
+    }
+    if (others.empty()) continue;
+    const Interval interval =
+        error_interval(row.predicted, predictive_spread(of_stratum.empty() ? others : of_stratum));
+    row.low = interval.low;
+    row.high = interval.high;
+  }
 }
 
 std::map<std::string, std::vector<ScoredRow>> by_stratum(const std::vector<ScoredRow>& rows) {
@@ -227,8 +237,7 @@ std::vector<FitRow> fit_rows(const std::vector<const CsvTable*>& tables, const F
                            job.hardware.spec.peak_bf16.value;
       row.measured = run.step_seconds ? *run.step_seconds : flops / *run.mfu;
       if (flops / row.measured < options.least_mfu) continue;
-      row.group = std::to_string(job.model.hidden_size) + "x" + std::to_string(job.model.num_layers) + "x" +
-                  std::to_string(job.model.num_experts);
+      row.group = model_group(job.model);
       if (options.by_device) row.group += " on " + job.hardware.device;
       rows.push_back(std::move(row));
     }
@@ -252,7 +261,7 @@ FrameworkFit fit_framework(const std::vector<const CsvTable*>& tables, const Fra
     folds.emplace(row.group, 0);
   }
   const auto scored = [&](const FitRow& row, double predicted) {
-    return ScoredRow{row.run.id, "step_seconds", row.measured, predicted, 0, 0, row.run.stratum};
+    return ScoredRow{row.run.id, "step_seconds", row.measured, predicted, 0, 0, row.run.stratum, row.group};
   };
   std::vector<ScoredRow> before, after, held_out;
   const Eigen::VectorXd best = minimise(all, targets);
@@ -291,16 +300,10 @@ FrameworkFit fit_framework(const std::vector<const CsvTable*>& tables, const Fra
   fit.fitted = score_of(after);
   for (const auto& [stratum, scored_rows] : by_stratum(after)) fit.fitted_by_stratum[stratum] = score_of(scored_rows);
   if (held_out.empty()) return fit;
-  fit.held_out_spread = spread_of(held_out);
-  for (ScoredRow& row : held_out) {
-    const Interval interval = error_interval(row.predicted, fit.held_out_spread);
-    row.low = interval.low;
-    row.high = interval.high;
-  }
+  set_intervals(held_out);
   fit.held_out = score_of(held_out);
   for (const auto& [stratum, scored_rows] : by_stratum(held_out)) {
     fit.held_out_by_stratum[stratum] = score_of(scored_rows);
-    fit.spread_by_stratum[stratum] = spread_of(scored_rows);
   }
   return fit;
 }
@@ -312,7 +315,8 @@ nlohmann::json to_json(const FrameworkFit& fit) {
                           {"median_absolute_error_fraction", s.median_absolute_error_fraction},
                           {"max_absolute_error_fraction", s.max_absolute_error_fraction},
                           {"bias_fraction", s.bias_fraction},
-                          {"interval_coverage", s.interval_coverage}};
+                          {"interval_coverage", s.interval_coverage},
+                          {"spread", s.spread}};
   };
   nlohmann::json parameters = nlohmann::json::object();
   for (const FittedParameter& p : fit.parameters) {
@@ -323,7 +327,6 @@ nlohmann::json to_json(const FrameworkFit& fit) {
   for (const auto& [stratum, s] : fit.fitted_by_stratum) strata[stratum]["fitted"] = score_json(s);
   for (const auto& [stratum, s] : fit.held_out_by_stratum) {
     strata[stratum]["after"] = score_json(s);
-    strata[stratum]["spread"] = fit.spread_by_stratum.at(stratum);
   }
   for (const FittedRow& row : fit.rows) {
     rows.push_back({{"id", row.id},
@@ -338,7 +341,6 @@ nlohmann::json to_json(const FrameworkFit& fit) {
           {"before", {{"step_seconds", score_json(fit.before)}}},
           {"fitted", {{"step_seconds", score_json(fit.fitted)}}},
           {"after", {{"step_seconds", score_json(fit.held_out)}}},
-          {"spread", fit.held_out_spread},
           {"strata", strata},
           {"measured_rows", rows}};
 }

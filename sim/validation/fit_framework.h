@@ -41,15 +41,14 @@ struct FrameworkFit {
   std::vector<FittedParameter> parameters;
   int64_t num_rows = 0;
   QuantityScore before, fitted, held_out;
-  double held_out_spread = 0;  // robust standard deviation of log(measured / predicted) on held-out rows
   std::map<std::string, QuantityScore> fitted_by_stratum, held_out_by_stratum;
-  std::map<std::string, double> spread_by_stratum;  // of held-out rows
   std::vector<FittedRow> rows;
 };
 
 // Least squares of log(predicted / measured) with a soft-L1 loss (scale 5 %), parameters inside their physical ranges,
 // drawn to their initial values by a normal prior as wide as a quarter of the range; the best of several starts. Rows
-// give step_seconds or mfu. Coverage is that of exp(1.645 held_out_spread) either way. Throws ConfigError.
+// give step_seconds or mfu. A held-out row's interval has the spread of the other groups of its stratum (of all strata
+// where there is none), so coverage is of rows that neither the fit nor the interval has seen. Throws ConfigError.
 FrameworkFit fit_framework(const std::vector<const CsvTable*>& tables, const FrameworkFitOptions& options);
 
 nlohmann::json to_json(const FrameworkFit& fit);

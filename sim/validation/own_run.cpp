@@ -177,13 +177,14 @@ ValidationReport validate_own_ranks(const std::string& run_folder, const Job& jo
   const DrawnStepTimes times(job, framework, expert_load_factor(job));
   ValidationReport report;
   report.num_runs = static_cast<int64_t>(steps.size());
+  const bool is_moe = job.model.num_moe_layers() > 0;
   for (const Step& step : steps) {
     double slowest = 0;
     for (auto replica = step.k.begin(); replica != step.k.end(); replica += replica_batches) {
       slowest = std::max(slowest, times.pipeline_seconds({replica, replica + replica_batches}));
     }
     const double seconds = slowest + times.tail();
-    const Interval interval = error_interval(seconds, framework.step_spread(job.model.num_moe_layers() > 0));
+    const Interval interval = error_interval(seconds, framework.spread_of("step_seconds", is_moe));
     report.rows.push_back(
         {step_id(step), "step_seconds", step.seconds, seconds, interval.low, interval.high, strata.of(step)});
   }
@@ -202,7 +203,7 @@ ValidationReport validate_own_ranks(const std::string& run_folder, const Job& jo
       const double peak = (measured.routed.empty() ? trainer_rank_peak(job, rank, step.k, own)
                                                    : trainer_rank_peak(job, rank, step.k, routed))
                               .total.value;
-      const Interval interval = error_interval(peak, framework.spread_of("peak_allocated_bytes"));
+      const Interval interval = error_interval(peak, framework.spread_of("peak_allocated_bytes", is_moe));
       report.rows.push_back({step_id(step) + "_rank_" + std::to_string(rank), "peak_allocated_bytes",
                              measured.peak_bytes, peak, interval.low, interval.high, strata.of(step)});
     }

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "sim/validation/error_spread.h"
+
 namespace mmoe {
 namespace {
 
@@ -64,7 +66,8 @@ nlohmann::json score_json(const std::string& quantity, const QuantityScore& s) {
           {"median_absolute_error_fraction", s.median_absolute_error_fraction},
           {"max_absolute_error_fraction", s.max_absolute_error_fraction},
           {"bias_fraction", s.bias_fraction},
-          {"interval_coverage", s.interval_coverage}};
+          {"interval_coverage", s.interval_coverage},
+          {"spread", s.spread}};
 }
 
 nlohmann::json scores_json(const std::map<std::string, QuantityScore>& scores) {
@@ -83,9 +86,11 @@ QuantityScore score(const std::vector<const ScoredRow*>& rows) {
   if (rows.front()->quantity == kFitsQuantity) return classifier_score(rows);
   QuantityScore result;
   std::vector<double> errors;
+  std::vector<GroupedError> grouped;
   for (const ScoredRow* row : rows) {
     const double error = row->error_fraction();
     errors.push_back(std::abs(error));
+    grouped.push_back({row->group, std::log1p(error)});
     result.mean_absolute_error_fraction += std::abs(error);
     result.bias_fraction += error;
     result.interval_coverage += row->low <= row->measured && row->measured <= row->high;
@@ -98,6 +103,7 @@ QuantityScore score(const std::vector<const ScoredRow*>& rows) {
   std::sort(errors.begin(), errors.end());
   result.median_absolute_error_fraction = (errors[(errors.size() - 1) / 2] + errors[errors.size() / 2]) / 2;
   result.max_absolute_error_fraction = errors.back();
+  result.spread = predictive_spread(grouped);
   return result;
 }
 

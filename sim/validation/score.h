@@ -15,6 +15,7 @@ struct ScoredRow {
   double measured = 0, predicted = 0;
   double low = 0, high = 0;  // 90 % interval of the prediction
   std::string stratum;
+  std::string group = {};                                     // rows of one group are not independent (model_group)
   std::vector<std::pair<std::string, std::string>> job = {};  // its main keys, for tables
   double peak_bytes = 0;                                      // of `fits`: predicted, of the largest rank
   double error_fraction() const { return predicted / measured - 1; }
@@ -29,6 +30,7 @@ struct QuantityScore {
   double mean_absolute_error_fraction = 0, median_absolute_error_fraction = 0, max_absolute_error_fraction = 0;
   double bias_fraction = 0;  // mean signed error
   double interval_coverage = 0;
+  double spread = 0;             // that makes 90 % intervals of these errors for a further group (predictive_spread)
   double balanced_accuracy = 0;  // of `fits` alone: mean of the shares of both outcomes that are told right
   bool both_outcomes = false;    // whether runs that fit and runs that do not are among them; else it says little
   // The same of the hard cases, in which 60 to 100 GiB are predicted, and how many these are.

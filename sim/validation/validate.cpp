@@ -9,6 +9,7 @@
 #include "sim/formulas/model_flops.h"
 #include "sim/plan/fit_probability.h"
 #include "sim/units/errors.h"
+#include "sim/validation/error_spread.h"
 
 namespace mmoe {
 namespace {
@@ -27,11 +28,10 @@ void add_row(ValidationReport& report, const MeasuredRun& run, const Framework& 
              const std::optional<double>& measured, double predicted) {
   if (!measured || *measured <= 0) return;
   const std::string name = quantity;
-  const bool is_time = name == "step_seconds" || name == "mfu";
-  const double spread = is_time ? framework.step_spread(run.job.model.num_moe_layers() > 0) : framework.spread_of(name);
+  const double spread = framework.spread_of(name == "mfu" ? "step_seconds" : name, run.job.model.num_moe_layers() > 0);
   const Interval interval = error_interval(predicted, spread);
-  report.rows.push_back(
-      {run.id, quantity, *measured, predicted, interval.low, interval.high, run.stratum, job_columns(run.job)});
+  report.rows.push_back({run.id, quantity, *measured, predicted, interval.low, interval.high, run.stratum,
+                         model_group(run.job.model), job_columns(run.job)});
 }
 
 }  // namespace
@@ -70,7 +70,7 @@ RunPrediction predict_run(const MeasuredRun& run, const Framework& framework) {
   result.largest_reserved_bytes = most;
   const double limit = job.hardware.spec.memory.value - framework.memory.context_bytes;
   result.fit_probability = fit_probability([&](double bytes) { return most <= bytes ? 1.0 : 0.0; }, limit,
-                                           framework.spread_of("peak_reserved_bytes"));
+                                           framework.spread_of("peak_reserved_bytes", job.model.num_moe_layers() > 0));
   return result;
 }
 
@@ -99,7 +99,8 @@ ValidationReport validate_table(const CsvTable& table, const std::string& framew
       add_row(report, run, framework, "static_bytes", run.static_bytes, predicted.static_bytes);
       if (run.fits) {
         report.rows.push_back({run.id, kFitsQuantity, *run.fits ? 1.0 : 0.0, predicted.fit_probability, 0, 1,
-                               run.stratum, job_columns(run.job), predicted.largest_reserved_bytes});
+                               run.stratum, model_group(run.job.model), job_columns(run.job),
+                               predicted.largest_reserved_bytes});
       }
     } catch (const ConfigError& error) {
       report.unmodelled.push_back({run.id, error.what()});

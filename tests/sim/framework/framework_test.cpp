@@ -42,9 +42,13 @@ TEST(Framework, MixturesMayHaveASpreadOfTheirOwn) {
   const std::string plain = write("plain.json", R"({"name": "plain", "spread": {"step_seconds": 0.05}})");
   const std::string split =
       write("split.json", R"({"name": "split", "spread": {"step_seconds": 0.05, "moe_step_seconds": 0.2}})");
-  EXPECT_EQ(load_framework(plain, device, "test").step_spread(true), 0.05);
-  EXPECT_EQ(load_framework(split, device, "test").step_spread(true), 0.2);
-  EXPECT_EQ(load_framework(split, device, "test").step_spread(false), 0.05);
+  EXPECT_EQ(load_framework(plain, device, "test").spread_of("step_seconds", true), 0.05);
+  EXPECT_EQ(load_framework(split, device, "test").spread_of("step_seconds", true), 0.2);
+  EXPECT_EQ(load_framework(split, device, "test").spread_of("step_seconds", false), 0.05);
+  // A base's own one of mixtures goes where the quantity is given anew.
+  const std::string anew =
+      write("anew.json", R"({"name": "anew", "based_on": ")" + split + R"(", "spread": {"step_seconds": 0.07}})");
+  EXPECT_EQ(load_framework(anew, device, "test").spread_of("step_seconds", true), 0.07);
 }
 
 TEST(Framework, OptionsThatItDoesNotHaveAreNamed) {

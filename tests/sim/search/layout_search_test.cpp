@@ -251,7 +251,7 @@ TEST(LayoutSearch, OnCpusJudgesLayoutsByTheTrainersOwnRanks) {
     const LayoutSearchResult tight = search_layouts(job, framework, all);
     constexpr double kQuantile = 2.3263478740408408;  // of the default confidence, 99 %
     const auto fitting = std::count_if(peaks.begin(), peaks.end(), [&](double peak) {
-      return peak * std::exp(framework.spread_of("peak_allocated_bytes") * kQuantile) <=
+      return peak * std::exp(framework.spread_of("peak_allocated_bytes", job.model.num_moe_layers() > 0) * kQuantile) <=
              job.hardware.usable_memory.value;
     });
     EXPECT_GT(fitting, 0);

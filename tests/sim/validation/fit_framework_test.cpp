@@ -59,15 +59,15 @@ TEST(FitFramework, FindsTheValueThatMadeTheRows) {
 // is not fitted comes from there.
 TEST(FitFramework, StartsAtTheDefaultsUnlessTold) {
   const CsvTable table = CsvTable::parse(published_table({nemo_row()}), "t.csv");
-  const double own = load_framework("nemo", load_device("h100-sxm-80gb", "test"), "test").time.gemm_efficiency;
-  ASSERT_NE(own, TimeParameters().gemm_efficiency);
-  FrameworkFitOptions chosen = options({"gemm_efficiency"});
-  EXPECT_EQ(fit_framework({&table}, chosen).parameters[0].initial, TimeParameters().gemm_efficiency);
+  const double own = load_framework("nemo", load_device("h100-sxm-80gb", "test"), "test").time.attention_efficiency;
+  ASSERT_NE(own, TimeParameters().attention_efficiency);
+  FrameworkFitOptions chosen = options({"attention_efficiency"});
+  EXPECT_EQ(fit_framework({&table}, chosen).parameters[0].initial, TimeParameters().attention_efficiency);
   chosen.start = "own";
   EXPECT_EQ(fit_framework({&table}, chosen).parameters[0].initial, own);
   chosen.start = "llm_foundry";
   EXPECT_EQ(fit_framework({&table}, chosen).parameters[0].initial,
-            load_framework("llm_foundry", load_device("h100-sxm-80gb", "test"), "test").time.gemm_efficiency);
+            load_framework("llm_foundry", load_device("h100-sxm-80gb", "test"), "test").time.attention_efficiency);
   chosen.start = "llm_foundri";
   EXPECT_THROW(fit_framework({&table}, chosen), ConfigError);
 }
