@@ -14,6 +14,7 @@
 //   deferred_embedding_gradients  the head's weight gradient waits for the pipeline to drain
 //   attention_mask                the data loader makes a mask of sequences x sequence x sequence bytes
 //   large_matrix_workspace        CUBLAS_WORKSPACE_CONFIG=:4096:8, 32 MiB a thread
+// Words that change time alone stand in sim/framework/time_parameters.h.
 
 #include <string>
 #include <vector>

@@ -84,6 +84,7 @@ double LayerTimes::product_seconds(const Product& p, Precision precision, bool g
   double rate = bf16_peak_ * time_.gemm_efficiency;
   if (precision == Precision::kFp8) {
     rate = job_.hardware.spec.peak_fp8.value * time_.gemm_efficiency * time_.fp8_efficiency;
+    if (job_.training.has_option("row_scales")) rate *= time_.row_scale_efficiency;
   } else if (precision == Precision::kFp4) {
     rate = peak_of(job_.hardware.spec, Precision::kFp4).value * time_.gemm_efficiency * time_.fp4_efficiency;
   }
@@ -193,21 +194,28 @@ void LayerTimes::add_mlp(Work& work, double width) const {
 }
 
 // One pair of a column-parallel and a row-parallel product: gathered before and reduced after, or reduced once; the
-// backward pass mirrors it, and with sequence parallelism gathers the input once more.
-void LayerTimes::add_tensor_block(Work& work) const {
+// backward pass mirrors it, and with sequence parallelism gathers the input once more. What products read in 8 or 4
+// bits is gathered so, unless each row has its own scale; sums are not. Source: Transformer Engine,
+// module/layernorm_linear.py (gather_along_first_dim takes the quantizer of the product's input); torchtitan,
+// docs/float8.md.
+void LayerTimes::add_tensor_block(Work& work, Precision products) const {
   if (tensor_.size <= 1) return;
-  const Bytes bytes{element_ * shapes_.tokens * shapes_.hidden_size};
+  const double elements = shapes_.tokens * shapes_.hidden_size;
+  const Bytes bytes{element_ * elements};
   double forward, backward;
   if (job_.parallelism.sequence) {
-    const double gather = all_gather(network_, tensor_, bytes).value;
+    const bool narrow = is_narrow(products) && !job_.training.has_option("row_scales");
+    const double gathered = narrow ? weight_bytes(products) : element_;
+    const double gather = all_gather(network_, tensor_, Bytes{gathered * elements}).value;
     const double scatter = reduce_scatter(network_, tensor_, bytes).value;
     forward = gather + scatter;
     backward = (job_.training.has_option("keep_gathered_inputs") ? 1 : 2) * gather + scatter;
   } else {
     forward = backward = all_reduce(network_, tensor_, bytes).value;
   }
-  part(work.forward, TimeCause::kTensor) += time_.exposed_tensor * forward;
-  part(work.backward, TimeCause::kTensor) += time_.exposed_tensor * backward;
+  const double exposed = job_.training.has_option("async_tensor") ? time_.exposed_tensor_async : time_.exposed_tensor;
+  part(work.forward, TimeCause::kTensor) += exposed * forward;
+  part(work.backward, TimeCause::kTensor) += exposed * backward;
 }
 
 void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
@@ -257,7 +265,7 @@ void LayerTimes::add_experts(Work& work, double k, double rows_factor) const {
   // Unlike those of dense products, the tensor-parallel transfers of experts' rows do not overlap with the products.
   if (expert_tensor_.size > 1)
     exchange += all_gather(network_, expert_tensor_, Bytes{element_ * rows * s.hidden_size}).value;
-  exchange *= time_.exposed_expert;
+  exchange *= job_.training.has_option("async_expert") ? time_.exposed_expert_async : time_.exposed_expert;
   part(work.forward, TimeCause::kExpert) += 2 * exchange;
   part(work.backward, TimeCause::kExpert) += 2 * exchange;
 }
@@ -349,14 +357,14 @@ LayerTimes::Work LayerTimes::attention_half() const {
       time_.elementwise_factor * kNormAndResidual * element_ * shapes_.split_tokens * shapes_.hidden_size / bandwidth_;
   work.add_elementwise(work.norm, time_.elementwise_backward_factor);
   add_attention_block(work);
-  add_tensor_block(work);
+  add_tensor_block(work, job_.training.precision);
   return work;
 }
 
 LayerSeconds LayerTimes::dense_layer() const {
   Work work = attention_half();
   add_mlp(work, shapes_.dense_hidden_size);
-  add_tensor_block(work);
+  add_tensor_block(work, job_.training.precision);
   add_accumulation(work, dense_weights_.total());
   const LayerSeconds layer = finish(work, time_.layer_overhead, time_.host_per_layer + host_of_attention());
   return own_ ? with_own(layer, own_->dense_layer(), dense_layer_transfers(job_)) : layer;
@@ -367,7 +375,7 @@ LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
   const double before = total(work.forward);
   if (shapes_.shared_expert_hidden_size > 0) {
     add_mlp(work, shapes_.shared_expert_hidden_size);
-    add_tensor_block(work);
+    add_tensor_block(work, job_.training.precision);
   }
   add_experts(work, k, rows_factor);
   add_accumulation(work, moe_weights_.total());
@@ -403,7 +411,7 @@ LayerSeconds LayerTimes::head() const {
   const double loss = time_.logit_bytes * shapes_.head_tokens * shapes_.vocabulary / bandwidth_;
   part(work.forward, TimeCause::kElementwise) = loss / 2;
   part(work.backward, TimeCause::kElementwise) = loss / 2;
-  add_tensor_block(work);
+  add_tensor_block(work, Precision::kBf16);
   add_accumulation(work, shapes_.vocabulary * shapes_.hidden_size);
   const LayerSeconds layer{work.forward, work.backward, work.weight_gradients, 0};
   return own_ ? with_own(layer, own_->head(), {}) : layer;

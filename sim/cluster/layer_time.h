@@ -41,7 +41,7 @@ class LayerTimes {
   Work attention_half() const;
   void add_attention_block(Work& work) const;
   void add_mlp(Work& work, double width) const;
-  void add_tensor_block(Work& work) const;
+  void add_tensor_block(Work& work, Precision products) const;
   void add_experts(Work& work, double k, double rows_factor) const;
   double host_of_attention() const;
   void add_accumulation(Work& work, double weights) const;

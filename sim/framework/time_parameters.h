@@ -17,7 +17,7 @@ struct TimeParameters {
   double gemm_gap = 0;
   double odd_vocabulary_efficiency = 1;
   double grouped_gemm_efficiency = 0.88;
-  double fp8_efficiency = 0.85, fp4_efficiency = 0.6;
+  double fp8_efficiency = 0.85, fp4_efficiency = 0.6, row_scale_efficiency = 1;
   double cast_factor = 1;
   double attention_efficiency = 0.55, attention_backward_efficiency = 0.8;
   double attention_half_seq_len = 512, attention_half_head_dim = 0;
@@ -31,6 +31,7 @@ struct TimeParameters {
   double hidden_by_head = 1;
   double layer_overhead = 0, moe_layer_overhead = 0;
   double exposed_tensor = 0.5, exposed_context = 0.3, exposed_expert = 0.8, exposed_data = 0.2;
+  double exposed_tensor_async = 0.2, exposed_expert_async = 0.2;
   double exposed_pipeline = 1;
   double sharded_transfer_factor = 1, data_latency_per_layer = 0;
   double recompute_factor = 1;
@@ -51,6 +52,8 @@ inline constexpr std::array kTimeParameterDefinitions = std::to_array<NumberDefi
     {"grouped_gemm_efficiency", &TimeParameters::grouped_gemm_efficiency, 0.3, 1.1, "expert over dense products"},
     {"fp8_efficiency", &TimeParameters::fp8_efficiency, 0.3, 1.1, "share of the fp8 peak over that of the bf16 peak"},
     {"fp4_efficiency", &TimeParameters::fp4_efficiency, 0.2, 1.1, "share of the fp4 peak over that of the bf16 peak"},
+    {"row_scale_efficiency", &TimeParameters::row_scale_efficiency, 0.2, 1,
+     "rate of fp8 products with a scale a row over that with a scale a tensor (training.options row_scales)"},
     {"cast_factor", &TimeParameters::cast_factor, 0, 4, "traffic of casts to 8 or 4 bits over one read and write"},
     {"attention_efficiency", &TimeParameters::attention_efficiency, 0.05, 1, "flash attention, forward, over the peak"},
     {"attention_backward_efficiency", &TimeParameters::attention_backward_efficiency, 0.3, 1.2,
@@ -84,6 +87,10 @@ inline constexpr std::array kTimeParameterDefinitions = std::to_array<NumberDefi
     {"exposed_tensor", &TimeParameters::exposed_tensor, 0, 1.5, "share of tensor-parallel transfers not hidden"},
     {"exposed_context", &TimeParameters::exposed_context, 0, 1.5, "share of context-parallel transfers not hidden"},
     {"exposed_expert", &TimeParameters::exposed_expert, 0, 2, "share of expert-parallel transfers not hidden"},
+    {"exposed_tensor_async", &TimeParameters::exposed_tensor_async, 0, 1.5,
+     "the same where products are cut up to hide the transfers of their own rows (training.options async_tensor)"},
+    {"exposed_expert_async", &TimeParameters::exposed_expert_async, 0, 2,
+     "the same where one micro-batch's transfers hide behind another's pass (training.options async_expert)"},
     {"exposed_data", &TimeParameters::exposed_data, 0, 1.5, "share of data-parallel transfers not hidden"},
     {"exposed_pipeline", &TimeParameters::exposed_pipeline, 0, 2, "share of sends between stages not hidden"},
     {"sharded_transfer_factor", &TimeParameters::sharded_transfer_factor, 0.5, 5,

@@ -296,18 +296,29 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   }
   const std::string routing = lower(row.text("routing"));
   if (contains(routing, "padded")) training["moe"] = {{"dispatch", "padded"}};
-  if (contains(routing, "cf=1") || contains(routing, "token-drop")) training["moe"] = {{"dispatch", "capacity"}};
-  // DeepEP and HybridEP send a token to a node once; Megatron-Bridge's performance recipes dispatch by them.
-  if (framework.starts_with("megatron_bridge") || contains(text, "deepep") || contains(text, "hybridep"))
+  const bool drops = contains(routing, "cf=1") || contains(routing, "token-drop");
+  if (drops) training["moe"] = {{"dispatch", "capacity"}};
+  // DeepEP and HybridEP send a token to a node once; Megatron-Bridge's performance recipes dispatch by them, but where
+  // tokens are dropped, which Megatron-Core's all-to-all alone does (transformer_config.py,
+  // moe_expert_capacity_factor).
+  if ((framework.starts_with("megatron_bridge") && !drops) || contains(text, "deepep") || contains(text, "hybridep"))
     training["moe"]["dispatcher"] = "hierarchical";
+  // NVIDIA's performance recipes sum gradients in bf16 (grad_reduce_in_fp32 = False).
+  if (framework == "nemo" || framework.starts_with("megatron_bridge")) training["gradient_precision"] = "bf16";
   nlohmann::json options = nlohmann::json::array();
+  if (framework == "torch_fsdp") {
+    if (contains(text, "async tp") || contains(text, "asynctp")) options.push_back("async_tensor");
+    if (contains(lower(row.text("precision")), "rowwise")) options.push_back("row_scales");
+  }
+  // Megatron-Core's --overlap-moe-expert-parallel-comm.
+  if (framework == "megatron_core" && contains(text, "a2a overlap")) options.push_back("async_expert");
   bool tied = contains(row.text("flags"), "tied_embeddings");
   if (framework == "megatron_core_0_14" || framework == "megatron_core" || framework == "megatron_core_ci") {
     MegatronRun megatron{row, framework, model, parallelism, training, run};
     const std::string reason = read_megatron_flags(megatron);
     if (!reason.empty()) throw Unmodelled(reason);
     tied = megatron.tied_embeddings;
-    options = training.value("options", nlohmann::json::array());
+    for (const auto& option : training.value("options", nlohmann::json::array())) options.push_back(option);
   }
   if (framework == "megatron_core_bench") {
     // Not said by the source: sharded rivals are taken as fully recomputed.

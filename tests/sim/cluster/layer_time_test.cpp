@@ -87,6 +87,55 @@ TEST(LayerTimes, ExpertTensorTransfersHideAsTheExchangeDoes) {
   EXPECT_NEAR(at(LayerTimes(job, framework).moe_layer(2).forward, TimeCause::kExpert), all / 4, 1e-12);
 }
 
+// A dense layer gathers 2048 x 1024 elements twice forward and four times backward; half of each crosses a rank's link.
+// With one scale a tensor fp8 spares one byte of two of each.
+TEST(LayerTimes, NarrowProductsGatherNarrow) {
+  double link = 0;
+  const auto transfers = [&](const char* precision, const char* option) {
+    const Job job = example_cluster_job({{"training.precision", precision}, {"training.options", option}});
+    Framework framework = framework_of(job);
+    framework.time.exposed_tensor = 1;
+    const LayerTimes layers(job, framework);
+    link = layers.network().links[0].bandwidth.value;
+    const LayerSeconds layer = layers.dense_layer();
+    return std::pair(at(layer.forward, TimeCause::kTensor), at(layer.backward, TimeCause::kTensor));
+  };
+  const auto wide = transfers("bf16", "[]"), narrow = transfers("fp8", "[]");
+  const double spared = 2048.0 * 1024 / 2 / link;
+  EXPECT_NEAR(wide.first - narrow.first, 2 * spared, 1e-9 * wide.first);
+  EXPECT_NEAR(wide.second - narrow.second, 4 * spared, 1e-9 * wide.first);
+  EXPECT_EQ(transfers("fp8", R"(["row_scales"])"), wide);
+}
+
+TEST(LayerTimes, AsynchronousTransfersHaveTheirOwnShare) {
+  const auto layer = [](const char* option) {
+    const Job job = example_cluster_job({{"training.options", option}});
+    Framework framework = framework_of(job);
+    framework.time.exposed_tensor = framework.time.exposed_expert = 0.8;
+    framework.time.exposed_tensor_async = 0.4;
+    framework.time.exposed_expert_async = 0.2;
+    return LayerTimes(job, framework).moe_layer(2);
+  };
+  const LayerSeconds plain = layer("[]");
+  for (const auto& [option, cause, share] : {std::tuple(R"(["async_tensor"])", TimeCause::kTensor, 0.5),
+                                             std::tuple(R"(["async_expert"])", TimeCause::kExpert, 0.25)}) {
+    ASSERT_GT(at(plain.forward, cause), 0);
+    EXPECT_NEAR(at(layer(option).forward, cause), share * at(plain.forward, cause), 1e-15) << option;
+    EXPECT_NEAR(at(layer(option).backward, cause), share * at(plain.backward, cause), 1e-15) << option;
+  }
+}
+
+// Products of rows with a scale each run at a share of the rate; what they read and write is the same.
+TEST(LayerTimes, ScalesOfRowsSlowFp8Products) {
+  const auto products = [](const char* option) {
+    const Job job = example_cluster_job({{"training.precision", "fp8"}, {"training.options", option}});
+    Framework framework = ideal(job);
+    framework.time.row_scale_efficiency = 0.5;
+    return at(LayerTimes(job, framework).dense_layer().forward, TimeCause::kProducts);
+  };
+  EXPECT_NEAR(products(R"(["row_scales"])"), 2 * products("[]"), 1e-15);
+}
+
 TEST(LayerTimes, RecomputationIsNeverFaster) {
   const Job plain = example_cluster_job();
   const Framework framework = framework_of(plain);

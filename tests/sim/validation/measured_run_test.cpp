@@ -61,6 +61,8 @@ TEST(MeasuredRun, BridgeSendsATokenToANodeOnce) {
   row["notes"] = "";
   row["framework"] = "Megatron-Bridge (Megatron-Core)";
   EXPECT_EQ(dispatcher(), DispatcherKind::kHierarchical);
+  row["routing"] = "token-drop";
+  EXPECT_EQ(dispatcher(), DispatcherKind::kAllToAll);
 }
 
 // Interleaved without a number: layer by layer, the rest to the first chunks.
@@ -147,6 +149,20 @@ TEST(MeasuredRun, TorchtitanRecomputesHalfWhereItSelects) {
   EXPECT_EQ(half.num_layers, 80 / (4 * 5) / 2);  // of each chunk
   row["recompute"] = "full";
   EXPECT_EQ(run_of(row).run->job.training.recompute.num_layers, 0);
+}
+
+TEST(MeasuredRun, OptionsStandInRemarksAndPrecision) {
+  auto row = nemo_row();
+  row["framework"] = "torchtitan";
+  using Options = std::vector<std::string>;
+  EXPECT_EQ(run_of(row).run->job.training.options, Options());
+  row["precision"] = "float8 rowwise";
+  row["notes"] = "2D+AsyncTP +compile";
+  EXPECT_EQ(run_of(row).run->job.training.options, (Options{"async_tensor", "row_scales"}));
+  row["framework"] = "Megatron-Core";
+  row["precision"] = "bf16";
+  row["notes"] = "dispatcher DeepEP; 1F1B A2A overlap";
+  EXPECT_EQ(run_of(row).run->job.training.options, Options{"async_expert"});
 }
 
 // Who ran it, by the framework column alone.
