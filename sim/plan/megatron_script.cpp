@@ -336,6 +336,7 @@ class Writer {
     }
     argument("--transformer-impl", t.has_option("local_layers") ? "local" : "transformer_engine");
     if (t.has_option("tensor_overlap")) argument("--tp-comm-overlap");
+    if (t.has_option("async_expert")) argument("--overlap-moe-expert-parallel-comm");
     if (t.has_option("deferred_embedding_gradients")) argument("--defer-embedding-wgrad-compute");
     if (!t.has_option("attention_mask")) argument("--no-create-attention-mask-in-dataloader");
   }

@@ -299,8 +299,7 @@ nlohmann::json job_json(const CsvRow& row, MeasuredRun& run) {
   const bool drops = contains(routing, "cf=1") || contains(routing, "token-drop");
   if (drops) training["moe"] = {{"dispatch", "capacity"}};
   // DeepEP and HybridEP send a token to a node once; Megatron-Bridge's performance recipes dispatch by them, but where
-  // tokens are dropped, which Megatron-Core's all-to-all alone does (transformer_config.py,
-  // moe_expert_capacity_factor).
+  // tokens are dropped: that asks for the all-to-all (Megatron-Bridge, training/utils/moe_token_drop.py).
   if ((framework.starts_with("megatron_bridge") && !drops) || contains(text, "deepep") || contains(text, "hybridep"))
     training["moe"]["dispatcher"] = "hierarchical";
   // NVIDIA's performance recipes sum gradients in bf16 (grad_reduce_in_fp32 = False).

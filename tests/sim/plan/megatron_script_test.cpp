@@ -49,6 +49,12 @@ TEST(MegatronScript, SaysSizesAndLayout) {
   EXPECT_TRUE(script.unexpressed.empty());
 }
 
+TEST(MegatronScript, AsynchronousExpertTransfersAreAsked) {
+  const char* kFlag = "--overlap-moe-expert-parallel-comm";
+  EXPECT_EQ(value(megatron_script(job_of("{}"), {}), kFlag), "absent");
+  EXPECT_EQ(value(megatron_script(job_of(R"({"training": {"options": ["async_expert"]}})"), {}), kFlag), "");
+}
+
 TEST(MegatronScript, UnevenChunksAreALayoutString) {
   const MegatronScript even = megatron_script(job_of(R"({"parallelism": {"pipeline": 2}})"), {});
   EXPECT_EQ(value(even, "--pipeline-model-parallel-layout"), "absent");
