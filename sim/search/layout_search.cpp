@@ -222,8 +222,8 @@ class ShapeSearch {
     }
   }
 
-  // Of `full` recomputation: the fewest layers of each chunk with which the layout fits, which are fastest, since
-  // memory never grows and time never falls with them. 0 where only all of them fit.
+  // Of `full` recomputation: the fewest layers of each chunk with which the layout fits. More of them never take more
+  // memory nor less time, so these are the fastest. 0 where no fewer than all fit.
   int64_t fewest_recomputed_layers(const StagePlan& plan, const MemoryModel& memory) {
     int64_t longest = 0;
     for (const auto& rank : plan.stages) {

@@ -8,7 +8,6 @@
 #include "profiles/presets/embedded.h"
 #include "sim/config/device_file.h"
 #include "sim/config/job_key.h"
-#include "sim/config/job_key.h"
 #include "sim/config/json_text.h"
 #include "sim/units/errors.h"
 #include "tests/sim/config/example_job.h"
