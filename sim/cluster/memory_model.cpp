@@ -183,6 +183,9 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   }
   accumulated_loss_ = memory_.accumulated_logit_bytes * logits;
 
+  mask_ = training.has_option("attention_mask") ? s_.sequences * s_.seq_len * s_.seq_len : 0;
+  // Where gathered inputs are kept for the backward pass, all wait for it; else the first two micro-batches' do not.
+  spared_ = training.has_option("keep_gathered_inputs") ? 0 : 2;
   gathered_ = training.offload == "activations" ? 0 : gathered_input_bytes(job, s_);
   const double flops = 2 * s_.tokens * pieces_.last_layer.dense + 2 * expert_rows_ *
                                                                       static_cast<double>(model.up_projections() + 1) *
@@ -195,15 +198,13 @@ double MemoryModel::loss() const { return loss_ + (job_.num_micro_batches() > 1 
 
 double MemoryModel::waiting(const std::vector<StageChunk>& chunks, const std::vector<int64_t>& in_flight, double kept,
                             int64_t most_in_flight, double needed, Bytes cached) const {
-  // Where gathered inputs are kept for the backward pass, all wait for it; else the first two micro-batches' do not.
-  const int64_t spared = job_.training.has_option("keep_gathered_inputs") ? 0 : 2;
   double layers = 0;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
-    layers += static_cast<double>(std::max<int64_t>(in_flight[i] - spared, 0) * chunks[i].num_layers);
+    layers += static_cast<double>(std::max<int64_t>(in_flight[i] - spared_, 0) * chunks[i].num_layers);
   }
   double bytes = std::min(memory_.pending_gathers * layers, memory_.pending_limit) * gathered_;
   const bool more_come = job_.num_micro_batches() * job_.parallelism.virtual_pipeline > most_in_flight;
-  if (more_come && spared > 0 && job_.parallelism.pipeline > 1) {
+  if (more_come && spared_ > 0 && job_.parallelism.pipeline > 1) {
     bytes += run_ahead_ * kept / static_cast<double>(most_in_flight);
   }
   // Before it reports that memory is out, the allocator waits for queued blocks and gives back those that are cached.
@@ -258,8 +259,7 @@ double MemoryModel::dropout_masks(const std::vector<StageChunk>& chunks) const {
 }
 
 double MemoryModel::kept_always(const std::vector<StageChunk>& chunks) const {
-  double bytes = 0;
-  if (job_.training.has_option("attention_mask")) bytes += s_.sequences * s_.seq_len * s_.seq_len;
+  double bytes = mask_;
   if (job_.parallelism.zero_stage >= 3) {  // gathered: tables, the layer at work and the next one
     const bool table = std::any_of(chunks.begin(), chunks.end(),
                                    [](const StageChunk& chunk) { return chunk.embedding || chunk.head; });

@@ -74,7 +74,9 @@ class MemoryModel {
   double workspaces_, shared_buffer_;
   double weight_bytes_, gradient_bytes_, state_bytes_, stand_ins_;
   double loss_, accumulated_loss_;  // bytes of the loss head; more where micro-batches follow each other
+  double mask_;                     // bytes of an attention mask
   double gathered_;                 // bytes of one gathered input that is not the rank's own
+  int64_t spared_;                  // micro-batches whose gathered inputs do not wait
   double run_ahead_;                // micro-batches more than the schedule's in flight
 };
 

@@ -159,7 +159,8 @@ class RankPlayer {
       if (zero_stage() >= 2 && bucket.unit == unit) kept_ += bucket.bytes;
     }
   }
-  void end_gradients(int64_t unit) {
+  // With `live` bytes beside what is kept: the gradient that goes on.
+  void end_gradients(int64_t unit, double live = 0) {
     if (zero_stage() < 2) return;
     finish_sums();
     for (const Bucket& bucket : buckets_) {
@@ -167,7 +168,7 @@ class RankPlayer {
       summing_ += bucket.bytes;
       start_sum(bucket);
     }
-    offer(0, "summing gradients");
+    offer(live, "summing gradients");
     if (!job_.training.overlap) finish_sums();
   }
 
@@ -224,7 +225,7 @@ class RankPlayer {
       gather(job_.model.num_layers, chunk.end - 1);
       begin_gradients(job_.model.num_layers);
       release(job_.model.num_layers);
-      end_gradients(job_.model.num_layers);
+      end_gradients(job_.model.num_layers, stream_);
     }
     for (int64_t layer = chunk.end; layer-- > chunk.begin;) {
       gather(layer, layer > chunk.begin ? std::optional(layer - 1) : std::nullopt);
@@ -233,8 +234,8 @@ class RankPlayer {
       kept_ -= bytes.kept;
       offer(sum_of(bytes.backward_peak), "layer " + std::to_string(layer) + " backward");
       release(layer);
-      end_gradients(layer);
-      if (pass.micro_batch + 1 == job_.num_micro_batches() && job_.training.overlap) start_buckets(layer);
+      end_gradients(layer, stream_);
+      if (pass.micro_batch + 1 == job_.num_micro_batches() && job_.training.overlap) start_buckets(layer, stream_);
     }
     if (chunk.has_embedding) {
       begin_gradients(-1);
@@ -248,12 +249,12 @@ class RankPlayer {
   }
 
   // Of ZeRO 1.
-  void start_buckets(int64_t layer) {
+  void start_buckets(int64_t layer, double live = 0) {
     if (zero_stage() != 1) return;
     for (Bucket& bucket : buckets_) {
       if (bucket.first_layer >= layer && !std::exchange(bucket.started, true)) start_sum(bucket);
     }
-    offer(0, "summing gradients");
+    offer(live, "summing gradients");
   }
 
   const Job& job_;
