@@ -97,7 +97,7 @@ struct Reports {
   ValidationReport fitted, raw;
 };
 
-// --calibration, else the run's own, else nothing: the uncalibrated values.
+// --calibration, else the run's own; empty where there is neither.
 std::string run_calibration_path(const Flags& flags) {
   const std::string own = flags.get("run") + "/calibration.json";
   return !flags.has("calibration") && std::filesystem::exists(own) ? own : calibration_path(flags);
@@ -138,9 +138,8 @@ ExitCode validate_command(const std::vector<std::string>& arguments) {
   command.options.add_options()("table", po::value<std::string>()->value_name("FILE"),
                                 "CSV with the columns of profiles/measured/published")(
       "run", po::value<std::string>()->value_name("RUN"),
-      "or a run folder of mmoe train: every step, for the k it drew; on several CPU ranks every rank's peak too, for "
-      "the "
-      "rows that came to its experts (--rank-logs)")(
+      "or a run folder of mmoe train: every step, for the k it drew; on several CPU ranks every rank's peak "
+      "too, for the rows that came to its experts (--rank-logs)")(
       "calibration", po::value<std::string>()->value_name("FILE"),
       "with --table: framework file in place of the shipped ones; with --run: calibration.json (default: the run's "
       "own)")("bound", po::value<std::vector<std::string>>()->composing()->value_name("QUANTITY=FRACTION"),

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <numeric>
 
 #include "sim/cluster/expert_load.h"
@@ -14,6 +13,7 @@
 #include "sim/plan/trainer_ranks.h"
 #include "sim/throughput/throughput.h"
 #include "sim/units/errors.h"
+#include "sim/validation/rank_log_path.h"
 
 namespace mmoe {
 namespace {
@@ -137,12 +137,6 @@ RankStep read_rank_step(const nlohmann::json& json, const std::string& where, co
   return result;
 }
 
-std::string rank_log(const std::string& run_folder, int64_t rank) {
-  char name[32];
-  std::snprintf(name, sizeof name, "rank_%05lld.jsonl", static_cast<long long>(rank));
-  return run_folder + "/ranks/" + name;
-}
-
 }  // namespace
 
 ValidationReport validate_own_run(const std::string& run_folder, const Job& job, const Calibration& calibration,
@@ -190,7 +184,7 @@ ValidationReport validate_own_ranks(const std::string& run_folder, const Job& jo
   }
   const ExpertPairs own(job, 1.0);  // of ranks that hold all experts
   for (int64_t rank = 0; rank < job.hardware.num_devices; ++rank) {
-    const std::string path = rank_log(run_folder, rank);
+    const std::string path = rank_log_path(run_folder, rank);
     const std::vector<nlohmann::json> lines = read_json_lines(path, "train with --rank-logs");
     for (const Step& step : steps) {
       const auto line = static_cast<std::size_t>(step.number - 1);

@@ -16,6 +16,7 @@
 #include "sim/plan/trainer_ranks.h"
 #include "sim/throughput/step_time.h"
 #include "sim/units/errors.h"
+#include "sim/validation/rank_log_path.h"
 #include "train/checkpoint/checkpoint_directory.h"
 #include "train/checkpoint/model_checkpoint.h"
 #include "train/data/data_flag.h"
@@ -190,7 +191,8 @@ class RankLog {
         {"peak_allocated_bytes", result.peak_allocated_bytes_by_rank[static_cast<size_t>(groups_.rank)]}};
     for (const std::vector<RoutedPairs>& micro_batch : result.routed_pairs) {
       auto& layers = line["routed_pairs"].emplace_back(nlohmann::ordered_json::array());
-      for (const RoutedPairs& routed : micro_batch) layers.push_back({std::llround(routed.received), std::llround(routed.gathered)});
+      for (const RoutedPairs& routed : micro_batch)
+        layers.push_back({std::llround(routed.received), std::llround(routed.gathered)});
     }
     for (const Communicator* group : groups_.connected()) {
       for (int i = 0; i < kNumCollectiveCalls; ++i) {
@@ -207,10 +209,9 @@ class RankLog {
  private:
   // Makes the folder.
   static std::filesystem::path file_of(const std::filesystem::path& run_folder, int64_t rank) {
-    char name[64];
-    std::snprintf(name, sizeof name, "rank_%05ld.jsonl", static_cast<long>(rank));
-    std::filesystem::create_directories(run_folder / "ranks");
-    return run_folder / "ranks" / name;
+    std::filesystem::path path = rank_log_path(run_folder.string(), rank);
+    std::filesystem::create_directories(path.parent_path());
+    return path;
   }
 
   const ProcessGroups& groups_;
