@@ -46,17 +46,10 @@ bool has_fused_softmax(double score_matrices, double seq_len, Precision precisio
 
 }  // namespace
 
-// What is summed up for one layer before recomputation and the host.
-struct LayerTimes::Work {
-  SecondsByCause forward{}, backward{};
-  double weight_gradients = 0;
-  double core_attention = 0, attention = 0, mlp = 0, norm = 0, activation = 0;  // forward seconds, for recomputation
-  double expert_inner = 0;  // the same: experts' rows gathered, their up projection and activation
-  void add_elementwise(double seconds, double backward_factor) {
-    part(forward, TimeCause::kElementwise) += seconds;
-    part(backward, TimeCause::kElementwise) += backward_factor * seconds;
-  }
-};
+void LayerTimes::Work::add_elementwise(double seconds, double backward_factor) {
+  part(forward, TimeCause::kElementwise) += seconds;
+  part(backward, TimeCause::kElementwise) += backward_factor * seconds;
+}
 
 LayerTimes::LayerTimes(const Job& job, const Framework& framework)
     : job_(job),
@@ -77,6 +70,7 @@ LayerTimes::LayerTimes(const Job& job, const Framework& framework)
   context_ = place(groups.context, network_.domains);
   expert_ = place(groups.expert, network_.domains);
   expert_tensor_ = place(groups.expert_tensor, network_.domains);
+  attention_half_ = attention_half();
 }
 
 double LayerTimes::product_seconds(const Product& p, Precision precision, bool grouped) const {
@@ -362,7 +356,7 @@ LayerTimes::Work LayerTimes::attention_half() const {
 }
 
 LayerSeconds LayerTimes::dense_layer() const {
-  Work work = attention_half();
+  Work work = attention_half_;
   add_mlp(work, shapes_.dense_hidden_size);
   add_tensor_block(work, job_.training.precision);
   add_accumulation(work, dense_weights_.total());
@@ -371,7 +365,7 @@ LayerSeconds LayerTimes::dense_layer() const {
 }
 
 LayerSeconds LayerTimes::moe_layer(double k, double rows_factor) const {
-  Work work = attention_half();
+  Work work = attention_half_;
   const double before = total(work.forward);
   if (shapes_.shared_expert_hidden_size > 0) {
     add_mlp(work, shapes_.shared_expert_hidden_size);

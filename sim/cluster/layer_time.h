@@ -35,7 +35,14 @@ class LayerTimes {
   struct Product {
     double rows, columns, inner, count;
   };
-  struct Work;
+  // What is summed up for one layer before recomputation and the host.
+  struct Work {
+    SecondsByCause forward{}, backward{};
+    double weight_gradients = 0;
+    double core_attention = 0, attention = 0, mlp = 0, norm = 0, activation = 0;  // forward seconds, for recomputation
+    double expert_inner = 0;  // the same: experts' rows gathered, their up projection and activation
+    void add_elementwise(double seconds, double backward_factor);
+  };
   double product_seconds(const Product& product, Precision precision, bool grouped) const;
   void add_product(Work& work, const Product& product, bool grouped, double efficiency = 1) const;
   Work attention_half() const;
@@ -59,6 +66,7 @@ class LayerTimes {
   double bf16_peak_;
   double element_;  // bytes of an activation
   std::optional<TrainerOperations> own_;
+  Work attention_half_;  // of every layer
 };
 
 }  // namespace mmoe

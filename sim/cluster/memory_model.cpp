@@ -4,7 +4,6 @@
 #include <set>
 #include <utility>
 
-#include "sim/cluster/sharded_copies.h"
 #include "sim/cluster/step_time.h"
 #include "sim/config/enum_names.h"
 #include "sim/config/sections.h"
@@ -69,18 +68,7 @@ double distinct_weights(const Job& job, const RankShapes& s, const std::vector<S
   return sum;
 }
 
-struct Shards {
-  double dense = 1, expert = 1;  // ranks that share one copy
-};
-
-Shards shards(const Job& job) {
-  const auto copies = static_cast<double>(num_sharded_copies(job.parallelism, job.hardware));
-  const auto data = static_cast<double>(job.data_parallel_size() * job.parallelism.context);
-  const auto expert_data = static_cast<double>(job.parallelism.expert_data(job.hardware));
-  return {data / copies, std::max(1.0, expert_data / copies)};
-}
-
-double over(const RankWeights& weights, bool sharded, const Shards& by) {
+double over(const RankWeights& weights, bool sharded, const StateShards& by) {
   return sharded ? weights.dense / by.dense + weights.expert / by.expert : weights.total();
 }
 
@@ -119,6 +107,13 @@ int64_t heaviest_moment(const Turns& turns, const std::vector<double>& kept, int
 }
 
 }  // namespace
+
+StateShards state_shards(const Job& job) {
+  const auto copies = static_cast<double>(job.parallelism.sharded_copies(job.hardware));
+  const auto data = static_cast<double>(job.data_parallel_size() * job.parallelism.context);
+  const auto expert_data = static_cast<double>(job.parallelism.expert_data(job.hardware));
+  return {data / copies, std::max(1.0, expert_data / copies)};
+}
 
 Bytes allocatable_memory(const Job& job, const Framework& framework) {
   return job.hardware.usable_memory - Bytes{job.hardware.spec.is_cpu ? 0 : framework.memory.context_bytes};
@@ -186,7 +181,8 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   mask_ = training.has_option("attention_mask") ? s_.sequences * s_.seq_len * s_.seq_len : 0;
   // Where gathered inputs are kept for the backward pass, all wait for it; else the first two micro-batches' do not.
   spared_ = training.has_option("keep_gathered_inputs") ? 0 : 2;
-  gathered_ = training.offload == "activations" ? 0 : gathered_input_bytes(job, s_);
+  keeps_activations_ = training.offload != "activations";
+  gathered_ = keeps_activations_ ? gathered_input_bytes(job, s_) : 0;
   const double flops = 2 * s_.tokens * pieces_.last_layer.dense + 2 * expert_rows_ *
                                                                       static_cast<double>(model.up_projections() + 1) *
                                                                       s_.hidden_size * s_.expert_hidden_size;
@@ -196,33 +192,35 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
 
 double MemoryModel::loss() const { return loss_ + (job_.num_micro_batches() > 1 ? accumulated_loss_ : 0); }
 
-double MemoryModel::waiting(const std::vector<StageChunk>& chunks, const std::vector<int64_t>& in_flight, double kept,
-                            int64_t most_in_flight, double needed, Bytes cached) const {
+double MemoryModel::queued(const std::vector<StageChunk>& chunks, const std::vector<int64_t>& in_flight, double kept,
+                           int64_t most_in_flight) const {
   double layers = 0;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     layers += static_cast<double>(std::max<int64_t>(in_flight[i] - spared_, 0) * chunks[i].num_layers);
   }
-  double bytes = std::min(memory_.pending_gathers * layers, memory_.pending_limit) * gathered_;
+  const double gathers = std::min(memory_.pending_gathers * layers, memory_.pending_limit) * gathered_;
   const bool more_come = job_.num_micro_batches() * job_.parallelism.virtual_pipeline > most_in_flight;
-  if (more_come && spared_ > 0 && job_.parallelism.pipeline > 1) {
-    bytes += run_ahead_ * kept / static_cast<double>(most_in_flight);
-  }
-  // Before it reports that memory is out, the allocator waits for queued blocks and gives back those that are cached.
-  const double usable = (job_.hardware.spec.memory.value - memory_.context_bytes) * (1 - kRounding);
-  return needed + bytes <= usable ? bytes : std::max(usable - needed, -cached.value);
+  const bool runs_ahead = more_come && spared_ > 0 && job_.parallelism.pipeline > 1;
+  return gathers + (runs_ahead ? run_ahead_ * kept / static_cast<double>(most_in_flight) : 0);
 }
 
-RankStatic MemoryModel::held(const std::vector<StageChunk>& chunks, const RankWeights& weights) const {
+double MemoryModel::waiting(double queued, double needed, Bytes cached) const {
+  // Before it reports that memory is out, the allocator waits for queued blocks and gives back those that are cached.
+  const double usable = (job_.hardware.spec.memory.value - memory_.context_bytes) * (1 - kRounding);
+  return needed + queued <= usable ? queued : std::max(usable - needed, -cached.value);
+}
+
+RankStatic MemoryModel::held(const RankContents& contents, const StateShards& shards) const {
   const ParallelismConfig& parallelism = job_.parallelism;
-  const Shards by = shards(job_);
+  const RankWeights& weights = contents.weights;
   RankStatic held;
-  held.weights = Bytes{weight_bytes_ * over(weights, parallelism.zero_stage >= 3, by)};
-  held.gradients = Bytes{gradient_bytes_ * over(weights, parallelism.zero_stage >= 2, by)};
-  held.cached = Bytes{memory_.extra_gradient_bytes * over(weights, parallelism.zero_stage >= 2, by)};
-  held.optimizer = Bytes{state_bytes_ * over(weights, parallelism.zero_stage >= 1, by)};
+  held.weights = Bytes{weight_bytes_ * over(weights, parallelism.zero_stage >= 3, shards)};
+  held.gradients = Bytes{gradient_bytes_ * over(weights, parallelism.zero_stage >= 2, shards)};
+  held.cached = Bytes{memory_.extra_gradient_bytes * over(weights, parallelism.zero_stage >= 2, shards)};
+  held.optimizer = Bytes{state_bytes_ * over(weights, parallelism.zero_stage >= 1, shards)};
   held.workspaces = Bytes{workspaces_};
   double buffers = memory_.constant_bytes + shared_buffer_;
-  if (stand_ins_ > 0) buffers += stand_ins_ * s_.element * distinct_weights(job_, s_, chunks);
+  buffers += stand_ins_ * s_.element * contents.distinct_weights;
   if (parallelism.context > 1 && parallelism.context_kind == ContextKind::kRing) {
     buffers += 4 * s_.element * s_.kv_size * s_.tokens;  // keys and values of two ranks
   }
@@ -238,12 +236,11 @@ RankStatic MemoryModel::held(const std::vector<StageChunk>& chunks, const RankWe
 }
 
 double MemoryModel::kept_by_chunk(const StageChunk& chunk) const {
-  const TrainingConfig& training = job_.training;
-  if (training.offload == "activations") return 0;
+  if (!keeps_activations_) return 0;
   const auto dense_layers = static_cast<double>(chunk.num_dense_layers(job_.model));
   const auto moe_layers = static_cast<double>(chunk.num_moe_layers(job_.model));
   double bytes = dense_layers * dense_.kept + moe_layers * moe_.kept;
-  if (training.recompute.full) {
+  if (job_.training.recompute.full) {
     const RecomputedLayers recomputed = recomputed_layers(job_, chunk);
     bytes += (dense_layers - static_cast<double>(recomputed.dense)) * (dense_.whole - dense_.kept) +
              (moe_layers - static_cast<double>(recomputed.moe)) * (moe_.whole - moe_.kept);
@@ -252,20 +249,16 @@ double MemoryModel::kept_by_chunk(const StageChunk& chunk) const {
 }
 
 double MemoryModel::dropout_masks(const std::vector<StageChunk>& chunks) const {
-  if (job_.training.hidden_dropout == 0 || job_.training.offload == "activations") return 0;
+  if (job_.training.hidden_dropout == 0 || !keeps_activations_) return 0;
   const bool embedding =
       std::any_of(chunks.begin(), chunks.end(), [](const StageChunk& chunk) { return chunk.embedding; });
   return embedding ? s_.split_tokens * s_.hidden_size : 0;
 }
 
-double MemoryModel::kept_always(const std::vector<StageChunk>& chunks) const {
-  double bytes = mask_;
-  if (job_.parallelism.zero_stage >= 3) {  // gathered: tables, the layer at work and the next one
-    const bool table = std::any_of(chunks.begin(), chunks.end(),
-                                   [](const StageChunk& chunk) { return chunk.embedding || chunk.head; });
-    bytes += s_.element * ((table ? pieces_.table : 0) + 2 * pieces_.last_layer.total());
-  }
-  return bytes;
+double MemoryModel::kept_always(const RankContents& contents) const {
+  if (job_.parallelism.zero_stage < 3) return mask_;
+  // Gathered: tables, the layer at work and the next one.
+  return mask_ + s_.element * ((contents.table ? pieces_.table : 0) + 2 * pieces_.last_layer.total());
 }
 
 double MemoryModel::backward_work(const std::vector<StageChunk>& chunks) const {
@@ -293,18 +286,10 @@ double MemoryModel::backward_work(const std::vector<StageChunk>& chunks) const {
   return backward;
 }
 
-RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank) const {
-  const ModelConfig& model = job_.model;
-  const TrainingConfig& training = job_.training;
-  const ParallelismConfig& parallelism = job_.parallelism;
-  const RankWeights weights = rank_weights(job_, pieces_, chunks);
-  RankMemory result;
-  result.held = held(chunks, weights);
-  result.static_bytes = result.held.total();
-  // fp16 runs hold fp32 copies of the gradients from the optimiser's step to the next one's first backward pass.
-  if (training.precision == Precision::kFp16 && training.offload != "optimizer") {
-    result.static_bytes += Bytes{4 * over(weights, parallelism.zero_stage >= 1, shards(job_))};
-  }
+RankContents MemoryModel::contents(const std::vector<StageChunk>& chunks, int64_t rank) const {
+  RankContents contents;
+  contents.weights = rank_weights(job_, pieces_, chunks);
+  if (stand_ins_ > 0) contents.distinct_weights = distinct_weights(job_, s_, chunks);
   const PipelineShape shape = pipeline_shape(job_);
   const Turns turns{shape.pipeline, shape.virtual_pipeline, chunks_in_flight(shape, rank).total()};
   static thread_local std::vector<double> kept;  // both reused, as a search asks a million times a second
@@ -315,29 +300,44 @@ RankMemory MemoryModel::rank(const std::vector<StageChunk>& chunks, int64_t rank
   const bool changes = turns.v > 1 && !shape.is_v_shaped();
   const int64_t backwards = changes ? heaviest_moment(turns, kept, shape.num_micro_batches) : 0;
   const double masks = dropout_masks(chunks);
-  double in_flight_bytes = 0;
   bool head = false, last_is_moe = false;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const StageChunk& chunk = chunks[i];
     in_flight.push_back(turns.in_flight(static_cast<int64_t>(i), backwards));
-    in_flight_bytes += static_cast<double>(in_flight.back()) * (kept[i] + masks);
+    contents.in_flight += static_cast<double>(in_flight.back()) * (kept[i] + masks);
     head |= chunk.head;
-    if (chunk.num_layers > 0) last_is_moe = chunk.num_moe_layers(model) > 0;
+    contents.table |= chunk.embedding || chunk.head;
+    if (chunk.num_layers > 0) last_is_moe = chunk.num_moe_layers(job_.model) > 0;
   }
-  const double activations = kept_always(chunks) + in_flight_bytes;
+  contents.queued = queued(chunks, in_flight, contents.in_flight, turns.all);
   // Two moments compete: the loss, and the backward pass of the stage's last layer.
   const double backward = backward_work(chunks);
   const double at_loss = loss();
   if (head && at_loss >= backward) {
-    result.logits = Bytes{at_loss};
-    result.moment = "loss head";
+    contents.logits = at_loss;
+    contents.moment = "loss head";
   } else {
-    result.transient = Bytes{backward};
-    result.moment = last_is_moe ? "backward of a MoE layer" : "backward of a dense layer";
+    contents.transient = backward;
+    contents.moment = last_is_moe ? "backward of a MoE layer" : "backward of a dense layer";
   }
+  return contents;
+}
+
+RankMemory MemoryModel::rank(const RankContents& contents, const StateShards& shards) const {
+  const TrainingConfig& training = job_.training;
+  RankMemory result;
+  result.held = held(contents, shards);
+  result.static_bytes = result.held.total();
+  // fp16 runs hold fp32 copies of the gradients from the optimiser's step to the next one's first backward pass.
+  if (training.precision == Precision::kFp16 && training.offload != "optimizer") {
+    result.static_bytes += Bytes{4 * over(contents.weights, job_.parallelism.zero_stage >= 1, shards)};
+  }
+  result.logits = Bytes{contents.logits};
+  result.transient = Bytes{contents.transient};
+  result.moment = contents.moment;
+  const double activations = kept_always(contents) + contents.in_flight;
   const double needed = (result.held.total() + result.logits + result.transient).value + activations;
-  result.activations =
-      Bytes{activations + waiting(chunks, in_flight, in_flight_bytes, turns.all, needed, result.held.cached)};
+  result.activations = Bytes{activations + waiting(contents.queued, needed, result.held.cached)};
   result.peak_allocated = result.held.total() + result.activations + result.logits + result.transient;
   // Short-lived tensors that are not modelled one by one leave holes; expandable segments give them back.
   const bool holes = job_.hardware.allocator == AllocatorKind::kDefault;

@@ -29,6 +29,23 @@ struct RankMemory {
   Bytes peak_allocated, peak_reserved;
 };
 
+// One rank's chunks, and what they hold at the highest moment of a step however the states are sharded.
+struct RankContents {
+  RankWeights weights;
+  double distinct_weights = 0;       // shapes of weights, each once
+  bool table = false;                // embedding or head
+  double in_flight = 0;              // bytes kept by micro-batches in flight
+  double queued = 0;                 // bytes that wait where memory allows, see MemoryModel::waiting
+  double logits = 0, transient = 0;  // bytes
+  const char* moment = "";
+};
+
+// Ranks over which one copy of what ZeRO shards lies.
+struct StateShards {
+  double dense = 1, expert = 1;
+};
+StateShards state_shards(const Job& job);
+
 // What a device's allocator may take: on a GPU context and NCCL stand beside it.
 Bytes allocatable_memory(const Job& job, const Framework& framework);
 
@@ -41,30 +58,36 @@ class MemoryModel {
   // zero_group, overlap and recompute_num_layers between calls.
   MemoryModel(const Job& job, const Framework& framework, double k, double rows_factor = 1);
 
-  RankMemory rank(const std::vector<StageChunk>& chunks, int64_t rank) const;
+  RankMemory rank(const std::vector<StageChunk>& chunks, int64_t rank) const {
+    return this->rank(contents(chunks, rank));
+  }
+
+  // The same in two steps: what only the pipeline, the schedule and recompute_num_layers change, and what the sharding
+  // does.
+  RankContents contents(const std::vector<StageChunk>& chunks, int64_t rank) const;
+  RankMemory rank(const RankContents& contents) const { return rank(contents, state_shards(job_)); }
+  RankMemory rank(const RankContents& contents, const StateShards& shards) const;
 
   // The pieces of it, in bytes. What one micro-batch keeps in a chunk from its forward to its backward pass; what is
   // there during the whole step beside the states; what the loss, and the layer at work in a backward pass, add.
   double kept_by_chunk(const StageChunk& chunk) const;
-  double kept_always(const std::vector<StageChunk>& chunks) const;
+  double kept_always(const RankContents& contents) const;
   double loss() const;
   double dropout_masks(const std::vector<StageChunk>& chunks) const;  // of the embedding, a chunk in flight
   double backward_work(const std::vector<StageChunk>& chunks) const;
 
-  // What waits for queued transfers and for a device that lags behind its host, beside `needed` bytes of the rank of
-  // which `cached` can be given back: with so many micro-batches of each chunk in flight, which keep `kept` bytes, of
-  // at most `most_in_flight` chunks. Negative where memory is short and more is given back.
-  double waiting(const std::vector<StageChunk>& chunks, const std::vector<int64_t>& in_flight, double kept,
-                 int64_t most_in_flight, double needed, Bytes cached) const;
+  // What queued transfers and a device that lags behind its host keep waiting: with so many micro-batches of each chunk
+  // in flight, which keep `kept` bytes, of at most `most_in_flight` chunks.
+  double queued(const std::vector<StageChunk>& chunks, const std::vector<int64_t>& in_flight, double kept,
+                int64_t most_in_flight) const;
+  // Of it, what waits beside `needed` bytes of the rank of which `cached` can be given back. Negative where memory is
+  // short and more is given back.
+  double waiting(double queued, double needed, Bytes cached) const;
 
   // Between steps, from the second on.
-  RankStatic held(const std::vector<StageChunk>& chunks) const {
-    return held(chunks, rank_weights(job_, pieces_, chunks));
-  }
+  RankStatic held(const RankContents& contents, const StateShards& shards) const;
 
  private:
-  RankStatic held(const std::vector<StageChunk>& chunks, const RankWeights& weights) const;
-
   const Job& job_;
   const MemoryConventions& memory_;
   RankShapes s_;
@@ -76,6 +99,7 @@ class MemoryModel {
   double loss_, accumulated_loss_;  // bytes of the loss head; more where micro-batches follow each other
   double mask_;                     // bytes of an attention mask
   double gathered_;                 // bytes of one gathered input that is not the rank's own
+  bool keeps_activations_;          // on the device
   int64_t spared_;                  // micro-batches whose gathered inputs do not wait
   double run_ahead_;                // micro-batches more than the schedule's in flight
 };

@@ -32,9 +32,10 @@ class RankPlayer {
         ends_(ends),
         chunks_(chunks),
         k_(k),
-        always_(ends.most.kept_always(chunks)),
+        contents_(ends.most.contents(chunks, rank)),
+        always_(ends.most.kept_always(contents_)),
         most_in_flight_(chunks_in_flight(pipeline_shape(job), rank).total()) {
-    timeline_.held = ends.most.held(chunks);
+    timeline_.held = ends.most.held(contents_, state_shards(job));
     in_flight_.assign(chunks.size(), 0);
   }
 
@@ -83,8 +84,8 @@ class RankPlayer {
 
   void add(double seconds, double logits, double transient, const char* moment) {
     const double needed = timeline_.held.total().value + always_ + kept_ + logits + transient;
-    const double waiting =
-        ends_.most.waiting(chunks_, in_flight_, kept_, most_in_flight_, needed, timeline_.held.cached);
+    const double queued = ends_.most.queued(chunks_, in_flight_, kept_, most_in_flight_);
+    const double waiting = ends_.most.waiting(queued, needed, timeline_.held.cached);
     timeline_.add({seconds, always_ + kept_ + waiting, logits, transient, moment});
   }
 
@@ -92,6 +93,7 @@ class RankPlayer {
   const Ends& ends_;
   const std::vector<StageChunk>& chunks_;
   const DrawnK& k_;
+  RankContents contents_;
   double always_, kept_ = 0;
   std::vector<int64_t> in_flight_;  // by chunk
   int64_t most_in_flight_;          // of all chunks together

@@ -59,11 +59,6 @@ double attention_weights(const ModelConfig& model, const RankShapes& s) {
 
 }  // namespace
 
-int64_t StageChunk::num_moe_layers(const ModelConfig& model) const {
-  if (model.num_experts == 0) return 0;
-  return std::max<int64_t>(0, first_layer + num_layers - std::max(first_layer, model.num_dense_layers));
-}
-
 RecomputedLayers recomputed_layers(const Job& job, const StageChunk& chunk) {
   RecomputedLayers layers{chunk.num_dense_layers(job.model), chunk.num_moe_layers(job.model)};
   const Recompute& recompute = job.training.recompute;

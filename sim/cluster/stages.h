@@ -1,6 +1,7 @@
 #pragma once
 // What each pipeline rank holds: its chunks of layers, and whether embedding, further-token layers and head are there.
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -13,7 +14,10 @@ namespace mmoe {
 struct StageChunk {
   int64_t first_layer = 0, num_layers = 0;
   bool embedding = false, head = false;  // with the head: the layers of multi-token prediction too
-  int64_t num_moe_layers(const ModelConfig& model) const;
+  int64_t num_moe_layers(const ModelConfig& model) const {
+    if (model.num_experts == 0) return 0;
+    return std::max<int64_t>(0, first_layer + num_layers - std::max(first_layer, model.num_dense_layers));
+  }
   int64_t num_dense_layers(const ModelConfig& model) const { return num_layers - num_moe_layers(model); }
 };
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "sim/cluster/sharded_copies.h"
 #include "sim/memory/layer_memory.h"
 
 namespace mmoe {
@@ -22,26 +21,49 @@ DataGroups data_groups(const RankGroup& all, int64_t copies, const FabricDomains
   return {place({shards, all.stride}, domains), place({all.size / shards, all.stride * shards}, domains)};
 }
 
-// Weights of one class over their groups: what one step transfers, by ZeRO stage (Rajbhandari et al. 2020,
-// arXiv:1910.02054, section 7). Several sharded copies add up their shares' gradients once a step (Megatron-Core
-// 0.16.1, distributed/param_and_grad_buffer.py, start_grad_sync).
-double data_transfer_seconds(const Job& job, const TimeParameters& time, const Network& network,
-                             const DataGroups& groups, double weights, double gathered_bytes) {
-  if (weights <= 0) return 0;
+// Of weights of one class over their groups. Several sharded copies add up their shares' gradients once a step
+// (Megatron-Core 0.16.1, distributed/param_and_grad_buffer.py, start_grad_sync).
+SyncSeconds sync_seconds(const Job& job, const TimeParameters& time, const Network& network, const DataGroups& groups,
+                         double weights, double gathered_bytes) {
+  if (weights <= 0) return {};
   const Bytes gradients{gradient_bytes(job) * weights}, gathered{gathered_bytes * weights};
-  double seconds = 0;
+  SyncSeconds seconds;
   if (groups.copies.size > 1) {
-    seconds = all_reduce(network, groups.copies, gradients / static_cast<double>(groups.shards.size)).value;
+    seconds.copies = all_reduce(network, groups.copies, gradients / static_cast<double>(groups.shards.size)).value;
   }
   if (groups.shards.size <= 1) return seconds;
-  if (job.parallelism.zero_stage == 0) return all_reduce(network, groups.shards, gradients).value;
-  const double gather = time.sharded_transfer_factor * all_gather(network, groups.shards, gathered).value;
-  const double scatter = time.sharded_transfer_factor * reduce_scatter(network, groups.shards, gradients).value;
-  if (job.parallelism.zero_stage == 1) return seconds + gather + scatter;
+  seconds.reduce = all_reduce(network, groups.shards, gradients).value;
+  seconds.gather = time.sharded_transfer_factor * all_gather(network, groups.shards, gathered).value;
+  seconds.scatter = time.sharded_transfer_factor * reduce_scatter(network, groups.shards, gradients).value;
+  return seconds;
+}
+
+// What one step transfers, by ZeRO stage (Rajbhandari et al. 2020, arXiv:1910.02054, section 7).
+double step_total(const SyncSeconds& seconds, const Job& job) {
+  if (job.parallelism.zero_stage == 0) return seconds.reduce;
+  if (job.parallelism.zero_stage == 1) return seconds.copies + seconds.gather + seconds.scatter;
   // Sharded gradients are reduced after every micro-batch, sharded weights gathered before both of its passes.
   const auto micro_batches = static_cast<double>(job.num_micro_batches());
-  if (job.parallelism.zero_stage == 2) return seconds + gather + micro_batches * scatter;
-  return seconds + micro_batches * (2 * gather + scatter);
+  if (job.parallelism.zero_stage == 2) return seconds.copies + seconds.gather + micro_batches * seconds.scatter;
+  return seconds.copies + micro_batches * (2 * seconds.gather + seconds.scatter);
+}
+
+// Leaves out what another stage holds at least as much of, in both classes: neither transfers nor updates take it
+// longer.
+std::vector<RankWeights>& largest_only(std::vector<RankWeights>& stages) {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const RankWeights one = stages[i];
+    const auto covers = [&](const RankWeights& other) {
+      return other.dense >= one.dense && other.expert >= one.expert;
+    };
+    const auto rest = stages.begin() + static_cast<std::ptrdiff_t>(i) + 1;
+    const bool covered = std::any_of(stages.begin(), stages.begin() + static_cast<std::ptrdiff_t>(kept), covers) ||
+                         std::any_of(rest, stages.end(), covers);
+    if (!covered) stages[kept++] = one;
+  }
+  stages.resize(kept);
+  return stages;
 }
 
 // First and last stage add up the gradients of an embedding that both hold: for a tied head, or for the layers of
@@ -191,36 +213,61 @@ Transfers StepModel::transfers() const {
   return transfers;
 }
 
-ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_seconds, double backward) const {
+int64_t StepModel::sharded_copies() const {
+  return job_.parallelism.zero_stage > 0 ? job_.parallelism.sharded_copies(job_.hardware) : 1;
+}
+
+// Up to stage 2 our trainer gathers what it has updated, the master weights.
+double StepModel::gathered_bytes() const {
+  const Precision precision = job_.training.precision;
+  const bool masters = layers_.own() && job_.parallelism.zero_stage < 3;
+  return masters ? accumulate_bytes(precision) : element_bytes(precision);
+}
+
+StepSync StepModel::sync(const PipelineStages& stages) const {
   const Job& job = job_;
-  const TimeParameters& time = framework_.time;
-  const ParallelismConfig& parallelism = job.parallelism;
-  const RankGroups groups = rank_groups(parallelism, job.hardware.num_devices);
-  const FabricDomains& domains = layers_.network().domains;
-  const int64_t copies = parallelism.zero_stage > 0 ? num_sharded_copies(parallelism, job.hardware) : 1;
-  const DataGroups dense = data_groups(groups.data_context, copies, domains);
-  const DataGroups experts = data_groups(groups.expert_data, copies, domains);
-  const double bandwidth = job.hardware.spec.memory_bandwidth.value * time.memory_efficiency;
-  const bool sharded = parallelism.zero_stage >= 1;
-  // Up to stage 2 our trainer gathers what it has updated, the master weights.
-  const bool masters = layers_.own() && parallelism.zero_stage < 3;
-  const double gathered = masters ? accumulate_bytes(job.training.precision) : element_bytes(job.training.precision);
+  const Network& network = layers_.network();
+  const RankGroups groups = rank_groups(job.parallelism, job.hardware.num_devices);
+  StepSync sync{.copies = sharded_copies(), .gathered_bytes = gathered_bytes()};
+  const DataGroups dense = data_groups(groups.data_context, sync.copies, network.domains);
+  const DataGroups experts = data_groups(groups.expert_data, sync.copies, network.domains);
+  sync.dense_shards = static_cast<double>(dense.shards.size);
+  sync.expert_shards = static_cast<double>(experts.shards.size);
   int64_t num_others = 0;  // in groups that leave a node
   for (const GroupPlacement& group : {dense.shards, dense.copies}) {
     if (group.size > group.members[0]) num_others += group.size - 1;
   }
-  double transfers = 0, latency = 0, optimizer = 0;
+  std::vector<RankWeights> of_stages;
   for (const auto& chunks : stages) {
-    const RankWeights weights = rank_weights(job, pieces_, chunks);
-    transfers =
-        std::max(transfers, data_transfer_seconds(job, time, layers_.network(), dense, weights.dense, gathered) +
-                                data_transfer_seconds(job, time, layers_.network(), experts, weights.expert, gathered));
+    of_stages.push_back(rank_weights(job, pieces_, chunks));
     int64_t layers_held = 0;
     for (const StageChunk& chunk : chunks) layers_held += chunk.num_layers;
-    latency = std::max(latency, time.data_latency_per_layer * static_cast<double>(layers_held * num_others));
-    const double owned = sharded ? weights.dense / static_cast<double>(dense.shards.size) +
-                                       weights.expert / static_cast<double>(experts.shards.size)
-                                 : weights.total();
+    sync.latency =
+        std::max(sync.latency, framework_.time.data_latency_per_layer * static_cast<double>(layers_held * num_others));
+  }
+  for (const RankWeights& weights : largest_only(of_stages)) {
+    const auto seconds = [&](const DataGroups& of, double count) {
+      return sync_seconds(job, framework_.time, network, of, count, sync.gathered_bytes);
+    };
+    sync.stages.push_back({weights, seconds(dense, weights.dense), seconds(experts, weights.expert)});
+  }
+  sync.unhidden = shared_embedding_seconds(job, network, pieces_, stages);
+  if (layers_.own() && groups.world.size > 1) {  // the gradients' norm, and the report of the step
+    sync.unhidden += 2 * all_reduce(network, place(groups.world, network.domains), Bytes{8}).value;
+  }
+  return sync;
+}
+
+ClusterStepTime StepModel::tail(const StepSync& sync, double pipeline_seconds, double backward) const {
+  const Job& job = job_;
+  const TimeParameters& time = framework_.time;
+  const double bandwidth = job.hardware.spec.memory_bandwidth.value * time.memory_efficiency;
+  double transfers = 0, optimizer = 0;
+  for (const StepSync::Stage& stage : sync.stages) {
+    transfers = std::max(transfers, step_total(stage.dense, job) + step_total(stage.expert, job));
+    const double owned = job.parallelism.zero_stage >= 1
+                             ? stage.weights.dense / sync.dense_shards + stage.weights.expert / sync.expert_shards
+                             : stage.weights.total();
     optimizer =
         std::max(optimizer, layers_.own() ? layers_.own()->update(owned) : owned * time.optimizer_bytes / bandwidth);
     // The host updates: gradients go down, weights come back up (ZeRO-Offload, Ren et al. 2021, arXiv:2101.06840,
@@ -232,14 +279,10 @@ ClusterStepTime StepModel::tail(const PipelineStages& stages, double pipeline_se
   }
   ClusterStepTime tail;
   // With sharded gradients every micro-batch offers time to hide behind, else the last backward pass does.
-  const double hideable = parallelism.zero_stage >= 2 ? pipeline_seconds : backward;
+  const double hideable = job.parallelism.zero_stage >= 2 ? pipeline_seconds : backward;
   const double exposed = job.training.overlap ? time.exposed_data : 1;
-  transfers += latency;
-  tail.data_transfers = transfers - std::min((1 - exposed) * transfers, hideable) +
-                        shared_embedding_seconds(job, layers_.network(), pieces_, stages);
-  if (layers_.own() && groups.world.size > 1) {  // the gradients' norm, and the report of the step
-    tail.data_transfers += 2 * all_reduce(layers_.network(), place(groups.world, domains), Bytes{8}).value;
-  }
+  transfers += sync.latency;
+  tail.data_transfers = transfers - std::min((1 - exposed) * transfers, hideable) + sync.unhidden;
   tail.optimizer = optimizer;
   tail.fixed = framework_.operations ? framework_.operations->step_overhead : time.host_per_step;
   const double nodes =
@@ -269,7 +312,7 @@ ClusterStepTime StepModel::step(const PipelineStages& stages) const {
     backward = back;
     slowest = rank;
   }
-  ClusterStepTime step = tail(stages, pipeline, backward);
+  ClusterStepTime step = tail(sync(stages), pipeline, backward);
   const auto micro_batches = static_cast<double>(job.num_micro_batches());
   for (std::size_t chunk = slowest * v; chunk < (slowest + 1) * v; ++chunk) {
     for (std::size_t i = 0; i < step.micro_batches.size(); ++i) {

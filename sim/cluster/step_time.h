@@ -43,6 +43,25 @@ struct ClusterStepTime {
   double step() const { return total(micro_batches) + bubble + data_transfers + optimizer + stragglers + fixed; }
 };
 
+// Transfers of weights of one class between the ranks that hold them: once their gradients summed over the sharded
+// copies, over all ranks, and their values gathered and their gradients scattered over the ranks of a copy.
+struct SyncSeconds {
+  double copies = 0, reduce = 0, gather = 0, scatter = 0;
+};
+
+// What data-parallel transfers and the update are made of, whatever the ZeRO stage.
+struct StepSync {
+  struct Stage {
+    RankWeights weights;
+    SyncSeconds dense, expert;
+  };
+  int64_t copies = 1;         // of what is sharded
+  double gathered_bytes = 0;  // of a weight
+  double dense_shards = 1, expert_shards = 1;
+  double latency = 0, unhidden = 0;
+  std::vector<Stage> stages;  // without those that another one's weights cover
+};
+
 PipelineShape pipeline_shape(const Job& job);
 
 // Of one step's passes. In closed form; the V-shaped zero-bubble schedule, which has none, is played.
@@ -69,11 +88,18 @@ class StepModel {
 
   // What follows the pipeline, once a step: the worst rank's transfers and optimiser, and what every step adds.
   // `backward` is what transfers can hide behind.
-  ClusterStepTime tail(const PipelineStages& stages, double pipeline_seconds, double backward) const;
+  ClusterStepTime tail(const StepSync& sync, double pipeline_seconds, double backward) const;
+  StepSync sync(const PipelineStages& stages) const;
+  // Whether it still is that of the job, of which only zero_stage and zero_group have changed.
+  bool holds(const StepSync& sync) const {
+    return sync.copies == sharded_copies() && sync.gathered_bytes == gathered_bytes();
+  }
 
   ClusterStepTime step(const PipelineStages& stages) const;
 
  private:
+  int64_t sharded_copies() const;
+  double gathered_bytes() const;
   LayerSeconds with_offload(LayerSeconds layer, LayerKind kind, double k) const;
 
   const Job& job_;

@@ -118,8 +118,8 @@ void ParallelismConfig::validate(const ModelConfig& model, const HardwareConfig&
                       " (the expert data parallel size must be whole); use " +
                       text((hardware.num_devices / experts + 1) * experts) + " devices or smaller degrees");
   }
-  if (zero_group > 0 && model.num_experts > 0) {
-    const int64_t copies = data(hardware) / zero_group;
+  if (model.num_experts > 0) {
+    const int64_t copies = sharded_copies(hardware);
     rule(expert_data(hardware) % copies == 0, "zero_group", zero_group,
          "makes " + text(copies) + " sharded copies, which do not divide the expert data parallel size " +
              text(expert_data(hardware)) + " (each holds whole experts)");

@@ -1,6 +1,7 @@
 #pragma once
 // How one training job is split over devices. Degrees are group sizes; 1 means "not split".
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -47,6 +48,13 @@ struct ParallelismConfig {
   int64_t data(const HardwareConfig& hardware) const { return hardware.num_devices / (tensor * pipeline * context); }
   int64_t expert_data(const HardwareConfig& hardware) const {
     return hardware.num_devices / (expert * expert_tensor * pipeline);
+  }
+
+  // Copies of what ZeRO shards: with zero_group the data-parallel ranks fall into groups that hold one each, context
+  // ranks shard with their group, and the ranks that share experts fall into as many groups. Source: Megatron-Core
+  // 0.16.1, parallel_state.py, num_distributed_optimizer_instances, which divides both sizes.
+  int64_t sharded_copies(const HardwareConfig& hardware) const {
+    return zero_group == 0 ? 1 : std::max<int64_t>(1, data(hardware) / zero_group);
   }
 
   // Throws ConfigError naming the field, its value and the rule it breaks.

@@ -93,7 +93,7 @@ void read_load(JsonReader& section, const std::string& folder, MoeTrainingConfig
 
 }  // namespace
 
-bool Recompute::has(const std::string& module) const {
+bool Recompute::has(std::string_view module) const {
   return full || std::find(modules.begin(), modules.end(), module) != modules.end();
 }
 
@@ -115,11 +115,11 @@ FlopsPerSecond peak_of(const DeviceSpec& device, Precision precision) {
   return FlopsPerSecond{};
 }
 
-bool TrainingConfig::has_option(const std::string& option) const {
+bool TrainingConfig::has_option(std::string_view option) const {
   return std::find(options.begin(), options.end(), option) != options.end();
 }
 
-bool TrainingConfig::freezes(const std::string& part) const {
+bool TrainingConfig::freezes(std::string_view part) const {
   return std::find(freeze.begin(), freeze.end(), part) != freeze.end();
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sim/config/hardware_config.h"
@@ -42,7 +43,7 @@ struct Recompute {
   // operation keeps: "core_attention", "moe_activation", "norm".
   std::vector<std::string> modules;
   int64_t num_layers = 0;  // of `full`: the first layers of each pipeline chunk; 0: all of them
-  bool has(const std::string& module) const;
+  bool has(std::string_view module) const;
 };
 
 // The device's dense peak at a precision; 0 where it has none. fp4 and fp8 are those of the tensor cores.
@@ -100,8 +101,8 @@ struct TrainingConfig {
     return global_batch_size / (micro_batch_size * data_parallel_size);
   }
 
-  bool has_option(const std::string& option) const;
-  bool freezes(const std::string& part) const;
+  bool has_option(std::string_view option) const;
+  bool freezes(std::string_view part) const;
 
   void validate(const ModelConfig& model, const HardwareConfig& hardware, const ParallelismConfig& parallelism,
                 const std::string& where) const;

@@ -184,7 +184,7 @@ class Writer {
       argument("--data-parallel-sharding-strategy", p.zero_stage == 2 ? "optim_grads" : "optim_grads_params");
     }
     if (p.zero_group > 0 && p.zero_stage >= 1) {  // with Megatron-FSDP: its hybrid sharding
-      argument("--num-distributed-optimizer-instances", job_.data_parallel_size() / p.zero_group);
+      argument("--num-distributed-optimizer-instances", p.sharded_copies(job_.hardware));
     }
     if (job_.training.overlap && p.zero_stage >= 1) {
       argument("--overlap-grad-reduce");

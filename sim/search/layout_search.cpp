@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <thread>
@@ -45,7 +46,7 @@ ExpertsOfLaw experts_of_law(const Job& job) {
 // Stages of one pipeline and schedule, and the ranks that can hold its peak: of equal neighbours the first holds most
 // micro-batches.
 struct StagePlan {
-  int64_t pipeline = 1;
+  int64_t pipeline = 1, longest = 0;  // the longest chunk's layers
   ScheduleChoice schedule;
   std::vector<int64_t> stage_layers;
   PipelineStages stages;
@@ -53,26 +54,31 @@ struct StagePlan {
   PipelineStages distinct;  // their chunks
 };
 
-bool equal_content(const ModelConfig& model, const std::vector<StageChunk>& a, const std::vector<StageChunk>& b) {
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if (a[i].num_layers != b[i].num_layers || a[i].embedding != b[i].embedding || a[i].head != b[i].head ||
-        a[i].num_moe_layers(model) != b[i].num_moe_layers(model)) {
-      return false;
-    }
-  }
-  return true;
+bool equal_content(const ModelConfig& model, const StageChunk& a, const StageChunk& b) {
+  return a.num_layers == b.num_layers && a.embedding == b.embedding && a.head == b.head &&
+         a.num_moe_layers(model) == b.num_moe_layers(model);
 }
 
 StagePlan stage_plan(const Job& job, const Framework& framework) {
   const ParallelismConfig& p = job.parallelism;
-  StagePlan plan{p.pipeline, {p.schedule, p.virtual_pipeline}, p.stage_layers, pipeline_stages(job, framework), {}, {}};
+  StagePlan plan{.pipeline = p.pipeline,
+                 .schedule = {p.schedule, p.virtual_pipeline},
+                 .stage_layers = p.stage_layers,
+                 .stages = pipeline_stages(job, framework),
+                 .distinct_ranks = {},
+                 .distinct = {}};
+  const auto alike = [&](const StageChunk& a, const StageChunk& b) { return equal_content(job.model, a, b); };
   for (std::size_t rank = 0; rank < plan.stages.size(); ++rank) {
-    if (rank > 0 && equal_content(job.model, plan.stages[rank], plan.stages[rank - 1])) continue;
+    const std::vector<StageChunk>& chunks = plan.stages[rank];
+    for (const StageChunk& chunk : chunks) plan.longest = std::max(plan.longest, chunk.num_layers);
+    if (rank > 0 && std::equal(chunks.begin(), chunks.end(), plan.stages[rank - 1].begin(), alike)) continue;
     plan.distinct_ranks.push_back(static_cast<int64_t>(rank));
     plan.distinct.push_back(plan.stages[rank]);
   }
   return plan;
 }
+
+constexpr double kHopeless = std::numeric_limits<double>::infinity();
 
 // What one thread finds.
 struct Found {
@@ -81,6 +87,10 @@ struct Found {
   int64_t evaluated = 0;
   std::map<FamilyKey, LayoutFamily> families;
 };
+
+std::size_t best_of(const LayoutSearchOptions& options) {
+  return static_cast<std::size_t>(std::max<int64_t>(options.top, 1));
+}
 
 void add_best(std::vector<LayoutCandidate>& best, const LayoutCandidate& candidate, std::size_t top) {
   if (best.size() == top && candidate.step_seconds >= best.back().step_seconds) return;
@@ -121,20 +131,21 @@ void check_stage_layers(const Job& job, bool has_plans) {
 class ShapeSearch {
  public:
   ShapeSearch(const Job& job, const Framework& framework, const LayoutSpace& space, const ExpertsOfLaw& experts,
-              const std::vector<StagePlan>& plans, double confidence, std::size_t top)
+              const std::vector<StagePlan>& plans, const LayoutSearchOptions& options)
       : job_(job),
         framework_(framework),
         space_(space),
         experts_(experts),
         plans_(plans),
-        limit_(limit_at(confidence, "peak_reserved_bytes")),
-        trainer_limit_(limit_at(confidence, "peak_allocated_bytes")),
-        top_(top) {}
+        limit_(limit_at(options.confidence, "peak_reserved_bytes")),
+        trainer_limit_(limit_at(options.confidence, "peak_allocated_bytes")),
+        top_(best_of(options)),
+        times_all_(options.times_all) {}
 
   void run(const LayoutShape& shape, Found& found) {
     space_.apply(shape, job_);
-    const StepModel step(job_, framework_, experts_.mean);
-    const MemoryModel memory(job_, framework_, experts_.largest);
+    models_.reset();
+    whole_model_.assign(static_cast<std::size_t>(job_.model.num_layers) + 1, 0);
     for (const StagePlan& plan : plans_) {
       job_.parallelism.pipeline = plan.pipeline;
       job_.parallelism.virtual_pipeline = plan.schedule.virtual_pipeline;
@@ -146,24 +157,33 @@ class ShapeSearch {
         reason = "too few micro-batches for the interleaved schedule, or no whole groups of them";
       }
       if (reason != nullptr) {
-        ++family.rejected[reason].count;
+        ++family.of(reason).count;
         continue;
       }
-      time_chunks(plan, step);
-      for_each_sharding([&] { evaluate(plan, step, memory, found, family); });
-      if (!space_.recomputed_layers_are_searched || !job_.training.recompute.full) continue;
+      if (!models_) models_.emplace(job_, framework_, experts_);
+      const bool layers_are_open = space_.recomputed_layers_are_searched && job_.training.recompute.full;
+      if (layers_are_open) job_.training.recompute.num_layers = 0;
+      laid_.resize(layers_are_open ? static_cast<std::size_t>(plan.longest) : 1);
+      for (Laid& laid : laid_) laid.clear();
+      sync_.reset();
       for_each_sharding([&] {
-        const int64_t fewest = fewest_recomputed_layers(plan, memory);
-        if (fewest == 0) return;
-        job_.training.recompute.num_layers = fewest;
-        time_chunks(plan, step);
-        evaluate(plan, step, memory, found, family);
-        job_.training.recompute.num_layers = 0;
+        if (!evaluate(plan, laid(0), found, family)) return false;
+        const int64_t fewest = fewest_recomputed_layers(plan);
+        if (fewest > 0) evaluate(plan, laid(fewest), found, family);
+        return true;
       });
     }
   }
 
  private:
+  // Of one shape, whatever its pipeline, schedule and sharding. Refers to the job.
+  struct Models {
+    StepModel step;
+    MemoryModel memory;
+    Models(const Job& job, const Framework& framework, const ExpertsOfLaw& experts)
+        : step(job, framework, experts.mean), memory(job, framework, experts.largest) {}
+  };
+
   // Of one pipeline, however its states are sharded.
   struct PipelineTime {
     PipelineShape shape;
@@ -171,6 +191,25 @@ class ShapeSearch {
     double least = 0;     // no step is shorter
     std::optional<double> exact = std::nullopt;
   };
+
+  // Of one pipeline with one number of recomputed layers, however its states are sharded. Parts are worked out when
+  // they are asked for.
+  struct Laid {
+    std::vector<RankContents> contents;  // [StagePlan::distinct]
+    std::vector<ChunkSeconds> chunks;    // [rank * virtual_pipeline + chunk]
+    std::optional<PipelineTime> time;
+    void clear() {
+      contents.clear();
+      chunks.clear();
+      time.reset();
+    }
+  };
+
+  // With `full` recomputation of the first so many layers of each chunk; 0: as the job says. Changes the job to it.
+  Laid& laid(int64_t recomputed_layers) {
+    if (laid_.size() > 1) job_.training.recompute.num_layers = recomputed_layers;
+    return laid_[static_cast<std::size_t>(recomputed_layers)];
+  }
 
   // Peaks that keep this confidence of fitting, over the error of the model that predicts them.
   double limit_at(double confidence, const char* quantity) const {
@@ -189,53 +228,32 @@ class ShapeSearch {
     }
   };
 
-  // Sets chunks_, and forgets the times that follow from others.
-  void time_chunks(const StagePlan& plan, const StepModel& step) {
-    chunks_.clear();
-    for (const auto& rank : plan.stages) {
-      for (const StageChunk& chunk : rank) {
-        // Neighbours are mostly alike.
-        const bool again = !chunks_.empty() && alike(chunk);
-        if (!again) {
-          last_ = chunk;
-          chunks_.push_back(joined(step.work(chunk), framework_.time));
-        } else {
-          chunks_.push_back(chunks_.back());
-        }
-      }
-    }
-    time_.reset();
-  }
-
+  // `evaluate`: whether it fits.
   template <class Evaluate>
   void for_each_sharding(Evaluate&& evaluate) {
     for (const int64_t zero : space_.zero_stages) {
       job_.parallelism.zero_stage = zero;
       for (const int64_t group : space_.zero_groups) {
-        if (!space_.divides_replicas(job_, group)) continue;
         job_.parallelism.zero_group = group;
+        if (!space_.has_valid_groups(job_)) continue;
         for (const bool overlap : space_.overlaps) {
           job_.training.overlap = overlap;
-          evaluate();
+          if (evaluate()) break;
         }
       }
     }
   }
 
-  // Of `full` recomputation: the fewest layers of each chunk with which the layout fits. More of them never take more
-  // memory nor less time, so these are the fastest. 0 where no fewer than all fit.
-  int64_t fewest_recomputed_layers(const StagePlan& plan, const MemoryModel& memory) {
-    int64_t longest = 0;
-    for (const auto& rank : plan.stages) {
-      for (const StageChunk& chunk : rank) longest = std::max(longest, chunk.num_layers);
-    }
+  // Of `full` recomputation that fits: the fewest layers of each chunk with which the layout still does. More of them
+  // never take more memory nor less time, so these are the fastest. 0 where all are needed, or their number is not
+  // open.
+  int64_t fewest_recomputed_layers(const StagePlan& plan) {
     const auto fits = [&](int64_t layers) {
-      job_.training.recompute.num_layers = layers;
-      const HighestRank highest = highest_rank(plan, memory);
+      const HighestRank highest = highest_rank(plan, laid(layers));
       return highest.peak <= highest.limit;
     };
-    int64_t low = 1, high = longest - 1;
-    if (high < low || !fits(high)) low = high = 0;
+    int64_t low = 1, high = static_cast<int64_t>(laid_.size()) - 1;
+    if (high < low || !fits(high)) return 0;
     while (low < high) {
       const int64_t middle = (low + high) / 2;
       if (fits(middle)) {
@@ -244,15 +262,21 @@ class ShapeSearch {
         low = middle + 1;
       }
     }
-    job_.training.recompute.num_layers = 0;
     return low;
   }
 
-  HighestRank highest_rank(const StagePlan& plan, const MemoryModel& memory) const {
+  HighestRank highest_rank(const StagePlan& plan, Laid& laid) const {
     HighestRank highest{.limit = limit_};
     if (predicts_trainer_ranks(job_)) return highest_trainer_rank();
-    for (std::size_t i = 0; i < plan.distinct.size(); ++i) {
-      highest.add(memory.rank(plan.distinct[i], plan.distinct_ranks[i]).peak_reserved.value, plan.distinct_ranks[i]);
+    const MemoryModel& memory = models_->memory;
+    if (laid.contents.empty()) {
+      for (std::size_t i = 0; i < plan.distinct.size(); ++i) {
+        laid.contents.push_back(memory.contents(plan.distinct[i], plan.distinct_ranks[i]));
+      }
+    }
+    const StateShards shards = state_shards(job_);
+    for (std::size_t i = 0; i < laid.contents.size(); ++i) {
+      highest.add(memory.rank(laid.contents[i], shards).peak_reserved.value, plan.distinct_ranks[i]);
     }
     return highest;
   }
@@ -283,11 +307,6 @@ class ShapeSearch {
     return highest;
   }
 
-  bool alike(const StageChunk& chunk) const {
-    return last_.num_layers == chunk.num_layers && last_.embedding == chunk.embedding && last_.head == chunk.head &&
-           last_.num_moe_layers(job_.model) == chunk.num_moe_layers(job_.model);
-  }
-
   LayoutCandidate candidate(double seconds, double peak) const {
     return {job_.parallelism,
             job_.training.micro_batch_size,
@@ -300,64 +319,103 @@ class ShapeSearch {
             peak};
   }
 
-  void evaluate(const StagePlan& plan, const StepModel& step, const MemoryModel& memory, Found& found,
-                LayoutFamily& family) {
+  // Whether it fits.
+  bool evaluate(const StagePlan& plan, Laid& laid, Found& found, LayoutFamily& family) {
     ++found.evaluated;
-    const auto [peak, limit, highest] = highest_rank(plan, memory);
+    const auto [peak, limit, highest] = highest_rank(plan, laid);
     if (peak > limit) {
-      Rejection& rejection = family.rejected[kOverMemory];
+      Rejection& rejection = family.of(kOverMemory);
       ++rejection.count;
       const double excess = peak - limit;
-      if (rejection.closest && excess >= rejection.least_excess_bytes) return;
+      if (rejection.closest && excess >= rejection.least_excess_bytes) return false;
       rejection.least_excess_bytes = excess;
       rejection.stage = highest;
       rejection.closest = candidate(0, peak);
-      return;
+      return false;
     }
     ++family.fitting;
-    if (!time_) time_ = pipeline_time(plan, step);
-    PipelineTime& time = *time_;
-    // What can no longer be among the best is not worked out.
-    double seconds = time.least + overhead(plan, step, time.least, time.backward);
-    if (is_hopeless(found, seconds, peak)) return;
-    if (plan.pipeline > 1) {
-      if (!time.exact) {
-        time.exact = (time.shape.is_v_shaped() ? v_shaped_.seconds(time.shape, chunks_, transfers_)
-                                               : pipeline_seconds(time.shape, chunks_, transfers_))
-                         .value;
-      }
-      seconds = *time.exact + overhead(plan, step, *time.exact, time.backward);
-      if (is_hopeless(found, seconds, peak)) return;
-    }
+    const double seconds = step_seconds(plan, laid, found, peak);
+    if (seconds == kHopeless) return true;
     const LayoutCandidate one = candidate(seconds, peak);
     add_best(found.best, one, top_);
     add_front(found.front, one);
+    return true;
+  }
+
+  // What can no longer be among the best, nor on the front, is not worked out: kHopeless.
+  double step_seconds(const StagePlan& plan, Laid& laid, const Found& found, double peak) {
+    if (!laid.time) {
+      // No rank is faster than the mean of all.
+      const double mean = whole_model_seconds() / static_cast<double>(plan.pipeline);
+      const double least = static_cast<double>(job_.num_micro_batches()) * mean;
+      if (!times_all_ && is_hopeless(found, least, peak)) return kHopeless;
+      time_chunks(plan, laid);
+      laid.time = pipeline_time(plan, laid);
+    }
+    PipelineTime& time = *laid.time;
+    if (!times_all_ && is_hopeless(found, time.least, peak)) return kHopeless;
+    double seconds = time.least + overhead(plan, time.least, time.backward);
+    if (plan.pipeline > 1 && !is_hopeless(found, seconds, peak)) {
+      if (!time.exact) {
+        time.exact = (time.shape.is_v_shaped() ? v_shaped_.seconds(time.shape, laid.chunks, transfers_)
+                                               : pipeline_seconds(time.shape, laid.chunks, transfers_))
+                         .value;
+      }
+      seconds = *time.exact + overhead(plan, *time.exact, time.backward);
+    }
+    return is_hopeless(found, seconds, peak) ? kHopeless : seconds;
+  }
+
+  // One micro-batch through all layers on one device; no more of them run forward again than in a pipeline, where every
+  // chunk has as many as the job says.
+  double whole_model_seconds() {
+    const int64_t recomputed = std::min(job_.training.recompute.num_layers, job_.model.num_layers);
+    double& seconds = whole_model_[static_cast<std::size_t>(recomputed)];
+    if (seconds == 0) {
+      const StageChunk all{.num_layers = job_.model.num_layers, .embedding = true, .head = true};
+      seconds = models_->step.work(all).device.total().value;
+    }
+    return seconds;
+  }
+
+  // Neighbours are mostly alike.
+  void time_chunks(const StagePlan& plan, Laid& laid) const {
+    const StageChunk* last = nullptr;
+    for (const auto& rank : plan.stages) {
+      for (const StageChunk& chunk : rank) {
+        const bool again = last != nullptr && equal_content(job_.model, *last, chunk);
+        laid.chunks.push_back(again ? laid.chunks.back() : joined(models_->step.work(chunk), framework_.time));
+        last = &chunk;
+      }
+    }
   }
 
   // Sets transfers_ too.
-  PipelineTime pipeline_time(const StagePlan& plan, const StepModel& step) {
+  PipelineTime pipeline_time(const StagePlan& plan, const Laid& laid) {
     PipelineTime time{.shape = pipeline_shape(job_)};
     transfers_.mode = TransferMode::kBlocking;
-    transfers_.seconds.assign(plan.pipeline > 1 ? static_cast<std::size_t>(plan.pipeline) : 0, step.transfer());
+    transfers_.seconds.assign(plan.pipeline > 1 ? static_cast<std::size_t>(plan.pipeline) : 0,
+                              models_->step.transfer());
     double slowest = 0;
     const auto v = static_cast<std::size_t>(plan.schedule.virtual_pipeline);
     for (std::size_t rank = 0; rank < plan.stages.size(); ++rank) {
       double sum = 0, back = 0;
       for (std::size_t chunk = rank * v; chunk < (rank + 1) * v; ++chunk) {
-        sum += chunks_[chunk].total().value;
-        back += chunks_[chunk].backward().value;
+        sum += laid.chunks[chunk].total().value;
+        back += laid.chunks[chunk].backward().value;
       }
       if (sum > slowest) {
         slowest = sum;
         time.backward = back;
       }
     }
-    time.least = least_step_seconds(time.shape, chunks_, transfers_).value;
+    time.least = least_step_seconds(time.shape, laid.chunks, transfers_).value;
     return time;
   }
 
-  double overhead(const StagePlan& plan, const StepModel& step, double pipeline, double backward) const {
-    const ClusterStepTime tail = step.tail(plan.distinct, pipeline, backward);
+  double overhead(const StagePlan& plan, double pipeline, double backward) {
+    if (!sync_ || !models_->step.holds(*sync_)) sync_ = models_->step.sync(plan.distinct);
+    const ClusterStepTime tail = models_->step.tail(*sync_, pipeline, backward);
     return tail.data_transfers + tail.optimizer + tail.stragglers + tail.fixed;
   }
 
@@ -376,11 +434,13 @@ class ShapeSearch {
   const std::vector<StagePlan>& plans_;
   double limit_, trainer_limit_;
   std::size_t top_;
-  std::vector<ChunkSeconds> chunks_;
-  StageChunk last_;
+  bool times_all_;
+  std::optional<Models> models_;     // once the shape has a valid pipeline
+  std::vector<double> whole_model_;  // seconds of the shape at hand, [recomputed layers]; 0: not yet known
+  std::vector<Laid> laid_;           // of the pipeline at hand, [recomputed layers]
+  std::optional<StepSync> sync_;     // the same
   Transfers transfers_;
   VShapedSteps v_shaped_;
-  std::optional<PipelineTime> time_;
 };
 
 }  // namespace
@@ -405,7 +465,7 @@ LayoutSearchResult search_layouts(const Job& job, const Framework& framework, co
   }
   check_stage_layers(job, !plans.empty());
   const std::vector<LayoutShape> shapes = space.shapes();
-  const auto top = static_cast<std::size_t>(std::max<int64_t>(options.top, 1));
+  const std::size_t top = best_of(options);
   const int num_threads = std::max(1, options.num_threads);
   std::vector<Found> found(static_cast<std::size_t>(num_threads));
   std::atomic<std::size_t> next = 0;
@@ -413,7 +473,7 @@ LayoutSearchResult search_layouts(const Job& job, const Framework& framework, co
     std::vector<std::jthread> threads;
     for (Found& mine : found) {
       threads.emplace_back([&] {
-        ShapeSearch search(job, framework, space, experts, plans, options.confidence, top);
+        ShapeSearch search(job, framework, space, experts, plans, options);
         for (std::size_t i = next++; i < shapes.size(); i = next++) search.run(shapes[i], mine);
       });
     }

@@ -15,12 +15,15 @@ struct LayoutSearchOptions {
   int64_t top = 10;
   double confidence = 0.99;  // of fitting, over the memory model's error
   int num_threads = 2;
+  // Work out, of every layout that fits, a lower bound of its step with all that the step adds to the pipeline, even
+  // where less says that it is not among the best. For measurements.
+  bool times_all = false;
 };
 
 struct LayoutSearchResult {
   std::vector<LayoutCandidate> candidates;     // the fastest that fit
   std::vector<LayoutCandidate> front;          // no other that fits is both faster and smaller; fastest first
-  int64_t evaluated = 0;                       // layouts whose time and memory were worked out
+  int64_t evaluated = 0;                       // layouts whose memory was worked out, and where it fits the time
   std::map<std::string, Rejection> rejected;   // by reason
   std::map<FamilyKey, LayoutFamily> families;  // the same by pipeline and tensor parallel size
   double seconds = 0;

@@ -226,12 +226,13 @@ std::vector<std::vector<int64_t>> LayoutSpace::stage_cuts(int64_t chunks) const 
   return cuts;
 }
 
-bool LayoutSpace::divides_replicas(const Job& job, int64_t zero_group) const {
-  if (zero_group == 0) return true;
+bool LayoutSpace::has_valid_groups(const Job& job) const {
+  const ParallelismConfig& p = job.parallelism;
+  if (p.zero_group == 0) return true;
   const int64_t data = job.data_parallel_size();
-  if (zero_groups.size() > 1 && (job.parallelism.zero_stage == 0 || zero_group >= data)) return false;
-  if (data % zero_group != 0) return false;
-  return job.model.num_experts == 0 || job.parallelism.expert_data(job.hardware) % (data / zero_group) == 0;
+  if (zero_groups.size() > 1 && (p.zero_stage == 0 || p.zero_group >= data)) return false;
+  if (data % p.zero_group != 0) return false;
+  return job.model.num_experts == 0 || p.expert_data(job.hardware) % p.sharded_copies(job.hardware) == 0;
 }
 
 std::vector<ScheduleChoice> LayoutSpace::schedules(int64_t pipeline) const {
@@ -294,7 +295,7 @@ const char* LayoutSpace::why_not(const Job& job) const {
   if (devices % (p.expert * p.expert_tensor * p.pipeline) != 0) {
     return "expert x expert_tensor x pipeline does not divide the devices";
   }
-  if (zero_groups.size() == 1 && !divides_replicas(job, zero_groups.front())) {
+  if (zero_groups.size() == 1 && !has_valid_groups(job)) {
     return "zero_group does not divide the replicas, or makes copies that do not divide those of the experts";
   }
   const int64_t unit = job.training.micro_batch_size * job.data_parallel_size();

@@ -54,9 +54,9 @@ class LayoutSpace {
   // loss, which the first and the last chunk then spare, the longer chunks first or last, none empty.
   // Source: Megatron-Core's account_for_embedding_in_pipeline_split and account_for_loss_in_pipeline_split.
   std::vector<std::vector<int64_t>> stage_cuts(int64_t chunks) const;
-  // Whether groups of this many replicas divide the job's, those that share experts too; of several groups to choose
-  // from, whether it is another choice than all replicas.
-  bool divides_replicas(const Job& job, int64_t zero_group) const;
+  // Whether the job's groups divide its replicas, those that share experts too; of several groups to choose from,
+  // whether they are another choice than all replicas.
+  bool has_valid_groups(const Job& job) const;
   void apply(const LayoutShape& shape, Job& job) const;
 
   // Why the job's layout is impossible, or what the framework lacks that the job does not ask for; null where it is

@@ -12,6 +12,11 @@ void Rejection::merge(const Rejection& other) {
   closest = other.closest;
 }
 
+Rejection& LayoutFamily::of(const char* reason) {
+  const auto place = rejected.find(reason);
+  return place == rejected.end() ? rejected[reason] : place->second;
+}
+
 std::string family_name(const FamilyKey& key) {
   return "pipeline " + std::to_string(key.first) + " x tensor " + std::to_string(key.second);
 }

@@ -2,6 +2,7 @@
 // Why layouts were rejected, by reason and by family (pipeline x tensor).
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -24,7 +25,9 @@ struct Rejection {
 // All layouts of one pipeline and tensor parallel size.
 struct LayoutFamily {
   int64_t fitting = 0;
-  std::map<std::string, Rejection> rejected;  // by reason
+  std::map<std::string, Rejection, std::less<>> rejected;  // by reason
+
+  Rejection& of(const char* reason);
 };
 using FamilyKey = std::pair<int64_t, int64_t>;  // pipeline, tensor
 
