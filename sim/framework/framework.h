@@ -54,7 +54,7 @@ struct Framework {
   std::vector<int64_t> zero_stages = {0, 1, 2, 3};
   std::vector<std::string> recomputes = recompute_words();  // beside none
   std::vector<DispatcherKind> dispatchers = {DispatcherKind::kAllToAll, DispatcherKind::kHierarchical};
-  // Of what a search chooses only where the job says "auto": what there is to choose.
+  // Beyond degrees and schedules: what there is to choose.
   std::vector<std::string> choices = {kChoices.begin(), kChoices.end()};
   MemoryConventions memory;
   TimeParameters time;

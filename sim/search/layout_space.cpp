@@ -106,7 +106,8 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
     offer(!moe, "mlp", {false, {"mlp"}});
     offer(true, "attention", {false, {"attention"}});
   }
-  recomputed_layers_are_searched = is_searched("training.recompute_num_layers", "recompute_num_layers");
+  recomputed_layers_are_searched =
+      !job.given.contains("training.recompute_num_layers") && lists(framework.choices, "recompute_num_layers");
   // A choice of this trainer. On GPUs what keeps all is predicted like what keeps less, so it is not worth a try.
   expert_savings = {job.training.expert_saving};
   const bool ours = job.training.framework == TrainingConfig().framework;
@@ -121,8 +122,12 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
       job.given.contains("parallelism.context_kind") ? std::vector{now.context_kind} : framework.context_kinds;
   zero_groups = {now.zero_group};
   if (is_searched("parallelism.zero_group", "zero_group")) zero_groups = zero_groups_of(job.hardware);
+  // The faster first. Elsewhere than in this trainer's ranks both take the same memory, so one is enough.
   overlaps = {job.training.overlap};
-  if (job.automatic.contains("training.overlap")) overlaps = {true, false};
+  if (!job.given.contains("training.overlap")) {
+    overlaps = {framework.time.exposed_data <= 1};
+    if (ours && job.hardware.spec.is_cpu) overlaps = {true, false};
+  }
   offloads = {job.training.offload};
   for (const char* what : {"optimizer", "activations"}) {
     const bool has_link = job.hardware.spec.host_link.value > 0;

@@ -31,8 +31,8 @@ struct ScheduleChoice {
 class LayoutSpace {
  public:
   // Keys of Job::given have one value each, all others every value that the model and the devices allow, of schedules,
-  // stages and kinds those that the framework runs. Five keys have their default unless the job says "auto":
-  // parallelism.stage_layers and zero_group, training.recompute_num_layers, overlap and offload.
+  // stages and kinds those that the framework runs. Three keys have their default unless the job says "auto":
+  // parallelism.stage_layers and zero_group, and training.offload.
   // Both must outlive the space.
   LayoutSpace(const Job& job, const Framework& framework);
 
@@ -42,7 +42,7 @@ class LayoutSpace {
   std::vector<bool> sequences;
   std::vector<DispatcherKind> dispatchers;
   std::vector<ContextKind> context_kinds;
-  std::vector<bool> overlaps;
+  std::vector<bool> overlaps;  // each that is not the first is of use only where those before it do not fit
   std::vector<std::string> offloads;
   std::vector<int64_t> zero_groups;             // 0 (all replicas), powers of two, and what divides a node's devices
   bool recomputed_layers_are_searched = false;  // of recompute "full": the fewest that fit, and all

@@ -96,37 +96,50 @@ TEST(LayoutSpace, OnlyWhatTheFrameworkRunsIsOfferedUnlessTheJobNamesIt) {
   EXPECT_EQ(LayoutSpace(whole_sequences, framework).why_not(whole_sequences), nullptr);
 }
 
-TEST(LayoutSpace, FiveKeysAreSearchedOnlyWhereTheJobSaysAuto) {
+TEST(LayoutSpace, ThreeKeysAreSearchedOnlyWhereTheJobSaysAuto) {
   nlohmann::json json = example_cluster_json();
   const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   const Framework framework = framework_of(job);
   const LayoutSpace left_out(job, framework);
   EXPECT_EQ(left_out.zero_groups, std::vector<int64_t>{0});
-  EXPECT_EQ(left_out.overlaps, std::vector<bool>{true});
   EXPECT_EQ(left_out.offloads, std::vector<std::string>{"none"});
-  EXPECT_FALSE(left_out.recomputed_layers_are_searched);
   EXPECT_EQ(left_out.stage_cuts(2), std::vector<std::vector<int64_t>>{{}});
 
   json["parallelism"].merge_patch({{"stage_layers", "auto"}, {"zero_group", "auto"}});
-  json["training"].merge_patch({{"recompute_num_layers", "auto"}, {"overlap", "auto"}, {"offload", "auto"}});
+  json["training"]["offload"] = "auto";
   const Job asked = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   const LayoutSpace space(asked, framework);
   EXPECT_EQ(space.zero_groups, (std::vector<int64_t>{0, 2, 4, 8}));  // of 16 devices, 8 a node
-  EXPECT_EQ(space.overlaps, (std::vector<bool>{true, false}));
   EXPECT_EQ(space.offloads, (std::vector<std::string>{"none", "optimizer", "activations"}));
-  EXPECT_TRUE(space.recomputed_layers_are_searched);
-  // A framework that runs none of it has nothing to choose but whether transfers are hidden.
+  // A framework that runs none of it has nothing to choose.
   Framework plain = framework;
   plain.choices.clear();
   const LayoutSpace nothing(asked, plain);
   EXPECT_EQ(nothing.zero_groups, std::vector<int64_t>{0});
   EXPECT_EQ(nothing.offloads, std::vector<std::string>{"none"});
-  EXPECT_FALSE(nothing.recomputed_layers_are_searched);
   EXPECT_EQ(nothing.stage_cuts(2), std::vector<std::vector<int64_t>>{{}});
   // Nor does a device without a link to its host offload.
   Job without_link = asked;
   without_link.hardware.spec.host_link = BytesPerSecond{0};
   EXPECT_EQ(LayoutSpace(without_link, framework).offloads, std::vector<std::string>{"none"});
+}
+
+TEST(LayoutSpace, RecomputedLayersAndOverlapAreSearchedUnlessGiven) {
+  nlohmann::json json = example_cluster_json();
+  const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  Framework framework = framework_of(job);
+  const LayoutSpace space(job, framework);
+  EXPECT_TRUE(space.recomputed_layers_are_searched);
+  EXPECT_EQ(space.overlaps, std::vector<bool>{true});
+  json["training"].merge_patch({{"recompute_num_layers", 2}, {"overlap", false}});
+  const Job given = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+  EXPECT_FALSE(LayoutSpace(given, framework).recomputed_layers_are_searched);
+  EXPECT_EQ(LayoutSpace(given, framework).overlaps, std::vector<bool>{false});
+  // What hiding costs may pass what it hides.
+  framework.time.exposed_data = 1.2;
+  framework.choices.clear();
+  EXPECT_EQ(LayoutSpace(job, framework).overlaps, std::vector<bool>{false});
+  EXPECT_FALSE(LayoutSpace(job, framework).recomputed_layers_are_searched);
 }
 
 // Worked by hand: 8 layers, none or one more for the embedding, none to two more for the loss, in 4 chunks.
