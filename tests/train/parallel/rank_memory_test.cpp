@@ -77,7 +77,9 @@ std::vector<double> measured_peaks(const Job& job, const std::vector<std::vector
   return {peaks.begin(), peaks.end()};
 }
 
-// 2 %: more than padding of flat buffers and small tensors that are not counted come to at these sizes.
+// Scratch memory within kernels, which differs from CPU to CPU: the largest error seen on two of them is 0.002 %.
+constexpr double kScratch = 0.001;
+
 TEST_P(RankMemory, IsPredictedForEveryRank) {
   const Case& c = GetParam();
   const Job job = parse_job(
@@ -102,11 +104,11 @@ TEST_P(RankMemory, IsPredictedForEveryRank) {
     const double error = predicted.total.value / measured[rank] - 1;
     std::cout << c.name << " rank " << rank << ": predicted " << predicted.total.value << " (" << predicted.moment
               << ") measured " << measured[rank] << " error " << 100 * error << " %\n";
-    EXPECT_LT(std::abs(error), 0.02) << "rank " << rank;
-    // The same operations on meta tensors: to the byte, but for scratch memory within kernels.
+    EXPECT_LT(std::abs(error), kScratch) << "rank " << rank;
+    // The same operations on meta tensors.
     const double counted = dry_run(job, rank, k).counted.peak(), difference = counted / measured[rank] - 1;
     std::cout << "  dry run " << counted << " error " << 100 * difference << " %\n";
-    EXPECT_LT(std::abs(difference), 0.001) << "rank " << rank;
+    EXPECT_LT(std::abs(difference), kScratch) << "rank " << rank;
   }
 }
 
@@ -126,7 +128,8 @@ TEST(SkewedRouting, PeaksFollowTheStatedLoad) {
   const std::vector<std::vector<int>> k(4, {6, 3, 5, 2});
   const std::vector<double> measured = measured_peaks(skewed, k, Routers::kAllEqual);
   for (int64_t rank = 0; rank < 2; ++rank) {
-    EXPECT_LT(std::abs(trainer_rank_peak(skewed, rank, k).total.value / measured[rank] - 1), 0.02) << "rank " << rank;
+    EXPECT_LT(std::abs(trainer_rank_peak(skewed, rank, k).total.value / measured[rank] - 1), kScratch)
+        << "rank " << rank;
   }
   // An equal share would be wrong by more than that: a bound on the sum of k does not bound the busiest rank.
   EXPECT_GT(measured[0], trainer_rank_peak(balanced, 0, k).total.value * 1.1);
