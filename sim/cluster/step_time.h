@@ -59,7 +59,7 @@ struct StepSync {
   double gathered_bytes = 0;  // of a weight
   double dense_shards = 1, expert_shards = 1;
   double latency = 0, unhidden = 0;
-  std::vector<Stage> stages;  // without those that another one's weights cover
+  std::vector<Stage> stages = {};  // without those that another one's weights cover
 };
 
 PipelineShape pipeline_shape(const Job& job);

@@ -290,6 +290,22 @@ def test_plan_shows_as_many_as_asked_where_holes_keep_the_fastest_from_fitting(t
     assert all(candidate["fit"]["probability"] >= 0.99 for candidate in plan["candidates"])
 
 
+@pytest.mark.parametrize("name", ["deepseek-v3-h100-2048", "deepseek-v3-b200-1024"])
+def test_ready_layouts_are_the_fastest_that_plan_finds(name, tmp_path):
+    ready = json.loads(run("presets", "show", name).stdout)
+    assert ready.pop("note") == "the fastest layout that mmoe plan finds with ZeRO 1"
+    layout, training = ready["parallelism"], ready["training"]
+    ready["parallelism"] = {"zero_stage": layout["zero_stage"]}
+    searched = {key: training.pop(key) for key in ("micro_batch_size", "recompute", "moe")}
+    (tmp_path / "job.json").write_text(json.dumps(ready))
+    best = json.loads(run("plan", "--job", tmp_path / "job.json", "--top", "1", "--json").stdout)["candidates"][0]
+    searched["moe"] = {**best["training"]["moe"], **searched["moe"]}
+    assert {key: best["parallelism"][key] for key in layout} == layout
+    assert {key: best["training"][key] for key in searched} == searched
+    given = {*layout, "context_kind", "stage_layers", "schedule", "zero_group"}  # what remains is 1
+    assert all(value == 1 for key, value in best["parallelism"].items() if key not in given)
+
+
 # Bounds well above today's errors on all given rows: they catch a broken model, they are no claim of accuracy.
 BOUNDS = {
     "simumax_b200": ["peak_allocated_bytes=0.004", "step_seconds=0.045"],

@@ -116,7 +116,7 @@ TEST(Collectives, SmallMessagesOfAnAllToAllRunBelowTheBandwidth) {
 // Of eight devices in a mesh a pair has one of seven links, four have three.
 TEST(Collectives, AMeshGivesAGroupItsOwnLinks) {
   const NetworkParameters ideal_parameters{
-      .node_efficiency = 1, .all_to_all_efficiency = 1, .node_latency_factor = 0, .launch_seconds = 0};
+      .node_efficiency = 1, .all_to_all_efficiency = 1, .node_latency_factor = 0, .launch_seconds = 0, .measured = {}};
   const Network network = network_of("mi300x-8x", 8, ideal_parameters);
   const auto rate = [&](int64_t size) {
     return bus_bandwidth(Collective::kAllGather, size, kLarge,
@@ -140,7 +140,7 @@ TEST(Collectives, SendCrossesTheFarthestLevel) {
 
 TEST(Collectives, ReduceScatterAndAllGatherMakeARingAllReduce) {
   for (const char* name : {"dgx-a100-80gb", "mi300x-8x"}) {
-    Network network = network_of(name, 64, {.launch_seconds = 0, .tree = false});
+    Network network = network_of(name, 64, {.launch_seconds = 0, .tree = false, .measured = {}});
     network.measured = {};  // the law itself
     for (Link& link : network.links) link.half_size = {};
     for (const RankGroup group : {RankGroup{8, 1}, RankGroup{64, 1}, RankGroup{8, 8}, RankGroup{16, 2}}) {

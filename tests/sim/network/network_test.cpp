@@ -21,7 +21,8 @@ TEST(Network, AppliesTheParametersLevelByLevel) {
   const Network network = make_network(two_levels(), {.node_efficiency = 0.5,
                                                       .network_efficiency = 0.25,
                                                       .switch_reduction_efficiency = 0.75,
-                                                      .network_latency_factor = 3});
+                                                      .network_latency_factor = 3,
+                                                      .measured = {}});
   EXPECT_EQ(network.domains.num_levels, 2);
   EXPECT_EQ(network.domains.devices[0], 8);
   EXPECT_EQ(network.domains.devices[1], 32);

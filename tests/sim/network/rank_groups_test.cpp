@@ -82,7 +82,8 @@ TEST(Place, IsTheSmallestShareOrBelow) {
 }
 
 TEST(RankGroupNames, AreThoseThatTransfersAreCountedUnder) {
-  const ParallelismConfig parallelism{.tensor = 2, .context = 2, .pipeline = 2, .expert = 4, .expert_tensor = 2};
+  const ParallelismConfig parallelism{
+      .tensor = 2, .context = 2, .pipeline = 2, .expert = 4, .expert_tensor = 2, .stage_layers = {}};
   const RankGroups groups = rank_groups(parallelism, 16);
   EXPECT_EQ(group_named(groups, "world")->size, 16);
   EXPECT_EQ(group_named(groups, "data")->size, 4);

@@ -10,8 +10,8 @@
 namespace mmoe {
 namespace {
 
-// Alike within a group: a group says as much as one error. Signs that differ: every row does. Two errors of 0.1 and 0.2,
-// whose product is 0.8 of their mean square: 4 / (1 + 0.8).
+// Alike within a group: a group says as much as one error. Signs that differ: every row does. Two errors of 0.1 and
+// 0.2, whose product is 0.8 of their mean square: 4 / (1 + 0.8).
 TEST(ErrorSpread, RunsOfOneModelCountByHowMuchTheyDiffer) {
   EXPECT_DOUBLE_EQ(effective_count({{"a", 0.1}, {"a", 0.1}, {"b", -0.2}, {"b", -0.2}}), 2);
   EXPECT_DOUBLE_EQ(effective_count({{"a", 0.1}, {"a", -0.1}, {"b", 0.2}, {"b", -0.2}}), 4);
@@ -28,7 +28,7 @@ TEST(ErrorSpread, FewErrorsAreWidenedByStudent) {
 // Of a hundred, the ninety-first: ceil(0.9 x 1.01 x 100).
 TEST(ErrorSpread, ManyErrorsSpeakForThemselves) {
   std::vector<GroupedError> errors;
-  for (int i = 1; i <= 100; ++i) errors.push_back({std::to_string(i), i % 2 == 0 ? i : -i});
+  for (int i = 1; i <= 100; ++i) errors.push_back({std::to_string(i), static_cast<double>(i % 2 == 0 ? i : -i)});
   EXPECT_DOUBLE_EQ(predictive_spread(errors), 91 / kNormal95);
 }
 
