@@ -55,6 +55,16 @@ class StepMemory : public testing::TestWithParam<Case> {
   const CpuBf16Products chosen = cpu_bf16_products();
 };
 
+// Whether the library multiplies bf16 by the processor's own instructions. Without them it needs scratch that the
+// trainer never meets: it takes its own products there.
+bool library_has_bf16() {
+#if defined(__x86_64__)
+  return faster_cpu_bf16_products() == CpuBf16Products::kLibrary || __builtin_cpu_supports("avx512bf16");
+#else
+  return true;
+#endif
+}
+
 // By our own products everything is counted but scalars and the numbers of an event or two, less than 2 KiB in all.
 // With bf16 by the library expert segments are padded to 16 rows, which expert gets how many rows is known only on
 // average, and its scratch is fitted: 2 %, what the simulator promises.
@@ -65,7 +75,7 @@ TEST_P(StepMemory, PredictsTheAllocatorsPeak) {
   expect_predicted_peak(job);
   if (job.training.precision != Precision::kBf16) return;
   for (const CpuBf16Products products : {CpuBf16Products::kKernel, CpuBf16Products::kLibrary}) {
-    if (products == chosen) continue;
+    if (products == chosen || (products == CpuBf16Products::kLibrary && !library_has_bf16())) continue;
     cpu_bf16_products() = products;
     expect_predicted_peak(job);
   }
