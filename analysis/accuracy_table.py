@@ -3,7 +3,7 @@
   python3 analysis/accuracy_table.py [--bin build/bin] [--readme README.md]
 
 Which rows a line of the table covers, and its held-out error (which takes a fit for each row or model that is left out),
-stand in profiles/measured/accuracy_lines.json. With --readme the table between the marks there is replaced.
+stand in profiles/measured/accuracy_lines.json. With --readme the table under its heading there is replaced.
 """
 
 import argparse
@@ -13,11 +13,12 @@ import json
 import pathlib
 import re
 import statistics
-import subprocess
 import tempfile
 
+import experiment
+
 MEASURED = pathlib.Path(__file__).resolve().parent.parent / "profiles" / "measured"
-BEGIN, END = "<!-- written by analysis/accuracy_table.py -->\n", "<!-- end of what it writes -->\n"
+HEADING = "#### Mean absolute errors"
 HEADER = ["runs", "quantity", "rows", "fitted", "held out", "bias, fitted"]
 
 
@@ -27,8 +28,7 @@ def validated(name, binaries):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / f"{name}.csv"
         path.write_text(text)
-        command = [pathlib.Path(binaries) / "mmoe", "validate", "--table", path, "--json"]
-        answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        answer = json.loads(experiment.run(f"{binaries}/mmoe", "validate", "--table", path, "--json", progress=False))
     return {row["id"]: row for row in csv.DictReader(text.splitlines())}, answer
 
 
@@ -73,19 +73,13 @@ def cells(line, tables):
 
 
 def compute(binaries):
-    """The table in Markdown."""
+    """The table's lines in Markdown."""
     lines = json.loads((MEASURED / "accuracy_lines.json").read_text())
     names = {part["table"] for line in lines for part in line.get("parts", [])}
     tables = {name: validated(name, binaries) for name in sorted(names)}
     rows = [HEADER] + [cells(line, tables) for line in lines]
-    texts = ["|" + "".join(f" {cell} |" if cell else " |" for cell in row) + "\n" for row in rows]
-    return "".join([texts[0], "|" + "---|" * len(HEADER) + "\n", *texts[1:]])
-
-
-def replaced(readme, table):
-    """The text with the table between its marks."""
-    before, rest = readme.split(BEGIN)
-    return before + BEGIN + table + END + rest.split(END)[1]
+    texts = ["|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in rows]
+    return [texts[0], "|" + "---|" * len(HEADER), *texts[1:]]
 
 
 def main():
@@ -95,9 +89,9 @@ def main():
     arguments = parser.parse_args()
     table = compute(arguments.bin)
     if arguments.readme:
-        arguments.readme.write_text(replaced(arguments.readme.read_text(), table))
+        experiment.write_section(arguments.readme, HEADING, table)
     else:
-        print(table, end="")
+        print("\n".join(table))
 
 
 if __name__ == "__main__":
