@@ -59,8 +59,8 @@ std::string flags_of(const PlanRequest& request, const std::string& calibration)
 
 }  // namespace
 
-FoundRemedies find_plan_remedies(const OpenJob& load, const std::string& calibration, const PlanRequest& request,
-                                 double seconds) {
+std::vector<Remedy> find_plan_remedies(const OpenJob& load, const std::string& calibration,
+                                       const PlanRequest& request) {
   const Job job = load({});
   PlanRequest without_budget = one_of(request);
   without_budget.search_budget = false;
@@ -78,14 +78,12 @@ FoundRemedies find_plan_remedies(const OpenJob& load, const std::string& calibra
     return best->outcome;
   };
   if (before) search.tokens_per_second = before->outcome.tokens_per_second_per_device;
-  search.seconds = seconds;
   return find_remedies(search);
 }
 
-void add_remedies(nlohmann::json& answer, const Job& job, const FoundRemedies& found, const std::string& calibration,
-                  const PlanRequest& request) {
-  answer["remedies"] = to_json("mmoe plan", job, found.remedies, flags_of(one_of(request), calibration));
-  answer["remedies_not_tried"] = found.not_tried;
+void add_remedies(nlohmann::json& answer, const Job& job, const std::vector<Remedy>& found,
+                  const std::string& calibration, const PlanRequest& request) {
+  answer["remedies"] = to_json("mmoe plan", job, found, flags_of(one_of(request), calibration));
 }
 
 }  // namespace mmoe

@@ -149,10 +149,6 @@ void print_remedies(const json& answer, std::ostream& out) {
     }
     out << "\n    " << remedy["command"].get<std::string>() << '\n';
   }
-  if (!answer.contains("remedies_not_tried") || answer["remedies_not_tried"].empty()) return;
-  out << "Not tried, for time:";
-  for (const json& change : answer["remedies_not_tried"]) out << ' ' << change.get<std::string>() << ';';
-  out << '\n';
 }
 
 void print_plan(const json& plan, const Job& job, std::ostream& out) {

@@ -18,7 +18,7 @@ std::string verdict_line(const nlohmann::json& plan);
 // Verdict, memory by cause, time by cause, the laws of the sum of k and of the peak, the whole run, remedies.
 void print_plan(const nlohmann::json& plan, const Job& job, std::ostream& out);
 
-// The single changes under `remedies` and under `remedies_not_tried`, cheapest first, each with its command.
+// The single changes under `remedies`, cheapest first, each with its command.
 void print_remedies(const nlohmann::json& answer, std::ostream& out);
 
 // Memory by cause in bytes, largest stage: name on screen and value, adding up to the peak.

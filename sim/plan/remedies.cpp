@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <utility>
 
 #include "sim/config/enum_names.h"
@@ -105,31 +104,26 @@ std::vector<Change> search_changes(const Job& job) {
   return list;
 }
 
-FoundRemedies find_remedies(const RemedySearch& search) {
-  const auto begin = std::chrono::steady_clock::now();
-  FoundRemedies found;
+std::vector<Remedy> find_remedies(const RemedySearch& search) {
+  std::vector<Remedy> found;
   bool was_enough = false;
   for (const Change& change : search.changes) {
     if (change.is_larger && was_enough) continue;
     was_enough = false;
-    if (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() >= search.seconds) {
-      found.not_tried.push_back(change.name);
-      continue;
-    }
     try {
       const std::optional<Outcome> outcome = search.evaluate(search.load(change.settings));
       if (!outcome) continue;
       was_enough = true;
-      found.remedies.push_back({change.name, change.settings, outcome->probability,
-                                search.tokens_per_second.value_or(0) - outcome->tokens_per_second_per_device});
+      found.push_back({change.name, change.settings, outcome->probability,
+                       search.tokens_per_second.value_or(0) - outcome->tokens_per_second_per_device});
     } catch (const ConfigError&) {  // not a valid job: no remedy
     }
   }
-  std::stable_sort(found.remedies.begin(), found.remedies.end(), [](const Remedy& a, const Remedy& b) {
+  std::stable_sort(found.begin(), found.end(), [](const Remedy& a, const Remedy& b) {
     return a.tokens_per_second_lost < b.tokens_per_second_lost;
   });
   if (search.tokens_per_second) return found;
-  for (Remedy& remedy : found.remedies) remedy.tokens_per_second_lost.reset();
+  for (Remedy& remedy : found) remedy.tokens_per_second_lost.reset();
   return found;
 }
 
@@ -144,7 +138,7 @@ std::vector<Remedy> find_remedies(const Job& job, double tokens_per_second, doub
     return outcome.probability < confidence ? std::nullopt : std::optional(outcome);
   };
   search.tokens_per_second = tokens_per_second;
-  return find_remedies(search).remedies;
+  return find_remedies(search);
 }
 
 Overrides with_settings(const Overrides& flags, const Overrides& settings) {

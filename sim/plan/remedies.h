@@ -2,7 +2,6 @@
 // The smallest single changes that make a job fit that does not.
 
 #include <functional>
-#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,16 +43,11 @@ struct RemedySearch {
   std::function<Job(const Overrides&)> load;                   // the job with settings over its own
   std::function<std::optional<Outcome>(const Job&)> evaluate;  // nothing: does not fit
   std::optional<double> tokens_per_second;                     // per device, before
-  double seconds = std::numeric_limits<double>::infinity();    // no change is begun after them
 };
 
-struct FoundRemedies {
-  std::vector<Remedy> remedies;        // the least tokens/s lost first
-  std::vector<std::string> not_tried;  // changes for which no time was left
-};
-
-// Makes one change at a time. `load` and `evaluate` may throw ConfigError for jobs that are impossible or not covered.
-FoundRemedies find_remedies(const RemedySearch& search);
+// Makes one change at a time; the least tokens/s lost first. `load` and `evaluate` may throw ConfigError for jobs that
+// are impossible or not covered.
+std::vector<Remedy> find_remedies(const RemedySearch& search);
 
 // Of a job with a layout those that fit with `confidence`.
 std::vector<Remedy> find_remedies(const Job& job, double tokens_per_second, double confidence,

@@ -111,7 +111,7 @@ def test_every_remedy_of_a_plan_finds_what_it_says(job, words, changes, tmp_path
     result = run("plan", "--job", path, *words, "--json")
     assert result.returncode == 3, result.stderr
     answer = json.loads(result.stdout)
-    assert answer["candidates"] == [] and answer["remedies_not_tried"] == []
+    assert answer["candidates"] == []
     remedies = answer["remedies"]
     assert remedies and changes <= {remedy["change"] for remedy in remedies}, remedies
     lost = [remedy["tokens_per_second_lost"] for remedy in remedies]
