@@ -1,6 +1,7 @@
 #pragma once
 // One layout of a cluster job with its time and memory.
 
+#include <cstddef>
 #include <string>
 
 #include "sim/config/job.h"
@@ -20,6 +21,7 @@ struct LayoutCandidate {
   std::string offload = "none";
   double step_seconds = 0;
   double peak_bytes = 0;  // of the worst rank, at the largest draw that the law allows
+  std::size_t shape = 0;  // its place in LayoutSpace::shapes(), which decides between equals
 };
 
 // The job with a candidate's layout. A budget's bound over the model is shared out again over the pipeline ranks.

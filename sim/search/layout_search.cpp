@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 #include <thread>
+#include <tuple>
 
 #include "sim/cluster/memory_model.h"
 #include "sim/cluster/step_time.h"
@@ -92,21 +93,21 @@ std::size_t best_of(const LayoutSearchOptions& options) {
   return static_cast<std::size_t>(std::max<int64_t>(options.top, 1));
 }
 
+// The same whatever threads found them.
+bool is_before(const LayoutCandidate& a, const LayoutCandidate& b) {
+  return std::tie(a.step_seconds, a.peak_bytes, a.shape) < std::tie(b.step_seconds, b.peak_bytes, b.shape);
+}
+
 void add_best(std::vector<LayoutCandidate>& best, const LayoutCandidate& candidate, std::size_t top) {
-  if (best.size() == top && candidate.step_seconds >= best.back().step_seconds) return;
-  const auto place = std::upper_bound(best.begin(), best.end(), candidate,
-                                      [](const auto& a, const auto& b) { return a.step_seconds < b.step_seconds; });
+  if (best.size() == top && !is_before(candidate, best.back())) return;
+  const auto place = std::upper_bound(best.begin(), best.end(), candidate, is_before);
   best.insert(place, candidate);
   if (best.size() > top) best.pop_back();
 }
 
 void add_front(std::vector<LayoutCandidate>& front, const LayoutCandidate& candidate) {
-  const auto place = std::lower_bound(front.begin(), front.end(), candidate,
-                                      [](const auto& a, const auto& b) { return a.step_seconds < b.step_seconds; });
+  const auto place = std::upper_bound(front.begin(), front.end(), candidate, is_before);
   if (place != front.begin() && std::prev(place)->peak_bytes <= candidate.peak_bytes) return;
-  if (place != front.end() && place->step_seconds == candidate.step_seconds &&
-      place->peak_bytes <= candidate.peak_bytes)
-    return;
   auto end = place;
   while (end != front.end() && end->peak_bytes >= candidate.peak_bytes) ++end;
   front.insert(front.erase(place, end), candidate);
@@ -142,8 +143,10 @@ class ShapeSearch {
         top_(best_of(options)),
         times_all_(options.times_all) {}
 
-  void run(const LayoutShape& shape, Found& found) {
+  // `index`: of the shape.
+  void run(const LayoutShape& shape, std::size_t index, Found& found) {
     space_.apply(shape, job_);
+    shape_ = index;
     models_.reset();
     whole_model_.assign(static_cast<std::size_t>(job_.model.num_layers) + 1, 0);
     for (const StagePlan& plan : plans_) {
@@ -316,7 +319,8 @@ class ShapeSearch {
             job_.training.overlap,
             job_.training.offload,
             seconds,
-            peak};
+            peak,
+            shape_};
   }
 
   // Whether it fits.
@@ -421,13 +425,16 @@ class ShapeSearch {
 
   // Neither among the best nor on the front.
   bool is_hopeless(const Found& found, double seconds, double peak) const {
-    if (found.best.size() < top_ || seconds < found.best.back().step_seconds) return false;
+    if (found.best.size() < top_) return false;
+    const LayoutCandidate& last = found.best.back();
+    if (std::tie(seconds, peak) < std::tie(last.step_seconds, last.peak_bytes)) return false;
     const auto place = std::upper_bound(found.front.begin(), found.front.end(), seconds,
                                         [](double a, const LayoutCandidate& b) { return a < b.step_seconds; });
     return place != found.front.begin() && std::prev(place)->peak_bytes <= peak;
   }
 
   Job job_;
+  std::size_t shape_ = 0;
   const Framework& framework_;
   const LayoutSpace& space_;
   ExpertsOfLaw experts_;
@@ -474,7 +481,7 @@ LayoutSearchResult search_layouts(const Job& job, const Framework& framework, co
     for (Found& mine : found) {
       threads.emplace_back([&] {
         ShapeSearch search(job, framework, space, experts, plans, options);
-        for (std::size_t i = next++; i < shapes.size(); i = next++) search.run(shapes[i], mine);
+        for (std::size_t i = next++; i < shapes.size(); i = next++) search.run(shapes[i], i, mine);
       });
     }
   }

@@ -6,7 +6,9 @@ namespace mmoe {
 
 void Rejection::merge(const Rejection& other) {
   count += other.count;
-  if (!other.closest || (closest && other.least_excess_bytes >= least_excess_bytes)) return;
+  if (!other.closest) return;
+  const auto distance = [](const Rejection& r) { return std::pair(r.least_excess_bytes, r.closest->shape); };
+  if (closest && distance(other) >= distance(*this)) return;
   least_excess_bytes = other.least_excess_bytes;
   stage = other.stage;
   closest = other.closest;

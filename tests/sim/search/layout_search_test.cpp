@@ -304,6 +304,29 @@ TEST(LayoutSearch, TheFrontHasNoLayoutThatAnotherBeats) {
   EXPECT_NEAR(result.front[0].step_seconds, result.candidates[0].step_seconds, 1e-12);
 }
 
+// Many layouts take the same time and the same bytes.
+TEST(LayoutSearch, AnswersTheSameWhateverTheThreads) {
+  for (const double usable : {1.2, 80.0}) {
+    Job job = open_job();
+    job.hardware.usable_memory = gib(usable);
+    const auto answer = [&](int num_threads) {
+      const LayoutSearchResult result = search_layouts(job, framework_of(job), {.top = 50, .num_threads = num_threads});
+      nlohmann::json json;
+      const auto add = [&](const std::string& where, const LayoutCandidate& c) {
+        json[where].push_back({to_json(with_layout(job, c)), c.step_seconds, c.peak_bytes});
+      };
+      for (const LayoutCandidate& candidate : result.candidates) add("best", candidate);
+      for (const LayoutCandidate& candidate : result.front) add("front", candidate);
+      for (const auto& [reason, rejection] : result.rejected) {
+        if (rejection.closest) add(reason, *rejection.closest);
+      }
+      return json.dump();
+    };
+    const std::string alone = answer(1);
+    for (const int num_threads : {2, 3, 8}) EXPECT_EQ(answer(num_threads), alone) << num_threads;
+  }
+}
+
 // The bound over the model stays when the number of pipeline ranks changes: nothing is gained by training fewer
 // experts.
 TEST(LayoutSearch, ABudgetIsSharedOutOverTheRanks) {
