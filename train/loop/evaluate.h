@@ -14,9 +14,9 @@ struct Evaluation {
   double loss = 0;           // mean nats per token
   double bits_per_byte = 0;  // NaN where the tokens stand for no known text
   int64_t tokens = 0;
-  int64_t bytes = 0;                  // of text that the tokens stand for; 0: not known
-  std::vector<double> window_losses;  // sum of nats by window, in the split's order
-  std::vector<int64_t> window_tokens;
+  int64_t bytes = 0;                       // of text that the tokens stand for; 0: not known
+  std::vector<double> window_losses = {};  // sum of nats by window, in the split's order
+  std::vector<int64_t> window_tokens = {};
 };
 
 // Sequences that an evaluation runs at once: about 4,096 tokens.

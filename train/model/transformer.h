@@ -52,8 +52,8 @@ struct MicroBatch {
   double auxiliary_scale = 1;      // of the coefficients of the auxiliary losses
   // Attention stays within documents of these lengths, which sum to T; empty: within sequences.
   std::vector<int64_t> document_lengths = {};
-  bool measure_entropy = false;                   // of the routers
-  std::function<void(int64_t layer)> layer_done;  // in the backward pass, behind each layer; or empty
+  bool measure_entropy = false;                        // of the routers
+  std::function<void(int64_t layer)> layer_done = {};  // in the backward pass, behind each layer; or empty
 };
 
 // What every layer's attention has seen of one sequence.
