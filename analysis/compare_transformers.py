@@ -467,9 +467,10 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a tiny model, two rounds: does it all work?")
     arguments = parser.parse_args()
     try:
+        pathlib.Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             result = compare(arguments, pathlib.Path(folder))
-    except (DataError, ImportError, FileNotFoundError) as error:
+    except (DataError, ImportError, OSError) as error:
         print(f"mmoe: error: {error}", file=sys.stderr)
         return 2
     print(summary_text(result), end="")
