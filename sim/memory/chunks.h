@@ -13,7 +13,7 @@ inline constexpr int64_t kExpertChunkRows = 256;
 
 // On the CPU an expert's rows are padded to a multiple of this. bf16 by oneDNN: chunks then have 16 different heights,
 // for each of which it builds a primitive.
-inline int64_t cpu_segment_rows(bool bf16) { return bf16 && cpu_bf16_products() == CpuBf16Products::kLibrary ? 16 : 1; }
+inline int64_t cpu_segment_rows(bool bf16) { return bf16 && cpu_bf16_products() == CpuProducts::kLibrary ? 16 : 1; }
 
 // Rows of logits that exist at a time: about four million logits, in multiples of 64 rows.
 inline int64_t loss_chunk_rows(int64_t num_tokens, int64_t vocab_size) {

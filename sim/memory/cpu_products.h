@@ -1,6 +1,6 @@
 #pragma once
-// Who forms products of bf16 on the CPU that this runs on: the trainer chooses by it, and the memory of a job on the
-// CPU depends on it.
+// Who forms products of matrices on the CPU that this runs on: the trainer chooses by it, and the memory of a job on
+// the CPU depends on it.
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -8,28 +8,40 @@
 
 namespace mmoe {
 
-enum class CpuBf16Products {
-  kKernel,   // kernels/bf16_product, in fp32: no memory of the allocator's, and any number of rows
-  kLibrary,  // LibTorch's oneDNN: scratch, a primitive for every number of rows, gradients first formed in bf16
+// Measured for the README of kernels/matrix_product.
+enum class CpuProducts {
+  kKernel,   // our own: no memory of the allocator's, any number of rows, gradients of bf16 summed in fp32
+  kLibrary,  // LibTorch's. Of bf16, by oneDNN: scratch, a primitive for every number of rows, gradients formed in bf16
 };
 
-// The library where the processor multiplies bf16 at a higher rate than fp32: with AMX, and AMD's AVX-512 (README of
-// the kernel).
-inline CpuBf16Products faster_cpu_bf16_products() {
+// The library with AMX, which the kernel does not use.
+inline CpuProducts faster_cpu_bf16_products() {
 #if defined(__x86_64__)
   constexpr unsigned kAmxBf16 = 1u << 22;  // leaf 7, EDX
   unsigned a = 0, b = 0, c = 0, d = 0;
   const bool amx = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kAmxBf16) != 0;
-  const bool dot_products = __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512bf16");
-  return amx || dot_products ? CpuBf16Products::kLibrary : CpuBf16Products::kKernel;
+  return amx ? CpuProducts::kLibrary : CpuProducts::kKernel;
 #else
-  return CpuBf16Products::kLibrary;
+  return CpuProducts::kLibrary;
 #endif
 }
 
-// The one in force; tests may set it.
-inline CpuBf16Products& cpu_bf16_products() {
-  static CpuBf16Products chosen = faster_cpu_bf16_products();
+// The kernel on AMD's processors with AVX-512, where MKL is slower, most of all with few rows.
+inline CpuProducts faster_cpu_fp32_products() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512bw") ? CpuProducts::kKernel : CpuProducts::kLibrary;
+#else
+  return CpuProducts::kLibrary;
+#endif
+}
+
+// Those in force; tests may set them.
+inline CpuProducts& cpu_bf16_products() {
+  static CpuProducts chosen = faster_cpu_bf16_products();
+  return chosen;
+}
+inline CpuProducts& cpu_fp32_products() {
+  static CpuProducts chosen = faster_cpu_fp32_products();
   return chosen;
 }
 

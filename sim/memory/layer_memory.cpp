@@ -142,7 +142,7 @@ double attention_workspace(const Sizes& s) {
 }
 
 // by_kernel of train/ops/gemm.cpp.
-bool by_kernel(const Sizes& s) { return s.cpu && s.mixed && cpu_bf16_products() == CpuBf16Products::kKernel; }
+bool by_kernel(const Sizes& s) { return s.cpu && s.mixed && cpu_bf16_products() == CpuProducts::kKernel; }
 
 // Whether attention works in fp32, a sequence at a time: attend of train/ops/attention.cpp.
 bool attention_in_fp32(const Sizes& s) { return by_kernel(s) && !s.documents_apart && s.H == s.G; }

@@ -418,8 +418,9 @@ at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const 
 }
 
 at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place) {
-  return by_kernel(qkv_TC) && shape.num_heads == shape.num_kv_heads ? AttendInFp32Function::apply(qkv_TC, shape, place)
-                                                                    : AttendFunction::apply(qkv_TC, shape, place);
+  const bool is_bf16 = qkv_TC.scalar_type() == at::kBFloat16;
+  const bool in_fp32 = is_bf16 && by_kernel(qkv_TC) && shape.num_heads == shape.num_kv_heads;
+  return in_fp32 ? AttendInFp32Function::apply(qkv_TC, shape, place) : AttendFunction::apply(qkv_TC, shape, place);
 }
 
 at::Tensor attend_documents(const at::Tensor& qkv_TC, const std::vector<int64_t>& document_lengths,

@@ -5,7 +5,7 @@
 #include <ATen/ops/mm.h>
 
 #include "kernels/accumulate/accumulate.h"
-#include "kernels/bf16_product/bf16_product.h"
+#include "kernels/matrix_product/matrix_product.h"
 #include "sim/memory/cpu_products.h"
 #include "train/ops/parallel.h"
 #include "train/ops/stand_in.h"
@@ -22,8 +22,8 @@ bool product_by_kernel(const at::Tensor& x) { return by_kernel(x) && x.size(0) >
 at::Tensor plain(const at::Tensor& matrix) {
   return matrix.stride(0) == 1 || matrix.stride(1) == 1 ? matrix : matrix.contiguous();
 }
-kernels::Bf16Matrix kernel_matrix(const at::Tensor& matrix) {
-  return {static_cast<const kernels::bf16*>(matrix.data_ptr()), matrix.stride(0), matrix.stride(1)};
+kernels::MatrixView kernel_matrix(const at::Tensor& matrix) {
+  return {matrix.data_ptr(), matrix.stride(0), matrix.stride(1)};
 }
 
 // Runs the kernel on a_MK b_KN with what `set` adds to its arguments.
@@ -31,23 +31,24 @@ template <class Set>
 void run_kernel(const at::Tensor& a_MK, const at::Tensor& b_KN, const Set& set) {
   if (a_MK.is_meta()) return;
   const at::Tensor a = plain(a_MK), b = plain(b_KN);
-  kernels::Bf16Product args;
+  kernels::MatrixProduct args;
+  args.scalar = kernel_scalar(a);
   args.a = kernel_matrix(a);
   args.b = kernel_matrix(b);
   args.num_rows = a.size(0);
   args.num_columns = b.size(1);
   args.depth = a.size(1);
   set(args);
-  kernels::bf16_product_cpu(args);
+  kernels::matrix_product_cpu(args);
 }
 
 // out = base + x weight; without a base zero stands for it.
 void write_product(const at::Tensor& out, const at::Tensor& base, const at::Tensor& x, const at::Tensor& weight) {
-  run_kernel(x, weight, [&](kernels::Bf16Product& args) {
-    args.out = static_cast<kernels::bf16*>(out.data_ptr());
+  run_kernel(x, weight, [&](kernels::MatrixProduct& args) {
+    args.out = out.data_ptr();
     args.out_stride = out.stride(0);
     if (!base.defined()) return;
-    args.base = static_cast<const kernels::bf16*>(base.data_ptr());
+    args.base = base.data_ptr();
     args.base_stride = base.stride(0);
   });
 }
@@ -59,7 +60,9 @@ at::Tensor empty_product(const at::Tensor& x, const at::Tensor& weight) {
 }  // namespace
 
 bool by_kernel(const at::Tensor& x) {
-  return x.scalar_type() == at::kBFloat16 && !runs_on_gpu(x) && cpu_bf16_products() == CpuBf16Products::kKernel;
+  if (runs_on_gpu(x)) return false;
+  if (x.scalar_type() == at::kBFloat16) return cpu_bf16_products() == CpuProducts::kKernel;
+  return x.scalar_type() == at::kFloat && cpu_fp32_products() == CpuProducts::kKernel;
 }
 
 at::Tensor product(const at::Tensor& x_RI, const at::Tensor& weight_IO) {
@@ -107,7 +110,7 @@ void add_weight_gradient(const at::Tensor& grad_OI, const at::Tensor& d_out_RO, 
                          GradientSum sum) {
   at::Tensor grad = grad_OI;
   if (by_kernel(x_RI)) {
-    run_kernel(d_out_RO.t(), x_RI, [&](kernels::Bf16Product& args) {
+    run_kernel(d_out_RO.t(), x_RI, [&](kernels::MatrixProduct& args) {
       args.sums = grad.data_ptr<float>();
       args.sums_stride = grad.stride(0);
       args.begins = sum == GradientSum::kBegin;

@@ -1,6 +1,6 @@
 #pragma once
-// Matrix products, and the accumulation of a weight's gradient: LibTorch's, but for bf16 on CPUs where the kernel of
-// our own is faster (sim/memory/cpu_products.h). Dims: R rows, I inputs, O outputs of the weight.
+// Matrix products, and the accumulation of a weight's gradient: LibTorch's, but on CPUs where the kernel of our own is
+// faster (sim/memory/cpu_products.h). Dims: R rows, I inputs, O outputs of the weight.
 
 #include <ATen/core/Tensor.h>
 

@@ -16,9 +16,11 @@ TEST(CpuProducts, FollowTheProcessor) {
   text << file.rdbuf();
   const auto has = [info = text.str()](const std::string& word) { return info.find(word) != std::string::npos; };
   if (!has("vendor_id")) GTEST_SKIP() << "no /proc/cpuinfo of an x86 processor";
-  const bool library = has(" amx_bf16") || (has("AuthenticAMD") && has(" avx512_bf16"));
-  EXPECT_EQ(faster_cpu_bf16_products(), library ? CpuBf16Products::kLibrary : CpuBf16Products::kKernel);
+  EXPECT_EQ(faster_cpu_bf16_products(), has(" amx_bf16") ? CpuProducts::kLibrary : CpuProducts::kKernel);
   EXPECT_EQ(cpu_bf16_products(), faster_cpu_bf16_products());
+  const bool fp32_by_kernel = has("AuthenticAMD") && has(" avx512bw");
+  EXPECT_EQ(faster_cpu_fp32_products(), fp32_by_kernel ? CpuProducts::kKernel : CpuProducts::kLibrary);
+  EXPECT_EQ(cpu_fp32_products(), faster_cpu_fp32_products());
 }
 
 }  // namespace

@@ -71,14 +71,14 @@ TEST(Operations, SelectiveRecomputeRepeatsItsBlock) {
 }
 
 TEST(Operations, Bf16PadsExpertRowsWhereTheLibraryFormsProducts) {
-  const CpuBf16Products chosen = cpu_bf16_products();
+  const CpuProducts chosen = cpu_bf16_products();
   ExampleJob sizes;
   const double exact = flops_of(layer_operations(example_job(sizes), 0, 2), Phase::kForward);
   sizes.precision = Precision::kBf16;
   const Job job = example_job(sizes);
-  cpu_bf16_products() = CpuBf16Products::kLibrary;
+  cpu_bf16_products() = CpuProducts::kLibrary;
   const double padded = flops_of(layer_operations(job, 0, 2), Phase::kForward);
-  cpu_bf16_products() = CpuBf16Products::kKernel;
+  cpu_bf16_products() = CpuProducts::kKernel;
   EXPECT_NEAR(flops_of(layer_operations(job, 0, 2), Phase::kForward), exact, 1e-9 * exact);
   cpu_bf16_products() = chosen;
   // 1024 tokens x 2 over 16 experts: 128 rows each, and half of 15 rows of padding.

@@ -167,7 +167,7 @@ std::vector<nlohmann::json> products_of_degrees() {
 // of which each stage has one.
 TEST(DryRun, EveryProductOfDegreesAgreesWithItsPlan) {
   // Of the library's products shapes do not show the scratch, more than 2 % of jobs this small.
-  const CpuBf16Products chosen = std::exchange(cpu_bf16_products(), CpuBf16Products::kKernel);
+  const CpuProducts chosen = std::exchange(cpu_bf16_products(), CpuProducts::kKernel);
   std::mt19937 random(6);
   const auto one_of = [&](const std::vector<const char*>& values) {
     return nlohmann::json::parse(values[random() % values.size()]);

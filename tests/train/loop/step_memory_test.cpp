@@ -28,7 +28,10 @@ nlohmann::json base_job() {
 
 class StepMemory : public testing::TestWithParam<Case> {
  protected:
-  void TearDown() override { cpu_bf16_products() = chosen; }
+  void TearDown() override {
+    cpu_bf16_products() = chosen_bf16;
+    cpu_fp32_products() = chosen_fp32;
+  }
 
   void expect_predicted_peak(const Job& job) {
     Trainer trainer(job, c10::kCPU);
@@ -43,8 +46,7 @@ class StepMemory : public testing::TestWithParam<Case> {
     const StepPeak predicted = step_peak(job, GetParam().k);
     const double error = predicted.total.value / measured - 1;
     RecordProperty("error", std::to_string(error));
-    const bool by_library =
-        job.training.precision == Precision::kBf16 && cpu_bf16_products() == CpuBf16Products::kLibrary;
+    const bool by_library = job.training.precision == Precision::kBf16 && cpu_bf16_products() == CpuProducts::kLibrary;
     EXPECT_LT(std::abs(predicted.total.value - measured), by_library ? 0.02 * measured : 2048)
         << "predicted " << to_string(predicted.total) << " at " << predicted.moment << ", measured "
         << to_string(Bytes{measured});
@@ -52,14 +54,14 @@ class StepMemory : public testing::TestWithParam<Case> {
               << measured << " error " << 100 * error << " %\n";
   }
 
-  const CpuBf16Products chosen = cpu_bf16_products();
+  const CpuProducts chosen_bf16 = cpu_bf16_products(), chosen_fp32 = cpu_fp32_products();
 };
 
 // Whether the library multiplies bf16 by the processor's own instructions. Without them it needs scratch that the
 // trainer never meets: it takes its own products there.
 bool library_has_bf16() {
 #if defined(__x86_64__)
-  return faster_cpu_bf16_products() == CpuBf16Products::kLibrary || __builtin_cpu_supports("avx512bf16");
+  return faster_cpu_bf16_products() == CpuProducts::kLibrary || __builtin_cpu_supports("avx512bf16");
 #else
   return true;
 #endif
@@ -72,11 +74,10 @@ TEST_P(StepMemory, PredictsTheAllocatorsPeak) {
   nlohmann::json json = base_job();
   json.merge_patch(nlohmann::json::parse(GetParam().job));
   const Job job = parse_job(json, GetParam().name, ".");
-  expect_predicted_peak(job);
-  if (job.training.precision != Precision::kBf16) return;
-  for (const CpuBf16Products products : {CpuBf16Products::kKernel, CpuBf16Products::kLibrary}) {
-    if (products == chosen || (products == CpuBf16Products::kLibrary && !library_has_bf16())) continue;
-    cpu_bf16_products() = products;
+  const bool is_bf16 = job.training.precision == Precision::kBf16;
+  for (const CpuProducts products : {CpuProducts::kKernel, CpuProducts::kLibrary}) {
+    if (is_bf16 && products == CpuProducts::kLibrary && !library_has_bf16()) continue;
+    (is_bf16 ? cpu_bf16_products() : cpu_fp32_products()) = products;
     expect_predicted_peak(job);
   }
 }

@@ -129,10 +129,13 @@ struct JobCase {
 // With products and attention of bf16 by LibTorch, as on CUDA.
 class StepOperators : public testing::TestWithParam<JobCase> {
  protected:
-  void SetUp() override { cpu_bf16_products() = CpuBf16Products::kLibrary; }
-  void TearDown() override { cpu_bf16_products() = chosen; }
+  void SetUp() override { cpu_bf16_products() = cpu_fp32_products() = CpuProducts::kLibrary; }
+  void TearDown() override {
+    cpu_bf16_products() = chosen_bf16;
+    cpu_fp32_products() = chosen_fp32;
+  }
 
-  const CpuBf16Products chosen = cpu_bf16_products();
+  const CpuProducts chosen_bf16 = cpu_bf16_products(), chosen_fp32 = cpu_fp32_products();
 };
 
 TEST_P(StepOperators, RunOnCudaAndNeverWaitForData) {

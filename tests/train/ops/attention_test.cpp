@@ -61,7 +61,7 @@ TEST_P(Attention, ProjectionNormAndRotationMatchTheReference) {
 
 // By both ways of attending where bf16 has two.
 TEST_P(Attention, CausalAttentionMatchesTheReference) {
-  const CpuBf16Products chosen = cpu_bf16_products();
+  const CpuProducts chosen = cpu_bf16_products();
   OperationCase test;
   test.inputs = {random_tensor({tokens, fused}, c.type, 5)};
   test.operation = [&](const auto& in) { return std::vector<at::Tensor>{attend(in[0], shape, {0, 0})}; };
@@ -69,7 +69,7 @@ TEST_P(Attention, CausalAttentionMatchesTheReference) {
   // bf16 roundings: scores, weights, result; backward the sum of the weights' gradients, their product with the
   // weights, and each of the three results.
   test.tolerance = tolerance(c.type, c.head_dim + 4 * c.seq_len, 8);
-  for (const CpuBf16Products products : {CpuBf16Products::kKernel, CpuBf16Products::kLibrary}) {
+  for (const CpuProducts products : {CpuProducts::kKernel, CpuProducts::kLibrary}) {
     cpu_bf16_products() = products;
     expect_matches_reference(test);
   }
@@ -79,8 +79,8 @@ TEST_P(Attention, CausalAttentionMatchesTheReference) {
 // In fp32 a sequence at a time: kept are the result and a number for each row of scores, beside them never more than
 // one sequence's queries, keys, values and result and LibTorch's tiles (sim/memory/layer_memory.cpp).
 TEST(AttentionInFp32, WidensOneSequenceAtATime) {
-  const CpuBf16Products chosen = cpu_bf16_products();
-  cpu_bf16_products() = CpuBf16Products::kKernel;
+  const CpuProducts chosen = cpu_bf16_products();
+  cpu_bf16_products() = CpuProducts::kKernel;
   constexpr int64_t kBatch = 5, kSeqLen = 100, kHeads = 3, kHeadDim = 8, kTokens = kBatch * kSeqLen;
   const AttentionShape shape{kSeqLen, kHeads, kHeads, kHeadDim, QkNorm::kNone, 1e-5};
   const at::Tensor qkv = random_tensor({kTokens, 3 * kHeads * kHeadDim}, at::kBFloat16, 1).set_requires_grad(true);

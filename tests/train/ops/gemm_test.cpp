@@ -11,13 +11,16 @@ namespace {
 struct Case {
   const char* name;
   at::ScalarType type;
-  CpuBf16Products products;
+  CpuProducts products;
 };
 
 class Gemm : public testing::TestWithParam<Case> {
  protected:
-  void SetUp() override { cpu_bf16_products() = c.products; }
-  void TearDown() override { cpu_bf16_products() = chosen; }
+  void SetUp() override { cpu_bf16_products() = cpu_fp32_products() = c.products; }
+  void TearDown() override {
+    cpu_bf16_products() = chosen_bf16;
+    cpu_fp32_products() = chosen_fp32;
+  }
 
   at::Tensor numbers(at::IntArrayRef shape, uint64_t seed) const { return random_tensor(shape, c.type, seed); }
   // Sums of `terms` products and one more step: the final rounding, or that of a gradient before it is added.
@@ -30,7 +33,7 @@ class Gemm : public testing::TestWithParam<Case> {
   }
 
   const Case& c = GetParam();
-  const CpuBf16Products chosen = cpu_bf16_products();
+  const CpuProducts chosen_bf16 = cpu_bf16_products(), chosen_fp32 = cpu_fp32_products();
 };
 
 TEST_P(Gemm, ProductsOfWhateverStrides) {
@@ -75,17 +78,18 @@ TEST_P(Gemm, WeightGradientsBeginAndGoOn) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, Gemm,
-                         testing::Values(Case{"fp64", at::kDouble, CpuBf16Products::kLibrary},
-                                         Case{"fp32", at::kFloat, CpuBf16Products::kKernel},
-                                         Case{"bf16_by_kernel", at::kBFloat16, CpuBf16Products::kKernel},
-                                         Case{"bf16_by_library", at::kBFloat16, CpuBf16Products::kLibrary}),
+                         testing::Values(Case{"fp64", at::kDouble, CpuProducts::kLibrary},
+                                         Case{"fp32_by_kernel", at::kFloat, CpuProducts::kKernel},
+                                         Case{"fp32_by_library", at::kFloat, CpuProducts::kLibrary},
+                                         Case{"bf16_by_kernel", at::kBFloat16, CpuProducts::kKernel},
+                                         Case{"bf16_by_library", at::kBFloat16, CpuProducts::kLibrary}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 // The kernel takes nothing from the allocator and rounds a gradient nowhere: sums of whole numbers are exact where
 // those formed in bf16 are not.
 TEST(GemmByKernel, WeightGradientsAreFormedInTheAccumulateType) {
-  const CpuBf16Products chosen = cpu_bf16_products();
-  cpu_bf16_products() = CpuBf16Products::kKernel;
+  const CpuProducts chosen = cpu_bf16_products();
+  cpu_bf16_products() = CpuProducts::kKernel;
   const at::Tensor d_out = random_tensor({300, 64}, at::kBFloat16, 1, 3).round();
   const at::Tensor x = random_tensor({300, 96}, at::kBFloat16, 2, 3).round();
   const at::Tensor grad = at::empty({64, 96}, at::TensorOptions().dtype(at::kFloat));
