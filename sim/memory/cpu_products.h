@@ -2,13 +2,15 @@
 // Who forms products of matrices on the CPU that this runs on: the trainer chooses by it, and the memory of a job on
 // the CPU depends on it.
 
+#include <cstdint>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
 namespace mmoe {
 
-// Measured for the README of kernels/matrix_product.
+// Measured for the READMEs of kernels/matrix_product and kernels/attention.
 enum class CpuProducts {
   kKernel,   // our own: no memory of the allocator's, any number of rows, gradients of bf16 summed in fp32
   kLibrary,  // LibTorch's. Of bf16, by oneDNN: scratch, a primitive for every number of rows, gradients formed in bf16
@@ -35,6 +37,11 @@ inline CpuProducts faster_cpu_fp32_products() {
 #endif
 }
 
+// Attention's products: with AMX the library's, in bf16.
+inline CpuProducts faster_cpu_attention() { return faster_cpu_bf16_products(); }
+// Of larger heads, and of fp64, the library attends.
+inline constexpr int64_t kMostKernelHeadDim = 256;
+
 // Those in force; tests may set them.
 inline CpuProducts& cpu_bf16_products() {
   static CpuProducts chosen = faster_cpu_bf16_products();
@@ -42,6 +49,10 @@ inline CpuProducts& cpu_bf16_products() {
 }
 inline CpuProducts& cpu_fp32_products() {
   static CpuProducts chosen = faster_cpu_fp32_products();
+  return chosen;
+}
+inline CpuProducts& cpu_attention() {
+  static CpuProducts chosen = faster_cpu_attention();
   return chosen;
 }
 

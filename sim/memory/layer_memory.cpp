@@ -126,6 +126,11 @@ void sum_product(const Sizes& s, AllocationMeter& meter) {
 
 double num_threads() { return std::max(1u, std::thread::hardware_concurrency()); }
 
+// attends_by_kernel of train/ops/attention.cpp: no scratch, and nothing of a document by itself.
+bool attends_by_kernel(const Sizes& s) {
+  return s.cpu && s.a == 4 && s.h <= kMostKernelHeadDim && cpu_attention() == CpuProducts::kKernel;
+}
+
 // Tiles of LibTorch's CPU flash attention (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp).
 struct AttentionTile {
   double queries, keys;
@@ -136,7 +141,7 @@ AttentionTile attention_tile(const Sizes& s) {
 
 // Its scratch: a tile of scores and of the result for each thread.
 double attention_workspace(const Sizes& s) {
-  if (!s.cpu) return 0;
+  if (!s.cpu || attends_by_kernel(s)) return 0;
   const AttentionTile tile = attention_tile(s);
   return num_threads() * tile.queries * (tile.keys + 2 + s.h) * s.a;
 }
@@ -144,22 +149,14 @@ double attention_workspace(const Sizes& s) {
 // by_kernel of train/ops/gemm.cpp.
 bool by_kernel(const Sizes& s) { return s.cpu && s.mixed && cpu_bf16_products() == CpuProducts::kKernel; }
 
-// Whether attention works in fp32, a sequence at a time: attend of train/ops/attention.cpp.
-bool attention_in_fp32(const Sizes& s) { return by_kernel(s) && !s.documents_apart && s.H == s.G; }
-// Of one sequence in fp32: queries, keys and values, the result and its log-sum-exp; backward both gradients too.
-double widened_sequence(const Sizes& s) {
-  return attention_in_fp32(s) ? s.seq_len * (s.C + s.A + s.H) / s.context * s.a : 0;
-}
-double widened_sequence_backward(const Sizes& s) {
-  return attention_in_fp32(s) ? s.seq_len * 2 * (s.C + s.A) / s.context * s.a : 0;
-}
+bool attends_by_document(const Sizes& s) { return s.documents_apart && !attends_by_kernel(s); }
 
 // With documents kept apart, LibTorch keeps the result of each, and it is copied together.
-double document_results(const Sizes& s) { return s.documents_apart ? s.N * s.A * s.b : 0; }
+double document_results(const Sizes& s) { return attends_by_document(s) ? s.N * s.A * s.b : 0; }
 
 // What attention gives, before it is exchanged for that of this rank's tokens: kept beside it, but where it is put
 // together from documents.
-double exchanged_result(const Sizes& s) { return s.context > 1 && !s.documents_apart ? s.N * s.A * s.b : 0; }
+double exchanged_result(const Sizes& s) { return s.context > 1 && !attends_by_document(s) ? s.N * s.A * s.b : 0; }
 
 // As train/ops/context_exchange.cpp, of a tensor that its caller gives up.
 void exchange_heads(const Sizes& s, double bytes, AllocationMeter& meter) {
@@ -172,7 +169,7 @@ void exchange_heads(const Sizes& s, double bytes, AllocationMeter& meter) {
 double attention_backward_workspace(const Sizes& s) {
   if (!s.cpu) return s.mixed ? s.N * (s.A + s.H) * s.a : 0;
   const AttentionTile tile = attention_tile(s);
-  const double narrow = s.mixed && !attention_in_fp32(s) ? s.b : 0;
+  const double narrow = s.mixed ? s.b : 0;
   return num_threads() * tile.queries * (2 * tile.keys * (s.a + narrow) + s.a);
 }
 
@@ -365,14 +362,14 @@ void attention_forward(const Sizes& s, Keep keep, AllocationMeter& meter) {
   exchange_heads(s, s.N * s.C * s.b, meter);
   if (keep == Keep::kNothing) meter.free(rstd_bytes(s) + unnormed_bytes(s));
   meter.allocate(s.N * s.A * s.b + log_sum_exp_bytes(s) + document_results(s));
-  meter.touch(widened_sequence(s) + attention_workspace(s));
+  meter.touch(attention_workspace(s));
   if (keep == Keep::kNothing) meter.free(log_sum_exp_bytes(s) + document_results(s));
   if (s.context > 1) {
     meter.allocate(s.N * s.A * s.b);
     exchange_heads(s, s.N * s.A * s.b, meter);
   }
   sum_product(s, meter);
-  if (s.context > 1 && (keep == Keep::kNothing || s.documents_apart)) meter.free(s.N * s.A * s.b);
+  if (s.context > 1 && (keep == Keep::kNothing || attends_by_document(s))) meter.free(s.N * s.A * s.b);
   if (keep == Keep::kNothing) meter.free(s.stream() + s.N * (s.C + s.A) * s.b);
 }
 
@@ -438,17 +435,16 @@ void attention_backward(const Sizes& s, AllocationMeter& meter) {
   exchange_heads(s, s.N * s.A * s.b, meter);
   free_gathered(s, meter);
   meter.free(exchanged_result(s));
-  if (s.documents_apart) {
+  if (attends_by_kernel(s)) {
+    meter.allocate(s.N * s.C * s.b);  // fused
+    meter.free(s.N * (s.C + 2 * s.A) * s.b + log_sum_exp_bytes(s));
+  } else if (s.documents_apart) {
     meter.free(s.N * s.A * s.b);      // the documents' results put together, which attention does not keep
     meter.allocate(s.N * s.C * s.b);  // fused
     // Gradients of queries, keys and values of one document, which is at most a sequence long.
     meter.touch(s.seq_len * s.C / s.context * s.b + attention_backward_workspace(s));
     meter.free(document_results(s) + log_sum_exp_bytes(s));
     meter.free(s.N * s.C * s.b + s.N * s.A * s.b);
-  } else if (attention_in_fp32(s)) {
-    meter.allocate(s.N * s.C * s.b);  // fused
-    meter.touch(widened_sequence_backward(s) + attention_backward_workspace(s));
-    meter.free(s.N * (s.C + 2 * s.A) * s.b + log_sum_exp_bytes(s));
   } else {
     meter.allocate(s.N * s.C * s.b);  // gradients of queries, keys and values
     meter.touch(attention_backward_workspace(s));

@@ -14,13 +14,16 @@
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/rms_norm.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
+#include "kernels/attention/attention.h"
 #include "kernels/combine/combine.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/dispatch/dispatch.h"
@@ -355,6 +358,53 @@ void add_vocabulary(Bench& b) {
                    .aten = [=] { at::Tensor(d_weight).add_(at::embedding_dense_backward(dx, ids, V, -1, false)); }});
 }
 
+// FLOPs of the scores that a causal mask leaves.
+void add_attention(Bench& b) {
+  const int64_t T = b.s.num_tokens, h = b.s.head_dim, H = b.s.num_heads, G = b.s.num_kv_heads, S = b.s.seq_len;
+  const auto starts = std::make_shared<std::vector<int64_t>>();
+  for (int64_t first = 0; first <= T; first += S) starts->push_back(first);
+  const kernels::AttentionShapes shapes{.scalar = b.scalar(),
+                                        .starts = starts->data(),
+                                        .num_sequences = static_cast<int64_t>(starts->size()) - 1,
+                                        .num_heads = H,
+                                        .num_kv_heads = G,
+                                        .head_dim = h};
+  const at::Tensor qkv = b.numbers({T, (H + 2 * G) * h}), d_qkv = b.numbers({T, (H + 2 * G) * h});
+  const at::Tensor out = b.numbers({T, H * h}), d_out = b.numbers({T, H * h}), log_sum_exp = b.wide_numbers({H, T});
+  const auto product = static_cast<double>(T * (S + 1) * H * h);
+  const double fused = static_cast<double>(qkv.numel()) * b.element,
+               result = static_cast<double>(out.numel()) * b.element;
+  // Heads of all sequences, [B, heads, S, h].
+  const auto heads = [=](const at::Tensor& x, int64_t first, int64_t count) {
+    return x.view({-1, S, x.size(1) / h, h}).narrow(2, first, count).transpose(1, 2);
+  };
+  const auto attend = [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    return at::scaled_dot_product_attention(q, k, v, {}, 0, /*is_causal=*/true, std::nullopt, /*enable_gqa=*/H != G);
+  };
+  const at::Tensor q = heads(qkv, 0, H), k = heads(qkv, H, G), v = heads(qkv, H + G, G);
+  b.all.push_back(
+      {.name = "attention_forward",
+       .bytes = fused + result,
+       .flops = 2 * product,
+       .run =
+           [=] {
+             static_cast<void>(starts);
+             kernels::attention_forward_cpu({shapes, qkv.data_ptr(), out.data_ptr(), log_sum_exp.data_ptr()});
+           },
+       .aten = [=] { attend(q, k, v); }});
+  const variable_list leaves = {leaf(q), leaf(k), leaf(v)};
+  b.all.push_back({.name = "attention_backward",
+                   .bytes = 2 * fused + 2 * result,
+                   .flops = 5 * product,
+                   .run =
+                       [=] {
+                         static_cast<void>(starts);
+                         kernels::attention_backward_cpu({shapes, qkv.data_ptr(), out.data_ptr(),
+                                                          log_sum_exp.data_ptr(), d_out.data_ptr(), d_qkv.data_ptr()});
+                       },
+                   .aten = aten_backward({attend(leaves[0], leaves[1], leaves[2])}, leaves, {heads(d_out, 0, H)})});
+}
+
 // The experts' products as their CPU path makes them, chunk by chunk; and one product of as many FLOPs, the mark for
 // them.
 void add_products(Bench& b) {
@@ -411,6 +461,7 @@ std::vector<KernelBenchmark> kernel_benchmarks(at::ScalarType type, const LayerS
       all, size, type, wide, static_cast<double>(c10::elementSize(type)), static_cast<double>(c10::elementSize(wide))};
   add_norm(bench);
   add_rope(bench);
+  if (type != at::kDouble) add_attention(bench);
   add_router(bench);
   add_moves(bench);
   add_swiglu(bench);

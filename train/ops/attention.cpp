@@ -1,20 +1,21 @@
 #include "train/ops/attention.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
-#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <functional>
 
+#include "kernels/attention/attention.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #ifdef MMOE_WITH_CUDA
 #include "kernels/rms_norm/rms_norm_cuda.h"
 #include "kernels/rope/rope_cuda.h"
 #endif
+#include "sim/memory/cpu_products.h"
 #include "train/ops/context_exchange.h"
 #include "train/ops/gemm.h"
 #include "train/ops/launch.h"
@@ -253,38 +254,34 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
   }
 };
 
-// LibTorch's attention in fp32, a sequence at a time: of bf16 it forms every tile's products by oneDNN.
-struct AttendInFp32Function : torch::autograd::Function<AttendInFp32Function> {
+struct AttendByKernelFunction : torch::autograd::Function<AttendByKernelFunction> {
   struct State {
     at::Tensor qkv_TC, out_TA;
-    at::Tensor log_sum_exp;  // [B, H, S]
+    at::Tensor log_sum_exp_HT;
+    std::vector<int64_t> starts;  // of the sequences or documents, and T
     AttentionShape shape;
     Place place;
+
+    kernels::AttentionShapes shapes() const {
+      return {.scalar = kernel_scalar(qkv_TC),
+              .starts = starts.data(),
+              .num_sequences = static_cast<int64_t>(starts.size()) - 1,
+              .num_heads = shape.num_heads,
+              .num_kv_heads = shape.num_kv_heads,
+              .head_dim = shape.head_dim};
+    }
   };
 
-  // Heads of all sequences, [B, heads, S, h], in a tensor [T, heads * h].
-  static at::Tensor by_head(const at::Tensor& x_TA, const AttentionShape& shape) {
-    return x_TA.view({-1, shape.seq_len, x_TA.size(1) / shape.head_dim, shape.head_dim}).transpose(1, 2);
-  }
-  // A sequence's heads in fp32.
-  static at::Tensor widened(const at::Tensor& heads, int64_t sequence, int64_t first, int64_t count) {
-    return heads.narrow(0, sequence, 1).narrow(1, first, count).to(at::kFloat);
-  }
-
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv_TC, const AttentionShape& shape,
-                            Place place) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv_TC, std::vector<int64_t> starts,
+                            const AttentionShape& shape, Place place) {
     const OperationScope scope("attention", OperationPhase::kForward, place);
-    const int64_t heads = shape.num_heads;
-    const at::Tensor out_TA = at::empty({qkv_TC.size(0), heads * shape.head_dim}, qkv_TC.options());
-    const at::Tensor fused = by_head(qkv_TC.detach(), shape), out = by_head(out_TA, shape);
-    State state{qkv_TC.detach(), out_TA, {}, shape, place};
-    state.log_sum_exp = at::empty({fused.size(0), heads, shape.seq_len}, fused.options().dtype(at::kFloat));
-    for (int64_t i = 0; i < fused.size(0); ++i) {
-      const auto [out_wide, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
-          widened(fused, i, 0, heads), widened(fused, i, heads, heads), widened(fused, i, 2 * heads, heads), 0,
-          /*is_causal=*/true);
-      out.narrow(0, i, 1).copy_(out_wide);
-      state.log_sum_exp.narrow(0, i, 1).copy_(log_sum_exp);
+    const int64_t tokens = qkv_TC.size(0);
+    const at::Tensor out_TA = at::empty({tokens, shape.num_heads * shape.head_dim}, qkv_TC.options());
+    State state{qkv_TC.detach(), out_TA, {}, std::move(starts), shape, place};
+    state.log_sum_exp_HT = at::empty({shape.num_heads, tokens}, qkv_TC.options().dtype(at::kFloat));
+    if (!qkv_TC.is_meta()) {
+      kernels::attention_forward_cpu(
+          {state.shapes(), qkv_TC.data_ptr(), out_TA.data_ptr(), state.log_sum_exp_HT.data_ptr()});
     }
     keep_state(context, std::move(state));
     return out_TA.detach();
@@ -293,21 +290,12 @@ struct AttendInFp32Function : torch::autograd::Function<AttendInFp32Function> {
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const State state = take_state<State>(context);
     const OperationScope scope("attention", OperationPhase::kBackward, state.place);
-    const int64_t heads = state.shape.num_heads;
-    const at::Tensor d_qkv_TC = at::empty(state.qkv_TC.sizes(), state.qkv_TC.options());
-    const at::Tensor fused = by_head(state.qkv_TC, state.shape), d_fused = by_head(d_qkv_TC, state.shape);
-    const at::Tensor out = by_head(state.out_TA, state.shape), d_out = by_head(grads[0], state.shape);
-    for (int64_t i = 0; i < fused.size(0); ++i) {
-      const auto [d_query, d_key, d_value] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-          widened(d_out, i, 0, heads), widened(fused, i, 0, heads), widened(fused, i, heads, heads),
-          widened(fused, i, 2 * heads, heads), widened(out, i, 0, heads), state.log_sum_exp.narrow(0, i, 1), 0,
-          /*is_causal=*/true);
-      const at::Tensor d_sequence = d_fused.narrow(0, i, 1);
-      d_sequence.narrow(1, 0, heads).copy_(d_query);
-      d_sequence.narrow(1, heads, heads).copy_(d_key);
-      d_sequence.narrow(1, 2 * heads, heads).copy_(d_value);
+    const at::Tensor d_out_TA = grads[0].contiguous(), d_qkv_TC = at::empty_like(state.qkv_TC);
+    if (!d_out_TA.is_meta()) {
+      kernels::attention_backward_cpu({state.shapes(), state.qkv_TC.data_ptr(), state.out_TA.data_ptr(),
+                                       state.log_sum_exp_HT.data_ptr(), d_out_TA.data_ptr(), d_qkv_TC.data_ptr()});
     }
-    return {d_qkv_TC, {}, {}};
+    return {d_qkv_TC, {}, {}, {}};
   }
 };
 
@@ -351,7 +339,6 @@ struct AttendDocumentsFunction : torch::autograd::Function<AttendDocumentsFuncti
       if (recorded) state.documents.push_back(std::move(document));
       first += length;
     }
-    MMOE_CHECK(first == tokens) << "documents of " << first << " tokens, " << tokens << " in the batch";
     keep_state(context, std::move(state));
     return out_TA;
   }
@@ -403,6 +390,13 @@ struct ProjectOutputFunction : torch::autograd::Function<ProjectOutputFunction> 
   }
 };
 
+static_assert(kernels::kMostHeadDim == kMostKernelHeadDim);
+bool attends_by_kernel(const at::Tensor& qkv_TC, const AttentionShape& shape) {
+  const at::ScalarType type = qkv_TC.scalar_type();
+  return !runs_on_gpu(qkv_TC) && (type == at::kFloat || type == at::kBFloat16) &&
+         shape.head_dim <= kMostKernelHeadDim && cpu_attention() == CpuProducts::kKernel;
+}
+
 }  // namespace
 
 RopeTable make_rope_table(double theta, int64_t seq_len, int64_t head_dim, at::ScalarType type, c10::Device device) {
@@ -418,14 +412,22 @@ at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const 
 }
 
 at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place) {
-  const bool is_bf16 = qkv_TC.scalar_type() == at::kBFloat16;
-  const bool in_fp32 = is_bf16 && by_kernel(qkv_TC) && shape.num_heads == shape.num_kv_heads;
-  return in_fp32 ? AttendInFp32Function::apply(qkv_TC, shape, place) : AttendFunction::apply(qkv_TC, shape, place);
+  if (!attends_by_kernel(qkv_TC, shape)) return AttendFunction::apply(qkv_TC, shape, place);
+  std::vector<int64_t> starts;
+  for (int64_t first = 0; first <= qkv_TC.size(0); first += shape.seq_len) starts.push_back(first);
+  return AttendByKernelFunction::apply(qkv_TC, std::move(starts), shape, place);
 }
 
 at::Tensor attend_documents(const at::Tensor& qkv_TC, const std::vector<int64_t>& document_lengths,
                             const AttentionShape& shape, Place place) {
-  return AttendDocumentsFunction::apply(qkv_TC, document_lengths, shape, place);
+  std::vector<int64_t> starts = {0};
+  for (const int64_t length : document_lengths) starts.push_back(starts.back() + length);
+  MMOE_CHECK(starts.back() == qkv_TC.size(0))
+      << "documents of " << starts.back() << " tokens, " << qkv_TC.size(0) << " in the batch";
+  if (!attends_by_kernel(qkv_TC, shape)) {
+    return AttendDocumentsFunction::apply(qkv_TC, document_lengths, shape, place);
+  }
+  return AttendByKernelFunction::apply(qkv_TC, std::move(starts), shape, place);
 }
 
 at::Tensor attend_cached(const at::Tensor& qkv_TC, const AttentionShape& shape, const KeysAndValues& past,

@@ -44,13 +44,13 @@ struct QkvWeights {
 at::Tensor project_qkv(const at::Tensor& x_TD, const QkvWeights& weights, const RopeTable& rope,
                        const AttentionShape& shape, Place place);
 
-// LibTorch's scaled_dot_product_attention, causal. Keeps qkv, its result and what LibTorch adds (log-sum-exp). Where
-// the kernel forms bf16 products, a sequence at a time in fp32 (every head with keys of its own).
+// Causal: on CPUs by the kernel, of fp64, large heads, with AMX (sim/memory/cpu_products.h) and on GPUs by LibTorch's
+// scaled_dot_product_attention. Keeps qkv, its result and the scores' log-sum-exp.
 at::Tensor attend(const at::Tensor& qkv_TC, const AttentionShape& shape, Place place);
 
 // The same within each of consecutive documents, whose lengths sum to T; none crosses a sequence's end. Rotary
-// positions need no reset, since scores depend on their differences alone. Keeps its result twice: by document, and
-// together.
+// positions need no reset, since scores depend on their differences alone. By LibTorch it keeps its result twice: by
+// document, and together.
 at::Tensor attend_documents(const at::Tensor& qkv_TC, const std::vector<int64_t>& document_lengths,
                             const AttentionShape& shape, Place place);
 

@@ -21,6 +21,7 @@ TEST(CpuProducts, FollowTheProcessor) {
   const bool fp32_by_kernel = has("AuthenticAMD") && has(" avx512bw");
   EXPECT_EQ(faster_cpu_fp32_products(), fp32_by_kernel ? CpuProducts::kKernel : CpuProducts::kLibrary);
   EXPECT_EQ(cpu_fp32_products(), faster_cpu_fp32_products());
+  EXPECT_EQ(cpu_attention(), faster_cpu_attention());
 }
 
 }  // namespace

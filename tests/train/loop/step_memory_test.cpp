@@ -31,6 +31,7 @@ class StepMemory : public testing::TestWithParam<Case> {
   void TearDown() override {
     cpu_bf16_products() = chosen_bf16;
     cpu_fp32_products() = chosen_fp32;
+    cpu_attention() = chosen_attention;
   }
 
   void expect_predicted_peak(const Job& job) {
@@ -55,6 +56,7 @@ class StepMemory : public testing::TestWithParam<Case> {
   }
 
   const CpuProducts chosen_bf16 = cpu_bf16_products(), chosen_fp32 = cpu_fp32_products();
+  const CpuProducts chosen_attention = cpu_attention();
 };
 
 // Whether the library multiplies bf16 by the processor's own instructions. Without them it needs scratch that the
@@ -78,6 +80,7 @@ TEST_P(StepMemory, PredictsTheAllocatorsPeak) {
   for (const CpuProducts products : {CpuProducts::kKernel, CpuProducts::kLibrary}) {
     if (is_bf16 && products == CpuProducts::kLibrary && !library_has_bf16()) continue;
     (is_bf16 ? cpu_bf16_products() : cpu_fp32_products()) = products;
+    cpu_attention() = products;
     expect_predicted_peak(job);
   }
 }

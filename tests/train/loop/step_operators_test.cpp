@@ -129,13 +129,15 @@ struct JobCase {
 // With products and attention of bf16 by LibTorch, as on CUDA.
 class StepOperators : public testing::TestWithParam<JobCase> {
  protected:
-  void SetUp() override { cpu_bf16_products() = cpu_fp32_products() = CpuProducts::kLibrary; }
+  void SetUp() override { cpu_bf16_products() = cpu_fp32_products() = cpu_attention() = CpuProducts::kLibrary; }
   void TearDown() override {
     cpu_bf16_products() = chosen_bf16;
     cpu_fp32_products() = chosen_fp32;
+    cpu_attention() = chosen_attention;
   }
 
   const CpuProducts chosen_bf16 = cpu_bf16_products(), chosen_fp32 = cpu_fp32_products();
+  const CpuProducts chosen_attention = cpu_attention();
 };
 
 TEST_P(StepOperators, RunOnCudaAndNeverWaitForData) {

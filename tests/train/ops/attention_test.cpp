@@ -1,9 +1,9 @@
 #include "train/ops/attention.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
 
 #include <numeric>
+#include <utility>
 
 #include "sim/memory/cpu_products.h"
 #include "tests/train/plain_reference.h"
@@ -59,9 +59,17 @@ TEST_P(Attention, ProjectionNormAndRotationMatchTheReference) {
   expect_matches_reference(test);
 }
 
-// By both ways of attending where bf16 has two.
+// By the kernel and by LibTorch.
+void expect_both_match_reference(const OperationCase& test) {
+  const CpuProducts chosen = cpu_attention();
+  for (const CpuProducts products : {CpuProducts::kKernel, CpuProducts::kLibrary}) {
+    cpu_attention() = products;
+    expect_matches_reference(test);
+  }
+  cpu_attention() = chosen;
+}
+
 TEST_P(Attention, CausalAttentionMatchesTheReference) {
-  const CpuProducts chosen = cpu_bf16_products();
   OperationCase test;
   test.inputs = {random_tensor({tokens, fused}, c.type, 5)};
   test.operation = [&](const auto& in) { return std::vector<at::Tensor>{attend(in[0], shape, {0, 0})}; };
@@ -69,18 +77,12 @@ TEST_P(Attention, CausalAttentionMatchesTheReference) {
   // bf16 roundings: scores, weights, result; backward the sum of the weights' gradients, their product with the
   // weights, and each of the three results.
   test.tolerance = tolerance(c.type, c.head_dim + 4 * c.seq_len, 8);
-  for (const CpuProducts products : {CpuProducts::kKernel, CpuProducts::kLibrary}) {
-    cpu_bf16_products() = products;
-    expect_matches_reference(test);
-  }
-  cpu_bf16_products() = chosen;
+  expect_both_match_reference(test);
 }
 
-// In fp32 a sequence at a time: kept are the result and a number for each row of scores, beside them never more than
-// one sequence's queries, keys, values and result and LibTorch's tiles (sim/memory/layer_memory.cpp).
-TEST(AttentionInFp32, WidensOneSequenceAtATime) {
-  const CpuProducts chosen = cpu_bf16_products();
-  cpu_bf16_products() = CpuProducts::kKernel;
+// The kernel takes nothing from the allocator: kept are the result and a number for each row of scores.
+TEST(AttentionByKernel, TakesNoScratch) {
+  const CpuProducts chosen = std::exchange(cpu_attention(), CpuProducts::kKernel);
   constexpr int64_t kBatch = 5, kSeqLen = 100, kHeads = 3, kHeadDim = 8, kTokens = kBatch * kSeqLen;
   const AttentionShape shape{kSeqLen, kHeads, kHeads, kHeadDim, QkNorm::kNone, 1e-5};
   const at::Tensor qkv = random_tensor({kTokens, 3 * kHeads * kHeadDim}, at::kBFloat16, 1).set_requires_grad(true);
@@ -88,11 +90,8 @@ TEST(AttentionInFp32, WidensOneSequenceAtATime) {
   reset_counted_peak();
   const at::Tensor out = attend(qkv, shape, {0, 0});
   EXPECT_EQ(counted_bytes() - before, kTokens * kHeads * (kHeadDim * 2 + 4));
-  const int64_t sequence = kSeqLen * kHeads * (4 * kHeadDim + 1) * 4;
-  const int64_t tiles = at::get_num_threads() * 32 * (kSeqLen + 2 + kHeadDim) * 4;
-  EXPECT_LE(counted_peak_bytes() - counted_bytes(), sequence + tiles);
-  EXPECT_GE(counted_peak_bytes() - counted_bytes(), sequence);
-  cpu_bf16_products() = chosen;
+  EXPECT_EQ(counted_peak_bytes(), counted_bytes());
+  cpu_attention() = chosen;
 }
 
 // Each document as a sequence of its own.
@@ -120,7 +119,7 @@ TEST_P(Attention, AttentionWithinDocumentsMatchesTheReference) {
     return std::vector<at::Tensor>{at::cat(parts)};
   };
   test.tolerance = tolerance(c.type, c.head_dim + 4 * c.seq_len, 8);
-  expect_matches_reference(test);
+  expect_both_match_reference(test);
 }
 
 TEST_P(Attention, OutputProjectionMatchesTheReference) {
