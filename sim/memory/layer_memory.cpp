@@ -427,8 +427,8 @@ void feed_forward_backward(const Sizes& s, bool moe, AllocationMeter& meter) {
   meter.free(2 * s.stream() + rstd_bytes(s));  // normed input, its gradient
 }
 
+// The block's output is gone, or a matter of the caller.
 void attention_backward(const Sizes& s, AllocationMeter& meter) {
-  meter.free(s.stream());  // the block's output, kept by the next norm until now
   gather_tokens(s, meter);
   meter.touch(weight_gradient_temporary(s, s.D, s.A, s.N));
   meter.allocate(s.N * s.A * s.b);
@@ -490,15 +490,14 @@ LayerMemory memory_of(const Job& job, int64_t layer, const Sizes& s) {
     attention_forward(s, Keep::kAll, backward);
     feed_forward_forward(s, moe, Keep::kAll, backward);
     feed_forward_backward(s, moe, backward);
+    backward.free(s.stream());  // the attention block's output, kept by the next norm until now
     attention_backward(s, backward);
   } else {
     backward.allocate(memory.kept);
     if (again_feed_forward) feed_forward_forward(s, moe, Keep::kAll, backward);
     feed_forward_backward(s, moe, backward);
-    if (again_attention) {
-      backward.free(s.stream());
-      attention_forward(s, Keep::kAll, backward);
-    }
+    backward.free(s.stream());  // the attention block's output, kept by the next norm until now
+    if (again_attention) attention_forward(s, Keep::kAll, backward);  // its second output stays until it is through
     attention_backward(s, backward);
   }
   memory.backward_peak = above(backward, 0);
