@@ -15,7 +15,7 @@ namespace mmoe::kernels {
 namespace {
 
 constexpr int64_t kQueries = 48, kKeys = 256;  // of a tile of scores
-// Queries whose results are summed up while keys and values are packed once; a multiple of kQueries.
+// Queries for which a tile of keys and values is packed once; a multiple of kQueries.
 constexpr int64_t kBlockQueries = 288;
 constexpr int64_t kPitch = kKeys + 16;  // of a row of scores. No power of two: rows lie in different sets of a cache
 
@@ -176,7 +176,7 @@ MMOE_ALWAYS_INLINE void forward_block(const Head<const typename U::Value>& query
   }
 }
 
-// What threads share out of a forward pass: blocks of the queries of a sequence, by head.
+// What threads share out of a forward pass: the heads of a sequence.
 template <class U>
 MMOE_ALWAYS_INLINE void forward_heads(const AttentionForward& args, int64_t begin, int64_t end) {
   using T = typename U::Value;
@@ -207,16 +207,16 @@ MMOE_ALWAYS_INLINE void write_rows(const float* sums, int64_t rows, int64_t size
   }
 }
 
-// One head of the backward pass.
+// What the backward pass reads of one head.
 template <class T>
-struct Gradients {
-  Head<const T> query, key, value, out, d_out;
+struct BackwardHead {
+  Head<const T> query, out, d_out;
   const float* log_sum_exp;
 };
 
 // The gradients of one tile: probabilities and gradients of scores in the buffers' place.
 template <class U>
-MMOE_ALWAYS_INLINE void score_gradients(const Gradients<typename U::Value>& head, Buffers<U>& buffers, int64_t first,
+MMOE_ALWAYS_INLINE void score_gradients(const BackwardHead<typename U::Value>& head, Buffers<U>& buffers, int64_t first,
                                         int64_t rows, int64_t first_key, int64_t keys, int64_t columns, int64_t size,
                                         float scale) {
   const int64_t padded = steps_of<U>(columns) * U::kDepths;
@@ -264,12 +264,9 @@ MMOE_ALWAYS_INLINE void backward_heads(const AttentionBackward& args, int64_t be
       std::fill_n(buffers.d_values, keys * size, 0.0f);
       for (int64_t of_group = 0; of_group < group; ++of_group) {
         const int64_t head_at = kv_head * group + of_group;
-        const Gradients<T> head{part(head_at),
-                                part(key_at),
-                                part(value_at),
-                                head_of<const T>(args.out, start, shape.num_heads, head_at, size),
-                                head_of<const T>(args.d_out, start, shape.num_heads, head_at, size),
-                                static_cast<const float*>(args.log_sum_exp) + head_at * tokens + start};
+        const BackwardHead<T> head{part(head_at), head_of<const T>(args.out, start, shape.num_heads, head_at, size),
+                                   head_of<const T>(args.d_out, start, shape.num_heads, head_at, size),
+                                   static_cast<const float*>(args.log_sum_exp) + head_at * tokens + start};
         float* const d_query = buffers.sums.data() + of_group * length * size;
         for (int64_t first = first_key; first < length; first += kQueries) {
           const int64_t rows = std::min(kQueries, length - first);
