@@ -2,7 +2,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -40,7 +39,7 @@ struct Shape : AttentionShapes {
   float scale() const { return 1 / std::sqrt(static_cast<float>(head_dim)); }
 };
 
-// As the buffers of a BLAS they belong to the thread and not to the call. `sums` alone grows with a sequence.
+// `sums` alone grows with a sequence.
 template <class U>
 struct Buffers {
   using Step = typename U::Step;
@@ -59,12 +58,6 @@ struct Buffers {
   alignas(64) float d_keys[kMostHeadDim * kKeys], d_values[kMostHeadDim * kKeys];
   std::vector<float> sums;
 };
-template <class U>
-Buffers<U>& thread_buffers() {
-  thread_local const std::unique_ptr<Buffers<U>> buffers(new Buffers<U>);
-  return *buffers;
-}
-
 // Scores [rows, columns], whose rows end with zeros up to whole steps, as an operand with steps of columns.
 template <class U>
 MMOE_ALWAYS_INLINE const typename U::Step* by_rows(const float* scores, int64_t rows, int64_t columns,
@@ -101,6 +94,17 @@ MMOE_ALWAYS_INLINE float largest_of(const float* x, int64_t n) {
   return largest;
 }
 
+template <class T>
+MMOE_ALWAYS_INLINE void write_rows(const float* sums, int64_t rows, int64_t size, const Head<T>& to, int64_t first) {
+  for (int64_t i = 0; i < rows; ++i) {
+    if constexpr (std::is_same_v<T, float>) {
+      std::memcpy(to.row(first + i), sums + i * size, static_cast<size_t>(size) * sizeof(float));
+    } else {
+      narrow(sums + i * size, to.row(first + i), size);
+    }
+  }
+}
+
 // Keys that a query sees of those from `first_key` on.
 MMOE_ALWAYS_INLINE int64_t keys_seen(int64_t query, int64_t first_key, int64_t keys) {
   return std::min(keys, query - first_key + 1);
@@ -113,7 +117,7 @@ MMOE_ALWAYS_INLINE void forward_block(const Head<const typename U::Value>& query
                                       const Head<const typename U::Value>& value, int64_t begin, int64_t end,
                                       int64_t size, float scale, const Head<typename U::Value>& out,
                                       float* log_sum_exp) {
-  Buffers<U>& buffers = thread_buffers<U>();
+  Buffers<U>& buffers = thread_buffers<Buffers<U>>();
   buffers.sums.resize(static_cast<size_t>(kBlockQueries * (size + 2)));
   float* const sums = buffers.sums.data();  // [queries, size]
   float* const largest = sums + kBlockQueries * size;
@@ -167,13 +171,9 @@ MMOE_ALWAYS_INLINE void forward_block(const Head<const typename U::Value>& query
     const float inverse = 1 / totals[i];
 #pragma omp simd
     for (int64_t d = 0; d < size; ++d) sum[d] *= inverse;
-    if constexpr (std::is_same_v<typename U::Value, float>) {
-      std::memcpy(out.row(begin + i), sum, static_cast<size_t>(size) * sizeof(float));
-    } else {
-      narrow(sum, out.row(begin + i), size);
-    }
     log_sum_exp[begin + i] = largest[i] + std::log(totals[i]);
   }
+  write_rows(sums, end - begin, size, out, begin);
 }
 
 // What threads share out of a forward pass: the heads of a sequence.
@@ -192,17 +192,6 @@ MMOE_ALWAYS_INLINE void forward_heads(const AttentionForward& args, int64_t begi
       forward_block<U>(part(head), part(shared), part(shared + shape.num_kv_heads), query,
                        std::min(length, query + kBlockQueries), size, shape.scale(),
                        head_of<T>(args.out, first, shape.num_heads, head, size), log_sum_exp);
-    }
-  }
-}
-
-template <class T>
-MMOE_ALWAYS_INLINE void write_rows(const float* sums, int64_t rows, int64_t size, const Head<T>& to, int64_t first) {
-  for (int64_t i = 0; i < rows; ++i) {
-    if constexpr (std::is_same_v<T, float>) {
-      std::memcpy(to.row(first + i), sums + i * size, static_cast<size_t>(size) * sizeof(float));
-    } else {
-      narrow(sums + i * size, to.row(first + i), size);
     }
   }
 }
@@ -247,7 +236,7 @@ MMOE_ALWAYS_INLINE void backward_heads(const AttentionBackward& args, int64_t be
   const int64_t size = shape.head_dim, tokens = shape.starts[shape.num_sequences], group = shape.group();
   const float scale = shape.scale();
   const int64_t depth = steps_of<U>(size);
-  Buffers<U>& buffers = thread_buffers<U>();
+  Buffers<U>& buffers = thread_buffers<Buffers<U>>();
   for (int64_t task = begin; task < end; ++task) {
     const int64_t sequence = task / shape.num_kv_heads, kv_head = task % shape.num_kv_heads;
     const int64_t start = shape.starts[sequence], length = shape.starts[sequence + 1] - start;

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <type_traits>
 
 #include "kernels/matrix_product/matrix_product.h"
@@ -18,8 +17,7 @@ template <class U>
 constexpr int64_t kRowPitch = steps_of<U>(kTileDepth) + 16;
 constexpr int64_t kStepPitch = kTileRows + 16;
 
-// Up to 1.3 MiB, which fit in a second-level cache. As the buffers of a BLAS they belong to the thread and not to the
-// call, so they are not taken from the allocator of workspaces.
+// Up to 1.3 MiB, which fit in a second-level cache.
 template <class U>
 struct Buffers {
   using Step = typename U::Step;
@@ -27,12 +25,6 @@ struct Buffers {
   alignas(64) Step b[steps_of<U>(kTileDepth) * kTileColumns];
   alignas(64) float c[kTileRows * kTileColumns];
 };
-template <class U>
-Buffers<U>& thread_buffers() {
-  thread_local const std::unique_ptr<Buffers<U>> buffers(new Buffers<U>);
-  return *buffers;
-}
-
 // What threads share out: tiles of rows of nearly equal heights, each in units of columns.
 struct Shares {
   explicit Shares(const MatrixProduct& args)
@@ -45,7 +37,7 @@ template <class U>
 MMOE_ALWAYS_INLINE void multiply_shares(const MatrixProduct& args, int64_t begin, int64_t end) {
   using Value = typename U::Value;
   constexpr bool kIsFp32 = std::is_same_v<Value, float>;
-  Buffers<U>& buffers = thread_buffers<U>();
+  Buffers<U>& buffers = thread_buffers<Buffers<U>>();
   const Shares shares(args);
   const auto* base = static_cast<const Value*>(args.base);
   auto* out = static_cast<Value*>(args.out);

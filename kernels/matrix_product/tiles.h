@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -14,6 +15,14 @@
 #include "kernels/simd/vector_unit.h"
 
 namespace mmoe::kernels {
+
+// Buffers of the calling thread. As those of a BLAS they belong to the thread and not to the call, so they are not
+// taken from the allocator of workspaces.
+template <class Buffers>
+Buffers& thread_buffers() {
+  thread_local const std::unique_ptr<Buffers> buffers(new Buffers);
+  return *buffers;
+}
 
 // A vector unit: its width, the number of rows whose sums, two vectors each, fit in its registers, and the matrices'
 // type.
@@ -26,13 +35,22 @@ struct Unit {
   static constexpr int kPanel = 2 * kLanes;
   static constexpr int kBlockRows = kRows;
 
+  // Two vectors' bits, one vector after the other in memory.
+  static MMOE_ALWAYS_INLINE void read_pair(const void* x, Floats& low, Floats& high) {
+    std::memcpy(&low, x, kBytes);
+    std::memcpy(&high, static_cast<const char*>(x) + kBytes, kBytes);
+  }
+  static MMOE_ALWAYS_INLINE void write_pair(const Floats& low, const Floats& high, void* x) {
+    std::memcpy(x, &low, kBytes);
+    std::memcpy(static_cast<char*>(x) + kBytes, &high, kBytes);
+  }
+
   // A step of one depth.
   using Step = float;
   static constexpr int64_t kDepths = 1;
   static MMOE_ALWAYS_INLINE void add_product(float a, const float* b, Floats& low, Floats& high) {
     Floats b_low, b_high;
-    std::memcpy(&b_low, b, sizeof b_low);
-    std::memcpy(&b_high, b + kLanes, sizeof b_high);
+    read_pair(b, b_low, b_high);
     low += a * b_low;
     high += a * b_high;
   }
@@ -46,9 +64,8 @@ struct DotUnit : Unit<64, 12, bf16> {
   using Step = uint32_t;
   static constexpr int64_t kDepths = 2;
   static MMOE_ALWAYS_INLINE void add_product(uint32_t a, const uint32_t* b, Floats& low, Floats& high) {
-    Words b_low, b_high;
-    std::memcpy(&b_low, b, sizeof b_low);
-    std::memcpy(&b_high, b + kLanes, sizeof b_high);
+    Floats b_low, b_high;  // of pairs' bits
+    read_pair(b, b_low, b_high);
     const Words all_a = Words{} + a;
     asm("vdpbf16ps %1, %2, %0" : "+v"(low) : "v"(all_a), "v"(b_low));
     asm("vdpbf16ps %1, %2, %0" : "+v"(high) : "v"(all_a), "v"(b_high));
@@ -79,19 +96,15 @@ MMOE_ALWAYS_INLINE void finish(typename U::Floats& low, typename U::Floats& high
                                float* c) {
   if (columns >= U::kPanel) {
     if (adds) {
-      typename U::Floats kept;
-      std::memcpy(&kept, c, sizeof kept);
-      low += kept;
-      std::memcpy(&kept, c + U::kLanes, sizeof kept);
-      high += kept;
+      typename U::Floats kept_low, kept_high;
+      U::read_pair(c, kept_low, kept_high);
+      low += kept_low;
+      high += kept_high;
     }
-    std::memcpy(c, &low, sizeof low);
-    std::memcpy(c + U::kLanes, &high, sizeof high);
-    return;
+    return U::write_pair(low, high, c);
   }
   float sums[U::kPanel];
-  std::memcpy(sums, &low, sizeof low);
-  std::memcpy(sums + U::kLanes, &high, sizeof high);
+  U::write_pair(low, high, sums);
   for (int64_t j = 0; j < columns; ++j) c[j] = adds ? c[j] + sums[j] : sums[j];
 }
 

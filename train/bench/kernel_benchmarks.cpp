@@ -21,7 +21,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "kernels/attention/attention.h"
 #include "kernels/combine/combine.h"
@@ -361,14 +360,15 @@ void add_vocabulary(Bench& b) {
 // FLOPs of the scores that a causal mask leaves.
 void add_attention(Bench& b) {
   const int64_t T = b.s.num_tokens, h = b.s.head_dim, H = b.s.num_heads, G = b.s.num_kv_heads, S = b.s.seq_len;
-  const auto starts = std::make_shared<std::vector<int64_t>>();
-  for (int64_t first = 0; first <= T; first += S) starts->push_back(first);
-  const kernels::AttentionShapes shapes{.scalar = b.scalar(),
-                                        .starts = starts->data(),
-                                        .num_sequences = static_cast<int64_t>(starts->size()) - 1,
-                                        .num_heads = H,
-                                        .num_kv_heads = G,
-                                        .head_dim = h};
+  const at::Tensor starts = at::arange(0, T + 1, S);
+  const auto shapes = [=, scalar = b.scalar()] {
+    return kernels::AttentionShapes{.scalar = scalar,
+                                    .starts = starts.data_ptr<int64_t>(),
+                                    .num_sequences = starts.numel() - 1,
+                                    .num_heads = H,
+                                    .num_kv_heads = G,
+                                    .head_dim = h};
+  };
   const at::Tensor qkv = b.numbers({T, (H + 2 * G) * h}), d_qkv = b.numbers({T, (H + 2 * G) * h});
   const at::Tensor out = b.numbers({T, H * h}), d_out = b.numbers({T, H * h}), log_sum_exp = b.wide_numbers({H, T});
   const auto product = static_cast<double>(T * (S + 1) * H * h);
@@ -388,8 +388,7 @@ void add_attention(Bench& b) {
        .flops = 2 * product,
        .run =
            [=] {
-             static_cast<void>(starts);
-             kernels::attention_forward_cpu({shapes, qkv.data_ptr(), out.data_ptr(), log_sum_exp.data_ptr()});
+             kernels::attention_forward_cpu({shapes(), qkv.data_ptr(), out.data_ptr(), log_sum_exp.data_ptr()});
            },
        .aten = [=] { attend(q, k, v); }});
   const variable_list leaves = {leaf(q), leaf(k), leaf(v)};
@@ -398,8 +397,7 @@ void add_attention(Bench& b) {
                    .flops = 5 * product,
                    .run =
                        [=] {
-                         static_cast<void>(starts);
-                         kernels::attention_backward_cpu({shapes, qkv.data_ptr(), out.data_ptr(),
+                         kernels::attention_backward_cpu({shapes(), qkv.data_ptr(), out.data_ptr(),
                                                           log_sum_exp.data_ptr(), d_out.data_ptr(), d_qkv.data_ptr()});
                        },
                    .aten = aten_backward({attend(leaves[0], leaves[1], leaves[2])}, leaves, {heads(d_out, 0, H)})});
