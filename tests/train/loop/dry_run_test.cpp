@@ -6,8 +6,8 @@
 #include <random>
 #include <utility>
 
-#include "sim/memory/cpu_products.h"
 #include "sim/plan/trainer_ranks.h"
+#include "tests/train/cpu_products_guard.h"
 #include "tests/train/trainer_testing.h"
 #include "train/loop/trainer.h"
 
@@ -167,7 +167,8 @@ std::vector<nlohmann::json> products_of_degrees() {
 // of which each stage has one.
 TEST(DryRun, EveryProductOfDegreesAgreesWithItsPlan) {
   // Of the library's products shapes do not show the scratch, more than 2 % of jobs this small.
-  const CpuProducts chosen = std::exchange(cpu_bf16_products(), CpuProducts::kKernel);
+  const CpuProductsGuard guard;
+  cpu_bf16_products() = CpuProducts::kKernel;
   std::mt19937 random(6);
   const auto one_of = [&](const std::vector<const char*>& values) {
     return nlohmann::json::parse(values[random() % values.size()]);
@@ -198,7 +199,6 @@ TEST(DryRun, EveryProductOfDegreesAgreesWithItsPlan) {
     }
   }
   EXPECT_EQ(built, 2 * static_cast<int64_t>(patches.size()));
-  cpu_bf16_products() = chosen;
 }
 
 // The experts of rank 0 get three rows in four.

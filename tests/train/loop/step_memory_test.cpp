@@ -4,7 +4,7 @@
 
 #include <ATen/ops/randint.h>
 
-#include "sim/memory/cpu_products.h"
+#include "tests/train/cpu_products_guard.h"
 #include "tests/train/trainer_testing.h"
 #include "train/loop/trainer.h"
 
@@ -28,12 +28,6 @@ nlohmann::json base_job() {
 
 class StepMemory : public testing::TestWithParam<Case> {
  protected:
-  void TearDown() override {
-    cpu_bf16_products() = chosen_bf16;
-    cpu_fp32_products() = chosen_fp32;
-    cpu_attention() = chosen_attention;
-  }
-
   void expect_predicted_peak(const Job& job) {
     Trainer trainer(job, c10::kCPU);
     const int64_t rows = job.training.global_batch_size, seq_len = job.training.seq_len;
@@ -55,8 +49,7 @@ class StepMemory : public testing::TestWithParam<Case> {
               << measured << " error " << 100 * error << " %\n";
   }
 
-  const CpuProducts chosen_bf16 = cpu_bf16_products(), chosen_fp32 = cpu_fp32_products();
-  const CpuProducts chosen_attention = cpu_attention();
+  const CpuProductsGuard guard;
 };
 
 // Whether the library multiplies bf16 by the processor's own instructions. Without them it needs scratch that the

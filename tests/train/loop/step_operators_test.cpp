@@ -16,7 +16,7 @@
 #include <tuple>
 #include <vector>
 
-#include "sim/memory/cpu_products.h"
+#include "tests/train/cpu_products_guard.h"
 #include "tests/train/trainer_testing.h"
 #include "train/data/batches.h"
 #include "train/loop/trainer.h"
@@ -126,18 +126,11 @@ struct JobCase {
   int64_t num_host_reads = 0;  // of tensors that stay on the host on every device
 };
 
-// With products and attention of bf16 by LibTorch, as on CUDA.
+// With products and attention by LibTorch, as on CUDA.
 class StepOperators : public testing::TestWithParam<JobCase> {
  protected:
   void SetUp() override { cpu_bf16_products() = cpu_fp32_products() = cpu_attention() = CpuProducts::kLibrary; }
-  void TearDown() override {
-    cpu_bf16_products() = chosen_bf16;
-    cpu_fp32_products() = chosen_fp32;
-    cpu_attention() = chosen_attention;
-  }
-
-  const CpuProducts chosen_bf16 = cpu_bf16_products(), chosen_fp32 = cpu_fp32_products();
-  const CpuProducts chosen_attention = cpu_attention();
+  const CpuProductsGuard guard;
 };
 
 TEST_P(StepOperators, RunOnCudaAndNeverWaitForData) {

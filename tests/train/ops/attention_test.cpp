@@ -3,9 +3,8 @@
 #include <ATen/ops/cat.h>
 
 #include <numeric>
-#include <utility>
 
-#include "sim/memory/cpu_products.h"
+#include "tests/train/cpu_products_guard.h"
 #include "tests/train/plain_reference.h"
 #include "tests/train/trainer_testing.h"
 
@@ -61,12 +60,11 @@ TEST_P(Attention, ProjectionNormAndRotationMatchTheReference) {
 
 // By the kernel and by LibTorch.
 void expect_both_match_reference(const OperationCase& test) {
-  const CpuProducts chosen = cpu_attention();
+  const CpuProductsGuard guard;
   for (const CpuProducts products : {CpuProducts::kKernel, CpuProducts::kLibrary}) {
     cpu_attention() = products;
     expect_matches_reference(test);
   }
-  cpu_attention() = chosen;
 }
 
 TEST_P(Attention, CausalAttentionMatchesTheReference) {
@@ -82,7 +80,8 @@ TEST_P(Attention, CausalAttentionMatchesTheReference) {
 
 // The kernel takes nothing from the allocator: kept are the result and a number for each row of scores.
 TEST(AttentionByKernel, TakesNoScratch) {
-  const CpuProducts chosen = std::exchange(cpu_attention(), CpuProducts::kKernel);
+  const CpuProductsGuard guard;
+  cpu_attention() = CpuProducts::kKernel;
   constexpr int64_t kBatch = 5, kSeqLen = 100, kHeads = 3, kHeadDim = 8, kTokens = kBatch * kSeqLen;
   const AttentionShape shape{kSeqLen, kHeads, kHeads, kHeadDim, QkNorm::kNone, 1e-5};
   const at::Tensor qkv = random_tensor({kTokens, 3 * kHeads * kHeadDim}, at::kBFloat16, 1).set_requires_grad(true);
@@ -91,7 +90,6 @@ TEST(AttentionByKernel, TakesNoScratch) {
   const at::Tensor out = attend(qkv, shape, {0, 0});
   EXPECT_EQ(counted_bytes() - before, kTokens * kHeads * (kHeadDim * 2 + 4));
   EXPECT_EQ(counted_peak_bytes(), counted_bytes());
-  cpu_attention() = chosen;
 }
 
 // Each document as a sequence of its own.

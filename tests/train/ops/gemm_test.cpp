@@ -2,7 +2,7 @@
 
 #include "train/ops/gemm.h"
 
-#include "sim/memory/cpu_products.h"
+#include "tests/train/cpu_products_guard.h"
 #include "tests/train/trainer_testing.h"
 
 namespace mmoe {
@@ -17,10 +17,6 @@ struct Case {
 class Gemm : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override { cpu_bf16_products() = cpu_fp32_products() = c.products; }
-  void TearDown() override {
-    cpu_bf16_products() = chosen_bf16;
-    cpu_fp32_products() = chosen_fp32;
-  }
 
   at::Tensor numbers(at::IntArrayRef shape, uint64_t seed) const { return random_tensor(shape, c.type, seed); }
   // Sums of `terms` products and one more step: the final rounding, or that of a gradient before it is added.
@@ -33,7 +29,7 @@ class Gemm : public testing::TestWithParam<Case> {
   }
 
   const Case& c = GetParam();
-  const CpuProducts chosen_bf16 = cpu_bf16_products(), chosen_fp32 = cpu_fp32_products();
+  const CpuProductsGuard guard;
 };
 
 TEST_P(Gemm, ProductsOfWhateverStrides) {
@@ -88,7 +84,7 @@ INSTANTIATE_TEST_SUITE_P(, Gemm,
 // The kernel takes nothing from the allocator and rounds a gradient nowhere: sums of whole numbers are exact where
 // those formed in bf16 are not.
 TEST(GemmByKernel, WeightGradientsAreFormedInTheAccumulateType) {
-  const CpuProducts chosen = cpu_bf16_products();
+  const CpuProductsGuard guard;
   cpu_bf16_products() = CpuProducts::kKernel;
   const at::Tensor d_out = random_tensor({300, 64}, at::kBFloat16, 1, 3).round();
   const at::Tensor x = random_tensor({300, 96}, at::kBFloat16, 2, 3).round();
@@ -98,7 +94,6 @@ TEST(GemmByKernel, WeightGradientsAreFormedInTheAccumulateType) {
   add_weight_gradient(grad, d_out, x, GradientSum::kBegin);
   EXPECT_EQ(counted_peak_bytes(), before);
   EXPECT_TRUE(grad.to(at::kDouble).equal(d_out.to(at::kDouble).t().mm(x.to(at::kDouble))));
-  cpu_bf16_products() = chosen;
 }
 
 }  // namespace
