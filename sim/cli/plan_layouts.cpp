@@ -66,7 +66,7 @@ nlohmann::json layout_json(const Job& job, const LayoutCandidate& layout) {
           {"recompute_num_layers", resolved["training"]["recompute_num_layers"]},
           {"expert_saving", resolved["training"]["expert_saving"]},
           {"overlap", layout.overlap},
-          {"offload", layout.offload},
+          {"offload", name_of(layout.offload)},
           {"peak_reserved_bytes", layout.peak_bytes}};
 }
 
@@ -102,7 +102,7 @@ std::string excess_text(const Rejection& rejection) {
          " GiB at best (micro-batch " + std::to_string(closest.micro_batch_size) + ", recompute " +
          recompute_text(closest.recompute, closest.expert_saving) + ", ZeRO " +
          std::to_string(closest.parallelism.zero_stage) +
-         (closest.offload == "none" ? "" : ", offload " + closest.offload) + ")";
+         (closest.offload == Offload::kNone ? "" : ", offload " + name_of(closest.offload)) + ")";
 }
 
 void print_rejected(const LayoutSearchResult& result, std::ostream& out) {
@@ -157,19 +157,20 @@ std::string stages_text(const ParallelismConfig& parallelism) {
   return text.empty() ? "-" : text;
 }
 
-// A column of what is searched only where the job says so. How many layers are recomputed stands with what is.
-struct AskedColumn {
-  const char *key, *header;
+// A column that is shown where a layout has another value than the job. How many layers are recomputed stands with what
+// is.
+struct ChosenColumn {
+  const char* header;
   std::string (*text)(const Job&);
 };
-constexpr AskedColumn kAskedColumns[] = {
-    {"parallelism.stage_layers", "layers", [](const Job& job) { return stages_text(job.parallelism); }},
-    {"parallelism.zero_group", "group",
+constexpr ChosenColumn kChosenColumns[] = {
+    {"layers", [](const Job& job) { return stages_text(job.parallelism); }},
+    {"group",
      [](const Job& job) {
        return job.parallelism.zero_group > 0 ? std::to_string(job.parallelism.zero_group) : std::string("all");
      }},
-    {"training.overlap", "overlap", [](const Job& job) { return std::string(job.training.overlap ? "yes" : "no"); }},
-    {"training.offload", "offload", [](const Job& job) { return job.training.offload; }}};
+    {"overlap", [](const Job& job) { return std::string(job.training.overlap ? "yes" : "no"); }},
+    {"offload", [](const Job& job) { return name_of(job.training.offload); }}};
 
 std::vector<std::string> row(std::size_t rank, const LayoutPlan& simulated) {
   const ClusterPlan& plan = simulated.plan;
@@ -271,19 +272,22 @@ void print(const Job& job, const LayoutPlans& plans, std::ostream& out) {
                          "fits",   "budget",     "step s",  "tokens/s", "MFU",       "front"},
               .rows = {}};
   const auto place = std::find(table.header.begin(), table.header.end(), "GiB") - table.header.begin();
-  std::vector<AskedColumn> asked;
-  for (const AskedColumn& column : kAskedColumns) {
-    if (job.automatic.contains(column.key)) asked.push_back(column);
+  std::vector<ChosenColumn> chosen;
+  for (const ChosenColumn& column : kChosenColumns) {
+    const bool is_chosen = std::any_of(plans.shown.begin(), plans.shown.end(), [&](const LayoutPlan& simulated) {
+      return column.text(simulated.plan.job) != column.text(job);
+    });
+    if (is_chosen) chosen.push_back(column);
   }
   const auto insert = [&](std::vector<std::string>& cells, const auto& text_of) {
-    for (std::size_t i = 0; i < asked.size(); ++i) {
-      cells.insert(cells.begin() + place + static_cast<std::ptrdiff_t>(i), text_of(asked[i]));
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      cells.insert(cells.begin() + place + static_cast<std::ptrdiff_t>(i), text_of(chosen[i]));
     }
   };
-  insert(table.header, [](const AskedColumn& column) { return std::string(column.header); });
+  insert(table.header, [](const ChosenColumn& column) { return std::string(column.header); });
   for (std::size_t i = 0; i < plans.shown.size(); ++i) {
     std::vector<std::string> cells = row(i + 1, plans.shown[i]);
-    insert(cells, [&](const AskedColumn& column) { return column.text(plans.shown[i].plan.job); });
+    insert(cells, [&](const ChosenColumn& column) { return column.text(plans.shown[i].plan.job); });
     table.add(std::move(cells));
   }
   print_table(table, out);

@@ -4,6 +4,7 @@
 #include <ostream>
 
 #include "sim/cli/table.h"
+#include "sim/plan/cluster_plan.h"
 #include "sim/units/units.h"
 
 namespace mmoe {
@@ -125,6 +126,12 @@ std::string verdict_line(const json& plan) {
   if (fit["verdict"] == "fits") verdict = "fits with " + probability_text(fit["probability"]);
   if (fit["verdict"] == "at_risk") verdict = "at risk, fits with " + probability_text(fit["probability"]);
   const json& limiting = fit["limiting"];
+  if (limiting["cause"] == kHostMemory) {
+    double host = 0;
+    for (const json& stage : plan["memory"]["stages"]) host = std::max(host, stage.value("host_bytes", 0.0));
+    return verdict + ": " + in_gib(host) + " GiB offloaded by a device, of " + in_gib(fit["limit_bytes"]) +
+           " that each has of the host's memory";
+  }
   const double peak = plan["memory"]["peak_allocated_bytes"];
   const auto gibs = [decimals = gib_decimals(peak)](double bytes) { return in_gib(bytes, decimals); };
   std::string text = verdict + ": " + gibs(peak) + " GiB " + interval(plan, "peak_allocated_bytes", gibs) + " of " +

@@ -1,7 +1,8 @@
 #include "sim/cluster/memory_model.h"
 
 #include <algorithm>
-#include <set>
+#include <array>
+#include <cstddef>
 #include <utility>
 
 #include "sim/cluster/step_time.h"
@@ -28,44 +29,60 @@ double score_bytes(const Job& job, const RankShapes& s) {
              : 0;
 }
 
-// Weight shapes of a rank, each once.
+// The sum over distinct shapes; on the stack, as a search asks a million times a second.
+class DistinctShapes {
+ public:
+  void add(double rows, double columns) {
+    const auto end = shapes_.begin() + static_cast<std::ptrdiff_t>(size_);
+    const std::pair<double, double> shape(rows, columns);
+    if (std::find(shapes_.begin(), end, shape) != end) return;
+    shapes_[size_++] = shape;
+    sum_ += rows * columns;
+  }
+  double sum() const { return sum_; }
+
+ private:
+  std::array<std::pair<double, double>, 12> shapes_;
+  std::size_t size_ = 0;
+  double sum_ = 0;
+};
+
+// Elements of a rank's weight shapes, each once.
 double distinct_weights(const Job& job, const RankShapes& s, const std::vector<StageChunk>& chunks) {
   const ModelConfig& model = job.model;
-  std::set<std::pair<double, double>> shapes;
+  DistinctShapes shapes;
   const double D = s.hidden_size;
   const auto up = static_cast<double>(model.up_projections());
   if (model.attention == AttentionKind::kLatent) {
     const auto rank_q = static_cast<double>(model.q_lora_rank), rank_kv = static_cast<double>(model.kv_lora_rank);
     const auto rotated = static_cast<double>(model.qk_rope_head_dim);
-    if (rank_q > 0) shapes.emplace(rank_q, D);
-    shapes.emplace(rank_kv + rotated, D);
-    shapes.emplace(s.query_size, rank_q > 0 ? rank_q : D);
-    shapes.emplace(s.heads * (s.head_dim - rotated) + s.attention_output_size, rank_kv);
-    shapes.emplace(D, s.attention_output_size);
+    if (rank_q > 0) shapes.add(rank_q, D);
+    shapes.add(rank_kv + rotated, D);
+    shapes.add(s.query_size, rank_q > 0 ? rank_q : D);
+    shapes.add(s.heads * (s.head_dim - rotated) + s.attention_output_size, rank_kv);
+    shapes.add(D, s.attention_output_size);
   } else {
-    shapes.emplace(s.query_size + 2 * s.kv_size, D);
-    shapes.emplace(D, s.query_size);
+    shapes.add(s.query_size + 2 * s.kv_size, D);
+    shapes.add(D, s.query_size);
   }
+  const auto feed_forward = [&](double width) {
+    if (width == 0) return;
+    shapes.add(up * width, D);
+    shapes.add(D, width);
+  };
   bool dense = false, moe = false, head = false;
   for (const StageChunk& chunk : chunks) {
     dense |= chunk.num_dense_layers(model) > 0;
     moe |= chunk.num_moe_layers(model) > 0;
     head |= chunk.head;
   }
-  const auto feed_forward = [&](double width) {
-    if (width == 0) return;
-    shapes.emplace(up * width, D);
-    shapes.emplace(D, width);
-  };
   if (dense) feed_forward(s.dense_hidden_size);
   if (moe) {
     feed_forward(s.expert_hidden_size);
     feed_forward(s.shared_expert_hidden_size);
   }
-  if (head) shapes.emplace(s.vocabulary, D);
-  double sum = 0;
-  for (const auto& [rows, columns] : shapes) sum += rows * columns;
-  return sum;
+  if (head) shapes.add(s.vocabulary, D);
+  return shapes.sum();
 }
 
 double over(const RankWeights& weights, bool sharded, const StateShards& by) {
@@ -146,7 +163,9 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   state_bytes_ = memory_.master_and_moments;
   if (training.optimizer_precision == Precision::kBf16) state_bytes_ /= 2;
   if (s_.element >= 4) state_bytes_ = (state_bytes_ - 4) * s_.element / 4;  // weights are their own master
-  if (training.offload == "optimizer") state_bytes_ = 0;
+  offloaded_state_bytes_ =
+      training.offload == Offload::kOptimizer ? state_bytes_ + element_bytes(training.gradient_precision) : 0;
+  if (offloaded_state_bytes_ > 0) state_bytes_ = 0;
   stand_ins_ = training.has_option("gradient_accumulation_fusion") && !fp16 ? memory_.stand_in_gradients : 0;
 
   const bool any_experts = model.num_experts > 0;
@@ -181,7 +200,7 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   mask_ = training.has_option("attention_mask") ? s_.sequences * s_.seq_len * s_.seq_len : 0;
   // Where gathered inputs are kept for the backward pass, all wait for it; else the first two micro-batches' do not.
   spared_ = training.has_option("keep_gathered_inputs") ? 0 : 2;
-  keeps_activations_ = training.offload != "activations";
+  keeps_activations_ = training.offload != Offload::kActivations;
   gathered_ = keeps_activations_ ? gathered_input_bytes(job, s_) : 0;
   const double flops = 2 * s_.tokens * pieces_.last_layer.dense + 2 * expert_rows_ *
                                                                       static_cast<double>(model.up_projections() + 1) *
@@ -235,8 +254,16 @@ RankStatic MemoryModel::held(const RankContents& contents, const StateShards& sh
   return held;
 }
 
+Bytes MemoryModel::host(const RankContents& contents, const StateShards& shards) const {
+  if (offloaded_state_bytes_ == 0) return Bytes{contents.offloaded};
+  return Bytes{offloaded_state_bytes_ * over(contents.weights, job_.parallelism.zero_stage >= 1, shards)};
+}
+
 double MemoryModel::kept_by_chunk(const StageChunk& chunk) const {
-  if (!keeps_activations_) return 0;
+  return keeps_activations_ ? activations_of_chunk(chunk) : 0;
+}
+
+double MemoryModel::activations_of_chunk(const StageChunk& chunk) const {
   const auto dense_layers = static_cast<double>(chunk.num_dense_layers(job_.model));
   const auto moe_layers = static_cast<double>(chunk.num_moe_layers(job_.model));
   double bytes = dense_layers * dense_.kept + moe_layers * moe_.kept;
@@ -256,9 +283,12 @@ double MemoryModel::dropout_masks(const std::vector<StageChunk>& chunks) const {
 }
 
 double MemoryModel::kept_always(const RankContents& contents) const {
-  if (job_.parallelism.zero_stage < 3) return mask_;
+  // Of offloaded activations, those of one layer are on their way while the next one works (Transformer Engine,
+  // cpu_offload.py: two buffers in turns).
+  const double on_their_way = keeps_activations_ ? 0 : 2 * std::max(dense_.kept, moe_.kept);
+  if (job_.parallelism.zero_stage < 3) return mask_ + on_their_way;
   // Gathered: tables, the layer at work and the next one.
-  return mask_ + s_.element * ((contents.table ? pieces_.table : 0) + 2 * pieces_.last_layer.total());
+  return mask_ + on_their_way + s_.element * ((contents.table ? pieces_.table : 0) + 2 * pieces_.last_layer.total());
 }
 
 double MemoryModel::backward_work(const std::vector<StageChunk>& chunks) const {
@@ -305,6 +335,9 @@ RankContents MemoryModel::contents(const std::vector<StageChunk>& chunks, int64_
     const StageChunk& chunk = chunks[i];
     in_flight.push_back(turns.in_flight(static_cast<int64_t>(i), backwards));
     contents.in_flight += static_cast<double>(in_flight.back()) * (kept[i] + masks);
+    if (!keeps_activations_) {
+      contents.offloaded += static_cast<double>(in_flight.back()) * activations_of_chunk(chunk);
+    }
     head |= chunk.head;
     contents.table |= chunk.embedding || chunk.head;
     if (chunk.num_layers > 0) last_is_moe = chunk.num_moe_layers(job_.model) > 0;
@@ -329,7 +362,7 @@ RankMemory MemoryModel::rank(const RankContents& contents, const StateShards& sh
   result.held = held(contents, shards);
   result.static_bytes = result.held.total();
   // fp16 runs hold fp32 copies of the gradients from the optimiser's step to the next one's first backward pass.
-  if (training.precision == Precision::kFp16 && training.offload != "optimizer") {
+  if (training.precision == Precision::kFp16 && training.offload != Offload::kOptimizer) {
     result.static_bytes += Bytes{4 * over(contents.weights, job_.parallelism.zero_stage >= 1, shards)};
   }
   result.logits = Bytes{contents.logits};
@@ -342,6 +375,7 @@ RankMemory MemoryModel::rank(const RankContents& contents, const StateShards& sh
   // Short-lived tensors that are not modelled one by one leave holes; expandable segments give them back.
   const bool holes = job_.hardware.allocator == AllocatorKind::kDefault;
   result.peak_reserved = result.peak_allocated * (1 + (holes ? memory_.reserved_excess : 0));
+  result.host = host(contents, shards);
   return result;
 }
 

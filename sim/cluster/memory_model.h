@@ -27,6 +27,7 @@ struct RankMemory {
   Bytes transient;          // of the layer at work
   const char* moment = "";  // "loss head", "backward of a MoE layer", ...
   Bytes peak_allocated, peak_reserved;
+  Bytes host;  // of the host's memory, for what is offloaded
 };
 
 // One rank's chunks, and what they hold at the highest moment of a step however the states are sharded.
@@ -35,6 +36,7 @@ struct RankContents {
   double distinct_weights = 0;       // shapes of weights, each once
   bool table = false;                // embedding or head
   double in_flight = 0;              // bytes kept by micro-batches in flight
+  double offloaded = 0;              // the same on the host
   double queued = 0;                 // bytes that wait where memory allows, see MemoryModel::waiting
   double logits = 0, transient = 0;  // bytes
   const char* moment = "";
@@ -84,10 +86,16 @@ class MemoryModel {
   // short and more is given back.
   double waiting(double queued, double needed, Bytes cached) const;
 
+  // Of the host's memory: activations of the micro-batches in flight, or master weights, moments and the gradients that
+  // they are updated with.
+  Bytes host(const RankContents& contents, const StateShards& shards) const;
+
   // Between steps, from the second on.
   RankStatic held(const RankContents& contents, const StateShards& shards) const;
 
  private:
+  double activations_of_chunk(const StageChunk& chunk) const;
+
   const Job& job_;
   const MemoryConventions& memory_;
   RankShapes s_;
@@ -95,7 +103,7 @@ class MemoryModel {
   LayerBytes dense_, moe_;
   double hidden_, scores_, expert_rows_;
   double workspaces_, shared_buffer_;
-  double weight_bytes_, gradient_bytes_, state_bytes_, stand_ins_;
+  double weight_bytes_, gradient_bytes_, state_bytes_, offloaded_state_bytes_, stand_ins_;
   double loss_, accumulated_loss_;  // bytes of the loss head; more where micro-batches follow each other
   double mask_;                     // bytes of an attention mask
   double gathered_;                 // bytes of one gathered input that is not the rank's own

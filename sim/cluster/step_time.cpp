@@ -137,11 +137,13 @@ StepModel::StepModel(const Job& job, const Framework& framework, double k, const
 }
 
 // Kept activations go to the host while the layer runs forward and come back while it runs backward, each way hidden
-// behind the layer's own time.
+// behind the layer's own time; no faster than the host's memory takes them.
 LayerSeconds StepModel::with_offload(LayerSeconds layer, LayerKind kind, double k) const {
-  if (job_.training.offload != "activations") return layer;
+  if (job_.training.offload != Offload::kActivations) return layer;
   const double bytes = layer_bytes(job_, framework_, layers_.shapes(), kind, k, load_.at(k)).kept;
-  const double transfer = bytes / job_.hardware.spec.host_link.value;
+  const double host_bandwidth = job_.hardware.cluster_spec.host_bandwidth.value;
+  double transfer = bytes / job_.hardware.spec.host_link.value;
+  if (host_bandwidth > 0) transfer = std::max(transfer, bytes / host_bandwidth);
   const auto host = static_cast<std::size_t>(TimeCause::kHost);
   layer.forward[host] += std::max(0.0, transfer - layer.forward_total());
   layer.backward[host] += std::max(0.0, transfer - layer.backward_total());
@@ -271,10 +273,16 @@ ClusterStepTime StepModel::tail(const StepSync& sync, double pipeline_seconds, d
     optimizer =
         std::max(optimizer, layers_.own() ? layers_.own()->update(owned) : owned * time.optimizer_bytes / bandwidth);
     // The host updates: gradients go down, weights come back up (ZeRO-Offload, Ren et al. 2021, arXiv:2101.06840,
-    // section 4.1). Its own arithmetic is taken to keep up with the link.
-    if (job.training.offload == "optimizer") {
-      optimizer = std::max(optimizer, owned * (gradient_bytes(job) + element_bytes(job.training.precision)) /
-                                          job.hardware.spec.host_link.value);
+    // section 4.1), at the speed of the link, or of the host's memory, which all this passes, and master weights and
+    // moments twice. Its arithmetic is taken to keep up.
+    if (job.training.offload == Offload::kOptimizer) {
+      const double moved = gradient_bytes(job) + element_bytes(job.training.precision);
+      optimizer = std::max(optimizer, owned * moved / job.hardware.spec.host_link.value);
+      const double host_bandwidth = job.hardware.cluster_spec.host_bandwidth.value;
+      const double states = framework_.memory.master_and_moments;
+      // Gradients are written and read.
+      const double host_bytes = 2 * states + gradient_bytes(job) + moved;
+      if (host_bandwidth > 0) optimizer = std::max(optimizer, owned * host_bytes / host_bandwidth);
     }
   }
   ClusterStepTime tail;
@@ -284,12 +292,24 @@ ClusterStepTime StepModel::tail(const StepSync& sync, double pipeline_seconds, d
   transfers += sync.latency;
   tail.data_transfers = transfers - std::min((1 - exposed) * transfers, hideable) + sync.unhidden;
   tail.optimizer = optimizer;
-  tail.fixed = framework_.operations ? framework_.operations->step_overhead : time.host_per_step;
-  const double nodes =
-      static_cast<double>(job.hardware.num_devices) / static_cast<double>(job.hardware.devices_per_node);
-  tail.stragglers = (pipeline_seconds + tail.data_transfers + optimizer + tail.fixed) * time.straggler_per_doubling *
-                    std::log2(std::max(1.0, nodes));
+  tail.fixed = fixed();
+  tail.stragglers = (pipeline_seconds + tail.data_transfers + optimizer + tail.fixed) * straggler_share();
   return tail;
+}
+
+double StepModel::least_step(double pipeline_seconds) const {
+  return (pipeline_seconds + fixed()) * (1 + straggler_share());
+}
+
+double StepModel::fixed() const {
+  return framework_.operations ? framework_.operations->step_overhead : framework_.time.host_per_step;
+}
+
+// Of all else of a step.
+double StepModel::straggler_share() const {
+  const HardwareConfig& hardware = job_.hardware;
+  const double nodes = static_cast<double>(hardware.num_devices) / static_cast<double>(hardware.devices_per_node);
+  return framework_.time.straggler_per_doubling * std::log2(std::max(1.0, nodes));
 }
 
 ClusterStepTime StepModel::step(const PipelineStages& stages) const {

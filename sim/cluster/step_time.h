@@ -89,6 +89,8 @@ class StepModel {
   // What follows the pipeline, once a step: the worst rank's transfers and optimiser, and what every step adds.
   // `backward` is what transfers can hide behind.
   ClusterStepTime tail(const StepSync& sync, double pipeline_seconds, double backward) const;
+  // Seconds of a step that no transfer and no update makes longer: no step of this pipeline time is shorter.
+  double least_step(double pipeline_seconds) const;
   StepSync sync(const PipelineStages& stages) const;
   // Whether it still is that of the job, of which only zero_stage and zero_group have changed.
   bool holds(const StepSync& sync) const {
@@ -100,6 +102,8 @@ class StepModel {
  private:
   int64_t sharded_copies() const;
   double gathered_bytes() const;
+  double fixed() const;
+  double straggler_share() const;
   LayerSeconds with_offload(LayerSeconds layer, LayerKind kind, double k) const;
 
   const Job& job_;

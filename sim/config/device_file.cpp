@@ -140,6 +140,8 @@ ClusterSpec parse_cluster(const nlohmann::json& json, const std::string& where) 
       spec.levels.push_back(parse_level((*levels)[i], where, i));
     }
   }
+  spec.host_memory = gib(positive(root, "host_memory_gib_per_device", 1e6));
+  spec.host_bandwidth = gb_per_s(positive(root, "host_bandwidth_gb_per_s_per_device", 1e6));
   spec.price_per_device_hour = positive(root, "price_per_device_hour_usd", 1e6);
   spec.hours_between_failures = positive(root, "hours_between_failures_per_device", 1e9);
   spec.power_watt_per_device = positive(root, "power_watt_per_device", 1e6);

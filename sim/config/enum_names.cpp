@@ -30,6 +30,7 @@ MMOE_ENUM_NAMES(Precision,
                 {{kFp64, "fp64"}, {kFp32, "fp32"}, {kBf16, "bf16"}, {kFp16, "fp16"}, {kFp8, "fp8"}, {kFp4, "fp4"}})
 MMOE_ENUM_NAMES(LearningRateSchedule, {{kCosine, "cosine"}, {kWsd, "wsd"}, {kConstant, "constant"}})
 MMOE_ENUM_NAMES(DispatchKind, {{kDropless, "dropless"}, {kCapacity, "capacity"}, {kPadded, "padded"}})
+MMOE_ENUM_NAMES(Offload, {{kNone, "none"}, {kOptimizer, "optimizer"}, {kActivations, "activations"}})
 MMOE_ENUM_NAMES(DispatcherKind, {{kAllToAll, "alltoall"}, {kAllGather, "allgather"}, {kHierarchical, "hierarchical"}})
 MMOE_ENUM_NAMES(LoadKind,
                 {{kBalanced, "balanced"}, {kZipf, "zipf"}, {kDirichlet, "dirichlet"}, {kMeasured, "measured"}})

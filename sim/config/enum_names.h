@@ -59,6 +59,8 @@ std::span<const EnumName<DispatchKind>> enum_names();
 template <>
 std::span<const EnumName<DispatcherKind>> enum_names();
 template <>
+std::span<const EnumName<Offload>> enum_names();
+template <>
 std::span<const EnumName<LoadKind>> enum_names();
 template <>
 std::span<const EnumName<Granularity>> enum_names();

@@ -57,6 +57,8 @@ struct ClusterSpec {
   int64_t devices_per_node = 0;
   int64_t devices_per_host = 0;       // of one operating system; jobs take whole hosts. Default: devices_per_node
   std::vector<FabricLevel> levels;    // from the node outwards, at most kMaxFabricLevels
+  Bytes host_memory;                  // a device's share of the node's
+  BytesPerSecond host_bandwidth;      // the same, reads and writes together
   double price_per_device_hour = 0;   // US dollars
   double hours_between_failures = 0;  // mean, of one device
   double power_watt_per_device = 0;   // with its share of node and network

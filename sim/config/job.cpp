@@ -47,8 +47,8 @@ Job parse_job(const nlohmann::json& json, const std::string& where, const std::s
               const Overrides& overrides, Layout layout) {
   nlohmann::json edited = json;
   apply_overrides(edited, overrides);
-  KeyLog log;
-  JsonReader root(edited, where, "", &log);
+  std::set<std::string> given;
+  JsonReader root(edited, where, "", &given);
   for (const char* section : {"note", "model", "hardware", "parallelism", "training", "elastic", "data", "loop"}) {
     root.find(section);
   }
@@ -77,8 +77,7 @@ Job parse_job(const nlohmann::json& json, const std::string& where, const std::s
     throw ConfigError(about(where, "loop.allocation_mean_k", job.loop.allocation_mean_k) +
                       "is above elastic.k_max = " + std::to_string(job.elastic.k_max) + "; lower it or leave it out");
   }
-  job.given = std::move(log.given);
-  job.automatic = std::move(log.automatic);
+  job.given = std::move(given);
   job.overrides = overrides;
   return job;
 }

@@ -42,10 +42,9 @@ struct Job {
   DataConfig data;
   LoopConfig loop;
 
-  std::string where;                // file the job came from, for messages
-  std::set<std::string> given;      // dotted keys that the file or a flag set to a value ("parallelism.tensor")
-  std::set<std::string> automatic;  // dotted keys set to "auto"
-  Overrides overrides;              // flags that were set over the file
+  std::string where;            // file the job came from, for messages
+  std::set<std::string> given;  // dotted keys that the file or a flag set to a value ("parallelism.tensor"), not "auto"
+  Overrides overrides;          // flags that were set over the file
 
   int64_t data_parallel_size() const { return parallelism.data(hardware); }
   int64_t num_micro_batches() const { return training.num_micro_batches(data_parallel_size()); }

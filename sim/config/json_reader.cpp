@@ -34,8 +34,8 @@ std::string number_text(double value) { return shown(nlohmann::json(value)); }
 
 }  // namespace
 
-JsonReader::JsonReader(const nlohmann::json& object, std::string where, std::string path, KeyLog* log)
-    : object_(object), where_(std::move(where)), path_(std::move(path)), log_(log) {
+JsonReader::JsonReader(const nlohmann::json& object, std::string where, std::string path, std::set<std::string>* given)
+    : object_(object), where_(std::move(where)), path_(std::move(path)), given_(given) {
   if (object_.is_object()) return;
   throw ConfigError(where_ + ": " + (path_.empty() ? "the file" : path_ + " = " + shown(object_)) + " is " +
                     kind_of(object_) + "; it must be an object {...}");
@@ -45,7 +45,7 @@ const nlohmann::json* JsonReader::find(const std::string& key) {
   known_.insert(key);
   const auto found = object_.find(key);
   if (found == object_.end()) return nullptr;
-  if (log_ != nullptr) (*found == "auto" ? log_->automatic : log_->given).insert(dotted(key));
+  if (given_ != nullptr && *found != "auto") given_->insert(dotted(key));
   return &*found;
 }
 
@@ -164,7 +164,7 @@ int JsonReader::read_word(const std::string& key, const std::vector<std::string>
 JsonReader JsonReader::child(const std::string& key) {
   known_.insert(key);
   const auto found = object_.find(key);
-  return JsonReader(found == object_.end() ? empty_object() : *found, where_, dotted(key), log_);
+  return JsonReader(found == object_.end() ? empty_object() : *found, where_, dotted(key), given_);
 }
 
 void JsonReader::finish() const {
@@ -173,7 +173,7 @@ void JsonReader::finish() const {
     const std::string guess = nearest(key, {known_.begin(), known_.end()});
     std::string other;  // the same key in another section of the job file
     for (const JobKey& job_key : job_key_table()) {
-      if (log_ != nullptr && job_key.name.ends_with("." + key)) other = job_key.name;
+      if (given_ != nullptr && job_key.name.ends_with("." + key)) other = job_key.name;
     }
     std::string advice = "known here: " + join({known_.begin(), known_.end()});
     if (!guess.empty()) advice = "did you mean " + dotted(guess) + "?";

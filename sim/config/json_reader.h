@@ -14,17 +14,12 @@
 
 namespace mmoe {
 
-// Which keys were set, over all objects of a file.
-struct KeyLog {
-  std::set<std::string> given;
-  std::set<std::string> automatic;  // set to "auto"
-};
-
 class JsonReader {
  public:
   // `path` is the dotted name of `object` in the file ("" for the whole); both must outlive the reader, as must
-  // `log`, which may be null. Throws ConfigError when `object` is no object.
-  JsonReader(const nlohmann::json& object, std::string where, std::string path, KeyLog* log);
+  // `given`, which may be null: the dotted keys that are set to a value, over all objects of a file. Throws ConfigError
+  // when `object` is no object.
+  JsonReader(const nlohmann::json& object, std::string where, std::string path, std::set<std::string>* given);
 
   // The value of a key, or null where it is missing. The key counts as known.
   const nlohmann::json* find(const std::string& key);
@@ -68,7 +63,7 @@ class JsonReader {
   const nlohmann::json& object_;
   std::string where_;
   std::string path_;
-  KeyLog* log_;
+  std::set<std::string>* given_;
   std::set<std::string> known_;
 };
 

@@ -147,7 +147,7 @@ TrainingConfig read_training(JsonReader& root, const std::string& folder) {
   section.read("attention_dropout", training.attention_dropout, 0, 1);
   section.read("options", training.options);
   section.read("overlap", training.overlap);
-  section.read("offload", training.offload);
+  section.read_enum("offload", training.offload);
   section.read_enum("packing", training.packing);
   section.read("reset_attention_mask", training.reset_attention_mask);
   section.read("learning_rate", training.learning_rate, 0, 1e3);
@@ -211,11 +211,10 @@ void TrainingConfig::validate(const ModelConfig& model, const HardwareConfig& ha
   }
   rule(!std::all_of(parts.begin(), parts.end(), [&](const std::string& part) { return freezes(part); }), "freeze",
        join(freeze), "leaves nothing to train; leave one part out");
-  rule(offload == "none" || offload == "optimizer" || offload == "activations", "offload", offload,
-       "is not known; use \"none\", \"optimizer\" (optimizer states and step on the host) or \"activations\"");
-  if (offload != "none" && hardware.num_devices > 1 && hardware.spec.host_link.value == 0) {
-    throw ConfigError(about(where, "training.offload", offload) + "needs the device's host_link_one_way_gb_per_s; " +
-                      hardware.device + " has none: give a device file with it");
+  if (offload != Offload::kNone && hardware.num_devices > 1 && hardware.spec.host_link.value == 0) {
+    throw ConfigError(about(where, "training.offload", name_of(offload)) +
+                      "needs the device's host_link_one_way_gb_per_s; " + hardware.device +
+                      " has none: give a device file with it");
   }
   rule(optimizer_precision != Precision::kFp8 && optimizer_precision != Precision::kFp4, "optimizer_precision",
        name_of(optimizer_precision), "is too coarse for Adam; use fp32 or bf16");
@@ -254,7 +253,7 @@ nlohmann::json to_json(const TrainingConfig& training) {
                         {"options", training.options},
                         {"optimizer_precision", name_of(training.optimizer_precision)},
                         {"overlap", training.overlap},
-                        {"offload", training.offload},
+                        {"offload", name_of(training.offload)},
                         {"packing", name_of(training.packing)},
                         {"reset_attention_mask", training.reset_attention_mask},
                         {"learning_rate", training.learning_rate},

@@ -18,6 +18,9 @@ enum class LearningRateSchedule { kCosine, kWsd, kConstant };
 inline constexpr double kLearningRateFloor = 0.1, kWsdDecayFraction = 0.2;
 enum class DispatchKind { kDropless, kCapacity, kPadded };
 enum class DispatcherKind { kAllToAll, kAllGather, kHierarchical };
+// What lies in the host's memory: optimiser states, which the host updates, or what layers keep for their backward
+// pass.
+enum class Offload { kNone, kOptimizer, kActivations };
 enum class LoadKind { kBalanced, kZipf, kDirichlet, kMeasured };
 
 // Attention that never holds the scores (FlashAttention), or softmax over scores in memory.
@@ -44,6 +47,7 @@ struct Recompute {
   std::vector<std::string> modules;
   int64_t num_layers = 0;  // of `full`: the first layers of each pipeline chunk; 0: all of them
   bool has(std::string_view module) const;
+  bool any() const { return full || !modules.empty(); }
 };
 
 // The device's dense peak at a precision; 0 where it has none. fp4 and fp8 are those of the tensor cores.
@@ -74,7 +78,7 @@ struct TrainingConfig {
   double hidden_dropout = 0, attention_dropout = 0;
   std::vector<std::string> options;  // switches of the framework that its file lists, e.g. "fused_cross_entropy"
   bool overlap = true;
-  std::string offload = "none";
+  Offload offload = Offload::kNone;
   Packing packing = Packing::kConcatenate;
   // Attention stays within documents, and a document's last token has no target: Megatron-LM's --reset-attention-mask,
   // --reset-position-ids and --eod-mask-loss together.

@@ -36,9 +36,10 @@ inline constexpr std::array<SplitDegree, 5> kSplitDegrees = {
      {"expert", &ParallelismConfig::expert, "the framework has no expert parallelism"},
      {"expert_tensor", &ParallelismConfig::expert_tensor, "the framework has no expert-tensor parallelism"}}};
 
-// Cuts of layers into pipeline stages, groups that ZeRO shards over, how many layers are recomputed, what is offloaded.
-inline constexpr std::array kChoices = {"stage_layers", "zero_group", "recompute_num_layers", "offload_optimizer",
-                                        "offload_activations"};
+// Cuts of layers into pipeline stages, groups that ZeRO shards over, how many layers are recomputed, what is offloaded:
+// activations everywhere, or only where they stand alone, without a pipeline and without recomputation.
+inline constexpr std::array kChoices = {"stage_layers",      "zero_group",          "recompute_num_layers",
+                                        "offload_optimizer", "offload_activations", "offload_activations_alone"};
 
 struct Framework {
   std::string name, meaning;

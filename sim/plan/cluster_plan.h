@@ -26,6 +26,7 @@ struct ClusterPlan {
   Framework framework;
   Fit fit;
   int64_t limiting_rank = 0;
+  bool host_is_full = false;  // its memory does not hold what is offloaded: nothing fits
   std::vector<RankReport> ranks;
   std::vector<TrainerRankPeak> trainer_peaks;  // by pipeline rank at k_max, for jobs of predicts_trainer_ranks
   Summary sum_k, peak_allocated;
@@ -36,6 +37,9 @@ struct ClusterPlan {
   Evidence evidence;
   std::optional<RunEstimate> run;  // where training.tokens is given
 };
+
+// fit.limiting.cause where the host's memory does not hold what is offloaded.
+inline constexpr const char* kHostMemory = "host memory";
 
 // Whether a job is for the cluster model: several devices, or a framework other than this project's trainer.
 bool is_cluster_job(const Job& job);

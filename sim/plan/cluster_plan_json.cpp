@@ -33,11 +33,11 @@ nlohmann::json fit_json(const ClusterPlan& plan, const std::string& flags) {
           {"probability", fit.probability},
           {"confidence", fit.confidence},
           {"horizon_steps", fit.horizon_steps},
-          {"limit_bytes", fit.limit.value},
+          {"limit_bytes", (plan.host_is_full ? plan.job.hardware.cluster_spec.host_memory : fit.limit).value},
           {"limiting",
            {{"rank", plan.limiting_rank * devices_per_stage},
             {"stage", plan.limiting_rank},
-            {"cause", largest_cause(worst)},
+            {"cause", plan.host_is_full ? kHostMemory : largest_cause(worst)},
             {"moment", moment_of(plan, static_cast<std::size_t>(plan.limiting_rank))}}},
           {"remedies", to_json("mmoe simulate", plan.job, fit.remedies, flags)}};
 }
@@ -65,6 +65,7 @@ nlohmann::json memory_json(const ClusterPlan& plan) {
                       {"buffers_bytes", buffers.value},
                       {"buffers", buffers_json(plan, memory)},
                       {"static_bytes", memory.static_bytes.value},
+                      {"host_bytes", memory.host.value},
                       {"peak_allocated_bytes", memory.peak_allocated.value},
                       {"peak_reserved_bytes", memory.peak_reserved.value},
                       {"peak_allocated_law", rank.peak_allocated},

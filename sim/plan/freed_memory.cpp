@@ -8,7 +8,7 @@ std::vector<Overrides> spending_changes(const Job& job) {
     changes.push_back({{"training.micro_batch_size", std::to_string(job.training.micro_batch_size * factor)}});
   }
   const Recompute& recompute = job.training.recompute;
-  if (recompute.full || !recompute.modules.empty()) {
+  if (recompute.any()) {
     changes.push_back({{"training.recompute", "none"}});
   }
   if (recompute.full) {

@@ -242,8 +242,8 @@ class Writer {
     } else {
       argument("--accumulate-allreduce-grads-in-fp32");
     }
+    if (t.optimizer_precision == Precision::kBf16 || offloads_optimizer()) argument("--use-precision-aware-optimizer");
     if (t.optimizer_precision == Precision::kBf16) {
-      argument("--use-precision-aware-optimizer");
       argument("--exp-avg-dtype", "bf16");
       argument("--exp-avg-sq-dtype", "bf16");
     }
@@ -286,10 +286,28 @@ class Writer {
     }
     argument("--seed", static_cast<int64_t>(t.seed));
     if (t.checkpoint_interval > 0) argument("--save-interval", t.checkpoint_interval);
-    if (t.offload == "optimizer") argument("--optimizer-cpu-offload");
-    if (t.offload == "activations") {
-      argument("--cpu-offloading-num-layers",
-               std::max<int64_t>(1, job_.model.num_layers / job_.parallelism.pipeline - 1));
+    offload();
+  }
+
+  // The optimiser that offloads is the precision-aware one, which needs the distributed one.
+  bool offloads_optimizer() const {
+    return job_.training.offload == Offload::kOptimizer && job_.parallelism.zero_stage >= 1;
+  }
+
+  void offload() {
+    const TrainingConfig& t = job_.training;
+    if (offloads_optimizer()) {
+      argument("--optimizer-cpu-offload");
+    } else if (t.offload == Offload::kOptimizer) {
+      unexpressed("training.offload", name_of(t.offload),
+                  "its states stay on the device: offloading needs ZeRO 1 or more");
+    }
+    if (t.offload != Offload::kActivations) return;
+    if (job_.parallelism.pipeline > 1 || t.recompute.any()) {
+      unexpressed("training.offload", name_of(t.offload),
+                  "they stay on the device: offloading needs one pipeline rank and no recomputation");
+    } else {
+      argument("--cpu-offloading-num-layers", std::max<int64_t>(1, job_.model.num_layers - 1));  // all but one, at most
     }
   }
 

@@ -21,14 +21,13 @@ constexpr std::array kSearchedKeys = {
     "parallelism.tensor",        "parallelism.sequence",          "parallelism.pipeline",
     "parallelism.stage_layers",  "parallelism.context",           "parallelism.expert",
     "parallelism.expert_tensor", "parallelism.schedule",          "parallelism.virtual_pipeline",
-    "parallelism.context_kind",  "training.moe.dispatcher"};
+    "parallelism.context_kind",  "training.moe.dispatcher",       "training.offload"};
 
 // What saves memory on every device, whatever the layout.
 Change fused_attention() { return {"attention that keeps no scores", {{"training.attention_backend", "flash"}}}; }
 Change expandable_segments() {
   return {"an allocator with expandable segments", {{"hardware.allocator", "expandable_segments"}}};
 }
-Change offloaded_optimizer() { return {"optimizer states on the host", {{"training.offload", "optimizer"}}}; }
 bool keeps_scores(const Job& job) { return job.training.attention_backend == AttentionBackend::kUnfused; }
 bool may_expand_segments(const Job& job) {
   return !job.hardware.spec.is_cpu && job.hardware.allocator == AllocatorKind::kDefault;
@@ -47,8 +46,8 @@ std::vector<Change> layout_changes(const Job& job) {
   const bool moe = job.model.num_moe_layers() > 0;
   const Recompute& recompute = training.recompute;
   if (keeps_scores(job)) list.push_back(fused_attention());
-  add(many && recompute.modules.empty() && !recompute.full && moe, "recompute the experts' activation function",
-      "training.recompute", R"(["moe_activation"])");
+  add(many && !recompute.any() && moe, "recompute the experts' activation function", "training.recompute",
+      R"(["moe_activation"])");
   const bool keeps_experts = moe && !recompute.has("moe") && !recompute.full;
   add(keeps_experts && training.framework == TrainingConfig().framework &&
           training.expert_saving != ExpertSaving::kRecompute,
@@ -80,7 +79,7 @@ std::vector<Change> layout_changes(const Job& job) {
   degree("context parallel size", "parallelism.context", parallelism.context);
   if (moe) degree("expert parallel size", "parallelism.expert", parallelism.expert);
   if (moe) degree("expert-tensor parallel size", "parallelism.expert_tensor", parallelism.expert_tensor);
-  if (training.offload == "none") list.push_back(offloaded_optimizer());
+  add(training.offload == Offload::kNone, "optimizer states on the host", "training.offload", "optimizer");
   return list;
 }
 
@@ -91,7 +90,6 @@ std::vector<Change> search_changes(const Job& job) {
   }
   if (keeps_scores(job)) list.push_back(fused_attention());
   if (may_expand_segments(job)) list.push_back(expandable_segments());
-  if (job.hardware.num_devices > 1 && job.training.offload == "none") list.push_back(offloaded_optimizer());
   if (k_varies(job) && !job.elastic.budget_is_auto) {
     list.push_back(
         {job.elastic.budget ? "elastic.budget left open" : "an activation budget", {{"elastic.budget", "auto"}}});

@@ -34,8 +34,8 @@ struct Remedy {
 // Of a job with a layout: recomputation, micro-batch, degrees, sharding, offload, allocator.
 std::vector<Change> layout_changes(const Job& job);
 
-// Of a job whose open keys are searched: what it gives of them is left open; attention, allocator, offload, a budget,
-// more devices.
+// Of a job whose open keys are searched: what it gives of them is left open; attention, allocator, a budget, more
+// devices.
 std::vector<Change> search_changes(const Job& job);
 
 struct RemedySearch {

@@ -53,7 +53,7 @@ std::optional<std::string> why_model_is_not_trained(const Job& job) {
   if (training.attention_backend != AttentionBackend::kFlash) {
     return refuse("training.attention_backend", "unfused", "use flash");
   }
-  if (training.offload != "none") return refuse("training.offload", training.offload, "use none");
+  if (training.offload != Offload::kNone) return refuse("training.offload", name_of(training.offload), "use none");
   for (const std::string& module : training.recompute.modules) {
     if (module == "attention" || module == "moe") continue;
     return refuse("training.recompute", module, "use none, full, attention or moe");

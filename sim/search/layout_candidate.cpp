@@ -2,10 +2,21 @@
 
 #include <algorithm>
 #include <numeric>
+#include <tuple>
 
 #include "sim/config/pipeline_layout.h"
 
 namespace mmoe {
+
+bool are_variants(const LayoutCandidate& a, const LayoutCandidate& b) {
+  const auto base = [](const LayoutCandidate& one) {
+    const ParallelismConfig& p = one.parallelism;
+    return std::tie(p.tensor, p.sequence, p.context, p.context_kind, p.pipeline, p.schedule, p.virtual_pipeline,
+                    p.expert, p.expert_tensor, p.zero_stage, one.micro_batch_size, one.recompute.full,
+                    one.recompute.modules, one.expert_saving, one.dispatcher, one.overlap);
+  };
+  return base(a) == base(b);
+}
 
 Job with_layout(const Job& job, const LayoutCandidate& candidate) {
   Job result = job;

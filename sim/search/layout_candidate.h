@@ -18,11 +18,15 @@ struct LayoutCandidate {
   ExpertSaving expert_saving = ExpertSaving::kLean;
   DispatcherKind dispatcher = DispatcherKind::kAllToAll;
   bool overlap = true;
-  std::string offload = "none";
+  Offload offload = Offload::kNone;
   double step_seconds = 0;
   double peak_bytes = 0;  // of the worst rank, at the largest draw that the law allows
   std::size_t shape = 0;  // its place in LayoutSpace::shapes(), which decides between equals
 };
+
+// Whether they differ alone in the cut into stages, the groups that ZeRO shards over, the offload, and how many layers
+// are recomputed.
+bool are_variants(const LayoutCandidate& a, const LayoutCandidate& b);
 
 // The job with a candidate's layout. A budget's bound over the model is shared out again over the pipeline ranks.
 Job with_layout(const Job& job, const LayoutCandidate& candidate);

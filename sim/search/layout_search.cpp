@@ -5,18 +5,17 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <thread>
 #include <tuple>
 
 #include "sim/cluster/memory_model.h"
 #include "sim/cluster/step_time.h"
-#include "sim/config/sections.h"
 #include "sim/elastic/elastic_law.h"
 #include "sim/plan/trainer_ranks.h"
 #include "sim/schedule/v_shaped.h"
 #include "sim/search/layout_space.h"
+#include "sim/search/stage_plans.h"
 
 namespace mmoe {
 namespace {
@@ -44,40 +43,9 @@ ExpertsOfLaw experts_of_law(const Job& job) {
   return {law.sum().mean() / layers, static_cast<double>(law.sum().max()) / layers};
 }
 
-// Stages of one pipeline and schedule, and the ranks that can hold its peak: of equal neighbours the first holds most
-// micro-batches.
-struct StagePlan {
-  int64_t pipeline = 1, longest = 0;  // the longest chunk's layers
-  ScheduleChoice schedule;
-  std::vector<int64_t> stage_layers;
-  PipelineStages stages;
-  std::vector<int64_t> distinct_ranks;
-  PipelineStages distinct;  // their chunks
-};
-
-bool equal_content(const ModelConfig& model, const StageChunk& a, const StageChunk& b) {
-  return a.num_layers == b.num_layers && a.embedding == b.embedding && a.head == b.head &&
-         a.num_moe_layers(model) == b.num_moe_layers(model);
-}
-
-StagePlan stage_plan(const Job& job, const Framework& framework) {
-  const ParallelismConfig& p = job.parallelism;
-  StagePlan plan{.pipeline = p.pipeline,
-                 .schedule = {p.schedule, p.virtual_pipeline},
-                 .stage_layers = p.stage_layers,
-                 .stages = pipeline_stages(job, framework),
-                 .distinct_ranks = {},
-                 .distinct = {}};
-  const auto alike = [&](const StageChunk& a, const StageChunk& b) { return equal_content(job.model, a, b); };
-  for (std::size_t rank = 0; rank < plan.stages.size(); ++rank) {
-    const std::vector<StageChunk>& chunks = plan.stages[rank];
-    for (const StageChunk& chunk : chunks) plan.longest = std::max(plan.longest, chunk.num_layers);
-    if (rank > 0 && std::equal(chunks.begin(), chunks.end(), plan.stages[rank - 1].begin(), alike)) continue;
-    plan.distinct_ranks.push_back(static_cast<int64_t>(rank));
-    plan.distinct.push_back(plan.stages[rank]);
-  }
-  return plan;
-}
+// Layouts with the job's own cut into stages, groups of ZeRO and offload; then other cuts; then other groups and
+// offloads, of any cut. A round leaves less to the next one.
+enum class Round { kFirst, kCuts, kGroupsAndOffloads };
 
 constexpr double kHopeless = std::numeric_limits<double>::infinity();
 
@@ -100,6 +68,12 @@ bool is_before(const LayoutCandidate& a, const LayoutCandidate& b) {
 
 void add_best(std::vector<LayoutCandidate>& best, const LayoutCandidate& candidate, std::size_t top) {
   if (best.size() == top && !is_before(candidate, best.back())) return;
+  const auto variant = std::find_if(best.begin(), best.end(),
+                                    [&](const LayoutCandidate& other) { return are_variants(other, candidate); });
+  if (variant != best.end()) {
+    if (!is_before(candidate, *variant)) return;
+    best.erase(variant);
+  }
   const auto place = std::upper_bound(best.begin(), best.end(), candidate, is_before);
   best.insert(place, candidate);
   if (best.size() > top) best.pop_back();
@@ -113,31 +87,19 @@ void add_front(std::vector<LayoutCandidate>& front, const LayoutCandidate& candi
   front.insert(front.erase(place, end), candidate);
 }
 
-// Throws ConfigError where the job's own cut into stages is none of the model, or of no pipeline that it leaves open.
-void check_stage_layers(const Job& job, bool has_plans) {
-  const std::vector<int64_t>& layers = job.parallelism.stage_layers;
-  if (layers.empty()) return;
-  const bool is_negative = *std::min_element(layers.begin(), layers.end()) < 0;
-  if (is_negative || std::accumulate(layers.begin(), layers.end(), int64_t{0}) != job.model.num_layers) {
-    throw ConfigError(about(job.where, "parallelism.stage_layers", layers) +
-                      "must add up to model.num_layers = " + std::to_string(job.model.num_layers));
-  }
-  if (!has_plans) {
-    throw ConfigError(about(job.where, "parallelism.stage_layers", layers) + "lists " + std::to_string(layers.size()) +
-                      " chunks, and no pipeline x virtual_pipeline that the job leaves open has as many; leave one of "
-                      "the three open");
-  }
-}
-
 class ShapeSearch {
  public:
   ShapeSearch(const Job& job, const Framework& framework, const LayoutSpace& space, const ExpertsOfLaw& experts,
-              const std::vector<StagePlan>& plans, const LayoutSearchOptions& options)
+              const std::vector<PipelinePlans>& pipelines, const LayoutSearchOptions& options, Round round,
+              double slowest, std::vector<double>& least_steps)
       : job_(job),
         framework_(framework),
         space_(space),
         experts_(experts),
-        plans_(plans),
+        pipelines_(pipelines),
+        round_(round),
+        slowest_(slowest),
+        least_steps_(least_steps),
         limit_(limit_at(options.confidence, "peak_reserved_bytes")),
         trainer_limit_(limit_at(options.confidence, "peak_allocated_bytes")),
         top_(best_of(options)),
@@ -145,36 +107,33 @@ class ShapeSearch {
 
   // `index`: of the shape.
   void run(const LayoutShape& shape, std::size_t index, Found& found) {
+    const bool is_offloaded = shape.offload != space_.offloads.front();
+    if (is_offloaded && round_ != Round::kGroupsAndOffloads) return;
+    if (round_ != Round::kFirst && least_steps_[shape.without_offload] > slowest_) return;
     space_.apply(shape, job_);
     shape_ = index;
     models_.reset();
     whole_model_.assign(static_cast<std::size_t>(job_.model.num_layers) + 1, 0);
-    for (const StagePlan& plan : plans_) {
-      job_.parallelism.pipeline = plan.pipeline;
-      job_.parallelism.virtual_pipeline = plan.schedule.virtual_pipeline;
-      job_.parallelism.schedule = plan.schedule.schedule;
-      job_.parallelism.stage_layers = plan.stage_layers;
-      LayoutFamily& family = found.families[{plan.pipeline, shape.tensor}];
-      const char* reason = space_.why_not(job_);
-      if (reason == nullptr && !pipeline_shape(job_).is_valid()) {
-        reason = "too few micro-batches for the interleaved schedule, or no whole groups of them";
-      }
-      if (reason != nullptr) {
-        ++family.of(reason).count;
+    for (const PipelinePlans& plans : pipelines_) {
+      job_.parallelism.pipeline = plans.pipeline;
+      LayoutFamily& family = found.families[{plans.pipeline, shape.tensor}];
+      over_memory_ = nullptr;
+      if (const char* reason = space_.why_not(job_)) {
+        if (round_ == Round::kFirst) {
+          family.of(reason).count += static_cast<int64_t>(plans.plans.size()) - plans.num_variants;
+        }
         continue;
       }
       if (!models_) models_.emplace(job_, framework_, experts_);
-      const bool layers_are_open = space_.recomputed_layers_are_searched && job_.training.recompute.full;
-      if (layers_are_open) job_.training.recompute.num_layers = 0;
-      laid_.resize(layers_are_open ? static_cast<std::size_t>(plan.longest) : 1);
-      for (Laid& laid : laid_) laid.clear();
-      sync_.reset();
-      for_each_sharding([&] {
-        if (!evaluate(plan, laid(0), found, family)) return false;
-        const int64_t fewest = fewest_recomputed_layers(plan);
-        if (fewest > 0) evaluate(plan, laid(fewest), found, family);
-        return true;
-      });
+      const double least = least_of_pipeline_recomputing_least();
+      if (round_ == Round::kFirst) least_steps_[index] = std::min(least_steps_[index], least);
+      if (round_ != Round::kFirst && least > slowest_) continue;
+      for (const StagePlan& plan : plans.plans) {
+        const bool is_of_round = round_ == Round::kFirst  ? !plan.is_variant
+                                 : round_ == Round::kCuts ? plan.is_variant
+                                                          : is_offloaded || space_.zero_groups.size() > 1;
+        if (is_of_round) run(plan, is_offloaded, found, family);
+      }
     }
   }
 
@@ -210,7 +169,7 @@ class ShapeSearch {
 
   // With `full` recomputation of the first so many layers of each chunk; 0: as the job says. Changes the job to it.
   Laid& laid(int64_t recomputed_layers) {
-    if (laid_.size() > 1) job_.training.recompute.num_layers = recomputed_layers;
+    if (num_laid_ > 1) job_.training.recompute.num_layers = recomputed_layers;
     return laid_[static_cast<std::size_t>(recomputed_layers)];
   }
 
@@ -224,6 +183,7 @@ class ShapeSearch {
   struct HighestRank {
     double peak = 0, limit = 0;
     int64_t rank = 0;
+    Bytes host = {};  // the most that a rank offloads
     void add(double bytes, int64_t of_rank) {
       if (bytes <= peak) return;
       peak = bytes;
@@ -231,14 +191,42 @@ class ShapeSearch {
     }
   };
 
+  bool layers_are_open() const { return space_.recomputed_layers_are_searched && job_.training.recompute.full; }
+
+  void run(const StagePlan& plan, bool is_offloaded, Found& found, LayoutFamily& family) {
+    job_.parallelism.virtual_pipeline = plan.schedule.virtual_pipeline;
+    job_.parallelism.schedule = plan.schedule.schedule;
+    job_.parallelism.stage_layers = plan.stage_layers;
+    if (!pipeline_shape(job_).is_valid()) {
+      if (round_ == Round::kFirst) {
+        ++family.of("too few micro-batches for the interleaved schedule, or no whole groups of them").count;
+      }
+      return;
+    }
+    if (layers_are_open()) job_.training.recompute.num_layers = 0;
+    num_laid_ = layers_are_open() ? static_cast<std::size_t>(plan.longest) : 1;
+    if (laid_.size() < num_laid_) laid_.resize(num_laid_);
+    for (std::size_t i = 0; i < num_laid_; ++i) laid_[i].clear();
+    sync_.reset();
+    if (is_slow(plan)) return;
+    for_each_sharding(is_offloaded, [&] {
+      if (!evaluate(plan, laid(0), found, family)) return false;
+      const int64_t fewest = fewest_recomputed_layers(plan);
+      if (fewest > 0) evaluate(plan, laid(fewest), found, family);
+      return true;
+    });
+  }
+
   // `evaluate`: whether it fits.
   template <class Evaluate>
-  void for_each_sharding(Evaluate&& evaluate) {
+  void for_each_sharding(bool is_offloaded, Evaluate&& evaluate) {
     for (const int64_t zero : space_.zero_stages) {
       job_.parallelism.zero_stage = zero;
       for (const int64_t group : space_.zero_groups) {
+        const bool is_last = is_offloaded || group != space_.zero_groups.front();
+        if (is_last != (round_ == Round::kGroupsAndOffloads)) continue;
         job_.parallelism.zero_group = group;
-        if (!space_.has_valid_groups(job_)) continue;
+        if (!space_.has_valid_sharding(job_)) continue;
         for (const bool overlap : space_.overlaps) {
           job_.training.overlap = overlap;
           if (evaluate()) break;
@@ -255,7 +243,7 @@ class ShapeSearch {
       const HighestRank highest = highest_rank(plan, laid(layers));
       return highest.peak <= highest.limit;
     };
-    int64_t low = 1, high = static_cast<int64_t>(laid_.size()) - 1;
+    int64_t low = 1, high = static_cast<int64_t>(num_laid_) - 1;
     if (high < low || !fits(high)) return 0;
     while (low < high) {
       const int64_t middle = (low + high) / 2;
@@ -279,7 +267,9 @@ class ShapeSearch {
     }
     const StateShards shards = state_shards(job_);
     for (std::size_t i = 0; i < laid.contents.size(); ++i) {
-      highest.add(memory.rank(laid.contents[i], shards).peak_reserved.value, plan.distinct_ranks[i]);
+      const RankMemory one = memory.rank(laid.contents[i], shards);
+      highest.add(one.peak_reserved.value, plan.distinct_ranks[i]);
+      highest.host = std::max(highest.host, one.host);
     }
     return highest;
   }
@@ -326,15 +316,20 @@ class ShapeSearch {
   // Whether it fits.
   bool evaluate(const StagePlan& plan, Laid& laid, Found& found, LayoutFamily& family) {
     ++found.evaluated;
-    const auto [peak, limit, highest] = highest_rank(plan, laid);
+    const auto [peak, limit, highest, host] = highest_rank(plan, laid);
     if (peak > limit) {
-      Rejection& rejection = family.of(kOverMemory);
+      if (over_memory_ == nullptr) over_memory_ = &family.of(kOverMemory);
+      Rejection& rejection = *over_memory_;
       ++rejection.count;
       const double excess = peak - limit;
       if (rejection.closest && excess >= rejection.least_excess_bytes) return false;
       rejection.least_excess_bytes = excess;
       rejection.stage = highest;
       rejection.closest = candidate(0, peak);
+      return false;
+    }
+    if (const Bytes most = job_.hardware.cluster_spec.host_memory; most.value > 0 && host > most) {
+      ++family.of(kOverHostMemory).count;
       return false;
     }
     ++family.fitting;
@@ -346,18 +341,41 @@ class ShapeSearch {
     return true;
   }
 
+  // No step of such a pipeline is shorter, however it is cut and sharded: no rank is faster than the mean of all.
+  double least_of_pipeline() {
+    const double mean = whole_model_seconds() / static_cast<double>(job_.parallelism.pipeline);
+    return models_->step.least_step(static_cast<double>(job_.num_micro_batches()) * mean);
+  }
+
+  // The same of this cut.
+  double least_of(const PipelineTime& time) const { return models_->step.least_step(time.least); }
+
+  double least_of_pipeline_recomputing_least() {
+    if (layers_are_open()) job_.training.recompute.num_layers = 1;
+    return least_of_pipeline();
+  }
+
+  // Whether it is too slow for the round, with as few recomputed layers as can be.
+  bool is_slow(const StagePlan& plan) {
+    if (round_ == Round::kFirst) return false;
+    Laid& fewest = laid(num_laid_ > 1 ? 1 : 0);
+    time(plan, fewest);
+    return least_of(*fewest.time) > slowest_;
+  }
+
+  void time(const StagePlan& plan, Laid& laid) {
+    time_chunks(plan, laid);
+    laid.time = pipeline_time(plan, laid);
+  }
+
   // What can no longer be among the best, nor on the front, is not worked out: kHopeless.
   double step_seconds(const StagePlan& plan, Laid& laid, const Found& found, double peak) {
     if (!laid.time) {
-      // No rank is faster than the mean of all.
-      const double mean = whole_model_seconds() / static_cast<double>(plan.pipeline);
-      const double least = static_cast<double>(job_.num_micro_batches()) * mean;
-      if (!times_all_ && is_hopeless(found, least, peak)) return kHopeless;
-      time_chunks(plan, laid);
-      laid.time = pipeline_time(plan, laid);
+      if (!times_all_ && is_hopeless(found, least_of_pipeline(), peak)) return kHopeless;
+      time(plan, laid);
     }
     PipelineTime& time = *laid.time;
-    if (!times_all_ && is_hopeless(found, time.least, peak)) return kHopeless;
+    if (!times_all_ && is_hopeless(found, least_of(time), peak)) return kHopeless;
     double seconds = time.least + overhead(plan, time.least, time.backward);
     if (plan.pipeline > 1 && !is_hopeless(found, seconds, peak)) {
       if (!time.exact) {
@@ -387,7 +405,7 @@ class ShapeSearch {
     const StageChunk* last = nullptr;
     for (const auto& rank : plan.stages) {
       for (const StageChunk& chunk : rank) {
-        const bool again = last != nullptr && equal_content(job_.model, *last, chunk);
+        const bool again = last != nullptr && have_equal_content(job_.model, *last, chunk);
         laid.chunks.push_back(again ? laid.chunks.back() : joined(models_->step.work(chunk), framework_.time));
         last = &chunk;
       }
@@ -438,17 +456,36 @@ class ShapeSearch {
   const Framework& framework_;
   const LayoutSpace& space_;
   ExpertsOfLaw experts_;
-  const std::vector<StagePlan>& plans_;
+  const std::vector<PipelinePlans>& pipelines_;
+  Round round_;
+  double slowest_;                    // seconds of a step that a variant may take
+  std::vector<double>& least_steps_;  // by shape, which no layout of it undercuts: of the first round, for the next
   double limit_, trainer_limit_;
   std::size_t top_;
   bool times_all_;
-  std::optional<Models> models_;     // once the shape has a valid pipeline
-  std::vector<double> whole_model_;  // seconds of the shape at hand, [recomputed layers]; 0: not yet known
-  std::vector<Laid> laid_;           // of the pipeline at hand, [recomputed layers]
-  std::optional<StepSync> sync_;     // the same
+  Rejection* over_memory_ = nullptr;  // of the family at hand, once one of it does not fit
+  std::optional<Models> models_;      // once the shape has a valid pipeline
+  std::vector<double> whole_model_;   // seconds of the shape at hand, [recomputed layers]; 0: not yet known
+  std::vector<Laid> laid_;            // of the pipeline at hand, [recomputed layers]; of these num_laid_
+  std::size_t num_laid_ = 0;
+  std::optional<StepSync> sync_;  // the same
   Transfers transfers_;
   VShapedSteps v_shaped_;
 };
+
+void add(const Found& found, std::size_t top, LayoutSearchResult& result) {
+  result.evaluated += found.evaluated;
+  for (const LayoutCandidate& candidate : found.best) add_best(result.candidates, candidate, top);
+  for (const LayoutCandidate& candidate : found.front) add_front(result.front, candidate);
+  for (const auto& [key, family] : found.families) {
+    LayoutFamily& sum = result.families[key];
+    sum.fitting += family.fitting;
+    for (const auto& [reason, rejection] : family.rejected) {
+      sum.rejected[reason].merge(rejection);
+      result.rejected[reason].merge(rejection);
+    }
+  }
+}
 
 }  // namespace
 
@@ -457,47 +494,32 @@ LayoutSearchResult search_layouts(const Job& job, const Framework& framework, co
   const auto begin = std::chrono::steady_clock::now();
   const LayoutSpace space(job, framework);
   const ExpertsOfLaw experts = experts_of_law(job);
-  std::vector<StagePlan> plans;
-  Job staged = job;
-  for (const int64_t pipeline : space.pipelines) {
-    for (const ScheduleChoice& choice : space.schedules(pipeline)) {
-      staged.parallelism.pipeline = pipeline;
-      staged.parallelism.virtual_pipeline = choice.virtual_pipeline;
-      staged.parallelism.schedule = choice.schedule;
-      for (std::vector<int64_t>& cut : space.stage_cuts(pipeline * choice.virtual_pipeline)) {
-        staged.parallelism.stage_layers = std::move(cut);
-        plans.push_back(stage_plan(staged, framework));
-      }
-    }
-  }
-  check_stage_layers(job, !plans.empty());
+  const std::vector<PipelinePlans> pipelines = pipeline_plans(job, framework, space);
   const std::vector<LayoutShape> shapes = space.shapes();
-  const std::size_t top = best_of(options);
-  const int num_threads = std::max(1, options.num_threads);
-  std::vector<Found> found(static_cast<std::size_t>(num_threads));
-  std::atomic<std::size_t> next = 0;
-  {
-    std::vector<std::jthread> threads;
-    for (Found& mine : found) {
-      threads.emplace_back([&] {
-        ShapeSearch search(job, framework, space, experts, plans, options);
-        for (std::size_t i = next++; i < shapes.size(); i = next++) search.run(shapes[i], i, mine);
-      });
-    }
-  }
+  std::vector<double> least_steps(shapes.size(), kHopeless);
   LayoutSearchResult result;
-  for (const Found& mine : found) {
-    result.evaluated += mine.evaluated;
-    for (const LayoutCandidate& candidate : mine.best) add_best(result.candidates, candidate, top);
-    for (const LayoutCandidate& candidate : mine.front) add_front(result.front, candidate);
-    for (const auto& [key, family] : mine.families) {
-      LayoutFamily& sum = result.families[key];
-      sum.fitting += family.fitting;
-      for (const auto& [reason, rejection] : family.rejected) {
-        sum.rejected[reason].merge(rejection);
-        result.rejected[reason].merge(rejection);
+  // `slowest`: step of the layouts of the round.
+  const auto run_round = [&](Round round, double slowest) {
+    std::vector<Found> found(static_cast<std::size_t>(std::max(1, options.num_threads)));
+    std::atomic<std::size_t> next = 0;
+    {
+      std::vector<std::jthread> threads;
+      for (Found& mine : found) {
+        mine.best = result.candidates;
+        mine.front = result.front;
+        threads.emplace_back([&] {
+          ShapeSearch search(job, framework, space, experts, pipelines, options, round, slowest, least_steps);
+          for (std::size_t i = next++; i < shapes.size(); i = next++) search.run(shapes[i], i, mine);
+        });
       }
     }
+    for (const Found& mine : found) add(mine, best_of(options), result);
+  };
+  run_round(Round::kFirst, kHopeless);
+  for (const Round round : {Round::kCuts, Round::kGroupsAndOffloads}) {
+    const bool is_open = round == Round::kCuts ? space.cuts_are_open() : space.groups_or_offload_are_open();
+    const bool is_full = result.candidates.size() == best_of(options);
+    if (is_open) run_round(round, is_full ? result.candidates.back().step_seconds : kHopeless);
   }
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;

@@ -21,8 +21,8 @@ struct LayoutSearchOptions {
 };
 
 struct LayoutSearchResult {
-  std::vector<LayoutCandidate> candidates;     // the fastest that fit
-  std::vector<LayoutCandidate> front;          // no other that fits is both faster and smaller; fastest first
+  std::vector<LayoutCandidate> candidates;     // the fastest that fit, of variants the fastest alone
+  std::vector<LayoutCandidate> front;          // no other evaluated that fits is faster and smaller; fastest first
   int64_t evaluated = 0;                       // layouts whose memory was worked out, and where it fits the time
   std::map<std::string, Rejection> rejected;   // by reason
   std::map<FamilyKey, LayoutFamily> families;  // the same by pipeline and tensor parallel size
@@ -30,6 +30,8 @@ struct LayoutSearchResult {
 };
 
 // Keys of Job::given stay as they are; all others are tried in every valid combination at the job's own elastic law.
+// First every layout with the job's own cut into stages, groups of ZeRO and offload, then its variants in these three,
+// but for those that a lower bound of their step shows to be slower than the candidates found by then.
 // A budget's bound over the model is shared out again over the pipeline ranks. Throws ConfigError.
 LayoutSearchResult search_layouts(const Job& job, const Framework& framework, const LayoutSearchOptions& options = {});
 

@@ -48,7 +48,7 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
       pipelines_embeddings_(!job.model.tie_embeddings || framework.splits_tied_embeddings ||
                             job.given.contains("parallelism.pipeline")) {
   const auto is_searched = [&](const char* key, const char* choice) {
-    return job.automatic.contains(key) && lists(framework.choices, choice);
+    return !job.given.contains(key) && lists(framework.choices, choice);
   };
   stages_are_searched_ = is_searched("parallelism.stage_layers", "stage_layers");
   const bool with_sequence = lists(framework.splits, "tensor_with_sequence");
@@ -106,8 +106,7 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
     offer(!moe, "mlp", {false, {"mlp"}});
     offer(true, "attention", {false, {"attention"}});
   }
-  recomputed_layers_are_searched =
-      !job.given.contains("training.recompute_num_layers") && lists(framework.choices, "recompute_num_layers");
+  recomputed_layers_are_searched = is_searched("training.recompute_num_layers", "recompute_num_layers");
   // A choice of this trainer. On GPUs what keeps all is predicted like what keeps less, so it is not worth a try.
   expert_savings = {job.training.expert_saving};
   const bool ours = job.training.framework == TrainingConfig().framework;
@@ -129,9 +128,11 @@ LayoutSpace::LayoutSpace(const Job& job, const Framework& framework)
     if (ours && job.hardware.spec.is_cpu) overlaps = {true, false};
   }
   offloads = {job.training.offload};
-  for (const char* what : {"optimizer", "activations"}) {
-    const bool has_link = job.hardware.spec.host_link.value > 0;
-    if (has_link && is_searched("training.offload", (std::string("offload_") + what).c_str())) offloads.push_back(what);
+  const bool everywhere = is_searched("training.offload", "offload_activations");
+  activations_are_offloaded_alone_ = !everywhere && is_searched("training.offload", "offload_activations_alone");
+  if (job.hardware.spec.host_link.value > 0 && job.hardware.cluster_spec.host_memory.value > 0) {
+    if (is_searched("training.offload", "offload_optimizer")) offloads.push_back(Offload::kOptimizer);
+    if (everywhere || activations_are_offloaded_alone_) offloads.push_back(Offload::kActivations);
   }
   if (job.given.contains("parallelism.sequence")) {
     sequences = {now.sequence};
@@ -174,9 +175,14 @@ std::vector<LayoutShape> LayoutSpace::shapes() const {
                     if (context > 1 && kind == ContextKind::kAllToAll && !splits_heads(job_.model, tensor * context)) {
                       continue;
                     }
-                    for (const std::string& offload : offloads) {
+                    const std::size_t without_offload = list.size();
+                    for (const Offload offload : offloads) {
+                      if (offload == Offload::kActivations && activations_are_offloaded_alone_ &&
+                          recomputes[recompute].any()) {
+                        continue;
+                      }
                       list.push_back({tensor, context, expert, expert_tensor, size, recompute, saving, sequence,
-                                      dispatcher, kind, offload});
+                                      dispatcher, kind, offload, without_offload});
                     }
                   }
                 }
@@ -190,29 +196,44 @@ std::vector<LayoutShape> LayoutSpace::shapes() const {
   return list;
 }
 
-// Of several a rank. Chunks of unequal length interleave no better; where no number of chunks divides the layers, with
-// what cuts may count for embedding and loss, the fewest.
-std::vector<int64_t> LayoutSpace::chunks_of_equal_length(int64_t pipeline) const {
+// Several a rank that divide the layers together with at most so many more.
+std::vector<int64_t> LayoutSpace::chunks_of_equal_length(int64_t pipeline, int64_t most_more) const {
   const int64_t layers = job_.model.num_layers;
-  const int64_t most_more = stages_are_searched_ ? kMostForEmbedding + kMostForLoss : 0;
   std::vector<int64_t> list;
   for (int64_t v = 2; v * pipeline <= layers; ++v) {
     if ((layers + most_more) / (v * pipeline) * (v * pipeline) >= layers) list.push_back(v);
   }
-  if (list.empty() && 2 * pipeline <= layers) list.push_back(2);
   return list;
 }
 
-std::vector<std::vector<int64_t>> LayoutSpace::stage_cuts(int64_t chunks) const {
+// Chunks of unequal length interleave no better; where no number of them divides the layers, the fewest.
+std::vector<ScheduleChoice> LayoutSpace::interleaved(int64_t pipeline) const {
+  using enum PipelineSchedule;
+  if (virtual_given_) {
+    const int64_t given = job_.parallelism.virtual_pipeline;
+    if (given > 1) return {{kInterleaved, given}};
+    return {};
+  }
+  std::vector<int64_t> equal = chunks_of_equal_length(pipeline, 0);
+  if (equal.empty() && 2 * pipeline <= job_.model.num_layers) equal.push_back(2);
+  std::vector<ScheduleChoice> list;
+  for (const int64_t v : equal) list.push_back({kInterleaved, v});
+  if (!stages_are_searched_) return list;
+  for (const int64_t v : chunks_of_equal_length(pipeline, kMostForEmbedding + kMostForLoss)) {
+    if (std::find(equal.begin(), equal.end(), v) == equal.end()) list.push_back({kInterleaved, v, true});
+  }
+  return list;
+}
+
+std::vector<std::vector<int64_t>> LayoutSpace::stage_cuts(int64_t pipeline, const ScheduleChoice& choice) const {
   const std::vector<int64_t>& given = job_.parallelism.stage_layers;
+  const int64_t chunks = pipeline * choice.virtual_pipeline;
   if (!given.empty()) {
     if (static_cast<int64_t>(given.size()) != chunks) return {};
     return {given};
   }
+  if (!stages_are_searched_ || chunks == 1) return {{}};
   std::vector<std::vector<int64_t>> cuts;
-  // A framework's own rule stands for itself.
-  if (!stages_are_searched_ || chunks == 1 || framework_.stage_cut == StageCut::kCost) cuts.emplace_back();
-  if (!stages_are_searched_ || chunks == 1) return cuts;
   for (int64_t embedding = 0; embedding <= kMostForEmbedding; ++embedding) {
     for (int64_t loss = 0; loss <= kMostForLoss; ++loss) {
       const int64_t parts = job_.model.num_layers + embedding + loss;
@@ -228,6 +249,9 @@ std::vector<std::vector<int64_t>> LayoutSpace::stage_cuts(int64_t chunks) const 
       }
     }
   }
+  // The first, with nothing more for either, is what most frameworks do by themselves.
+  if (framework_.stage_cut == StageCut::kEven && !cuts.empty()) cuts.erase(cuts.begin());
+  if (!choice.needs_cut) cuts.insert(cuts.begin(), std::vector<int64_t>{});
   return cuts;
 }
 
@@ -238,6 +262,11 @@ bool LayoutSpace::has_valid_groups(const Job& job) const {
   if (zero_groups.size() > 1 && (p.zero_stage == 0 || p.zero_group >= data)) return false;
   if (data % p.zero_group != 0) return false;
   return job.model.num_experts == 0 || p.expert_data(job.hardware) % p.sharded_copies(job.hardware) == 0;
+}
+
+bool LayoutSpace::has_valid_sharding(const Job& job) const {
+  const bool offloads_whole_states = job.training.offload == Offload::kOptimizer && job.parallelism.zero_stage == 0;
+  return has_valid_groups(job) && !(offloads.size() > 1 && offloads_whole_states);
 }
 
 std::vector<ScheduleChoice> LayoutSpace::schedules(int64_t pipeline) const {
@@ -256,10 +285,7 @@ std::vector<ScheduleChoice> LayoutSpace::schedules(int64_t pipeline) const {
   std::vector<ScheduleChoice> list;
   if (offered(kOneForwardOneBackward) && has_chunks(1)) list.push_back({kOneForwardOneBackward, 1});
   if (offered(kInterleaved)) {
-    const std::vector<int64_t> counts = virtual_given_ ? std::vector{given} : chunks_of_equal_length(pipeline);
-    for (const int64_t chunks : counts) {
-      if (chunks > 1) list.push_back({kInterleaved, chunks});
-    }
+    for (const ScheduleChoice& choice : interleaved(pipeline)) list.push_back(choice);
   }
   if (offered(kZeroBubble)) {
     if (has_chunks(1)) list.push_back({kZeroBubble, 1});
@@ -293,6 +319,9 @@ const char* LayoutSpace::why_not(const Job& job) const {
   }
   if (p.tensor > 1 && !p.sequence && tensor_needs_sequence_) {
     return "the framework has no tensor parallelism without sequence parallelism";
+  }
+  if (p.pipeline > 1 && activations_are_offloaded_alone_ && job.training.offload == Offload::kActivations) {
+    return "the framework offloads activations only without a pipeline";
   }
   const int64_t devices = job.hardware.num_devices;
   if (devices % (p.tensor * p.pipeline * p.context) != 0)

@@ -32,6 +32,7 @@ struct LayoutFamily {
 using FamilyKey = std::pair<int64_t, int64_t>;  // pipeline, tensor
 
 inline constexpr const char* kOverMemory = "does not fit";
+inline constexpr const char* kOverHostMemory = "the host's memory does not hold what is offloaded";
 
 // "pipeline 16 x tensor 8".
 std::string family_name(const FamilyKey& key);

@@ -205,16 +205,17 @@ def test_plan_keeps_what_is_given_and_writes_a_job(tmp_path):
     assert run("simulate", "--job", out).returncode == 0
 
 
-ASKED = {
-    ("parallelism", "stage_layers"): "layers",
-    ("parallelism", "zero_group"): "group",
-    ("training", "recompute_num_layers"): None,  # stands with what is recomputed: "full of 3"
-    ("training", "overlap"): "overlap",
-    ("training", "offload"): "offload",
+# By key: the value that leaves nothing to a search, and the column of what is chosen.
+OPEN = {
+    ("parallelism", "stage_layers"): ([], "layers"),
+    ("parallelism", "zero_group"): (0, "group"),
+    ("training", "recompute_num_layers"): (0, None),  # stands with what is recomputed: "full of 3"
+    ("training", "overlap"): (True, "overlap"),
+    ("training", "offload"): ("none", "offload"),
 }
 
 
-def asked_job(tmp_path, auto=ASKED):
+def open_job(tmp_path, left_out=(), auto=()):
     job = {
         "model": "mixtral-8x7b",
         "hardware": {"cluster": "dgx-h100", "num_devices": 32},
@@ -227,54 +228,60 @@ def asked_job(tmp_path, auto=ASKED):
             "recompute": "full",
         },
     }
-    for section, key in auto:
-        job[section][key] = "auto"
+    for (section, key), (value, _) in OPEN.items():
+        if (section, key) not in left_out:
+            job[section][key] = "auto" if (section, key) in auto else value
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job))
     return path
 
 
-def test_plan_chooses_what_is_auto_and_shows_it(tmp_path):
-    job, out, script = asked_job(tmp_path), tmp_path / "best.json", tmp_path / "best.sh"
+def test_plan_chooses_what_is_left_out_or_auto_and_shows_it(tmp_path):
+    job, out, script = open_job(tmp_path, OPEN), tmp_path / "best.json", tmp_path / "best.sh"
     result = run("plan", "--job", job, "--top", 5, "--json", "--out", out, "--megatron-script", script)
     assert result.returncode == 0, result.stderr
     best = json.loads(result.stdout)["candidates"][0]
-    assert sum(best["parallelism"]["stage_layers"]) == 32 and len(best["parallelism"]["stage_layers"]) == 4
+    if stages := best["parallelism"]["stage_layers"]:  # else the framework's own cut is the best
+        assert sum(stages) == 32 and len(stages) == 4
     assert best["training"]["recompute_num_layers"] > 0  # not all have to be
     # The job file that is written is that layout.
     written = json.loads(out.read_text())
-    for section, key in ASKED:
+    for section, key in OPEN:
         assert written[section][key] == best[section][key]
     again = json.loads(run("simulate", "--job", out, "--json").stdout)
     assert again["throughput"]["step_seconds"] == pytest.approx(best["throughput"]["step_seconds"], rel=1e-12)
     assert "--recompute-num-layers" in script.read_text()
+    auto = run("plan", "--job", open_job(tmp_path, auto=OPEN), "--top", 5, "--json")
+    assert json.loads(auto.stdout)["candidates"][0]["parallelism"] == best["parallelism"]
 
-    # Searching more is never slower than what the defaults give. How many layers are recomputed is searched anyway.
+    # Searching more is never slower than what the defaults give.
     steps = {}
-    for key in [None, *ASKED]:
-        asked = asked_job(tmp_path, [key] if key else [])
-        plan = json.loads(run("plan", "--job", asked, "--top", 1, "--json").stdout)
+    for key in [None, *OPEN]:
+        plan = json.loads(run("plan", "--job", open_job(tmp_path, [key]), "--top", 1, "--json").stdout)
         steps[key] = plan["candidates"][0]["throughput"]["step_seconds"]
     assert best["throughput"]["step_seconds"] <= min(steps.values()) * 1.01  # the search's own error
-    assert all(steps[key] <= steps[None] * 1.01 for key in ASKED), steps
-    assert steps["training", "recompute_num_layers"] == steps[None]
-    all_recomputed = run("plan", "--job", asked_job(tmp_path, []), "--training.recompute_num_layers", "0", "--json")
-    assert steps[None] < 0.95 * json.loads(all_recomputed.stdout)["candidates"][0]["throughput"]["step_seconds"]
+    assert all(steps[key] <= steps[None] * 1.01 for key in OPEN), steps
+    assert steps["training", "recompute_num_layers"] < 0.95 * steps[None]
 
 
 @pytest.mark.parametrize(
-    "asked",
-    [[], *([key] for key in ASKED), list(ASKED)],
+    "left_out",
+    [[], *([key] for key in OPEN), list(OPEN)],
     ids=lambda keys: "+".join(key for _, key in keys) or "nothing",
 )
-def test_plan_has_columns_of_what_is_auto_alone(asked, tmp_path):
-    result = run("plan", "--job", asked_job(tmp_path, asked), "--top", 2)
+def test_plan_has_columns_of_what_is_chosen_alone(left_out, tmp_path):
+    words = ("--job", open_job(tmp_path, left_out), "--top", 4)
+    result = run("plan", *words)
     assert result.returncode == 0, result.stderr
+    candidates = json.loads(run("plan", *words, "--json").stdout)["candidates"]
     header = result.stdout.splitlines()[0].split()
-    for key, column in ASKED.items():
+    for (section, key), (value, column) in OPEN.items():
+        is_chosen = any(candidate[section][key] != value for candidate in candidates)
+        assert not is_chosen or (section, key) in left_out
         if column:
-            assert (column in header) == (key in asked)
-    assert "full of " in result.stdout
+            assert (column in header) == is_chosen
+        else:
+            assert ("full of " in result.stdout) == is_chosen
 
 
 def test_plan_shows_as_many_as_asked_where_holes_keep_the_fastest_from_fitting(tmp_path):
@@ -302,8 +309,9 @@ def test_ready_layouts_are_the_fastest_that_plan_finds(name, tmp_path):
     searched["moe"] = {**best["training"]["moe"], **searched["moe"]}
     assert {key: best["parallelism"][key] for key in layout} == layout
     assert {key: best["training"][key] for key in searched} == searched
-    given = {*layout, "context_kind", "stage_layers", "schedule", "zero_group"}  # what remains is 1
-    assert all(value == 1 for key, value in best["parallelism"].items() if key not in given)
+    plain = {"context_kind": "ring", "stage_layers": [], "schedule": "1F1B", "zero_group": 0, "sequence": False}
+    assert all(value == plain.get(key, 1) for key, value in best["parallelism"].items() if key not in layout)
+    assert best["training"]["offload"] == "none" and best["training"]["recompute_num_layers"] == 0
 
 
 # Bounds well above today's errors on all given rows: they catch a broken model, they are no claim of accuracy.

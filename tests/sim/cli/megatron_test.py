@@ -151,6 +151,10 @@ def check(job, arguments, world):
     cls, values, script = read_arguments(arguments)
     config = cls(**values["model"])  # checks itself
     OptimizerConfig(**values["optimizer"])
+    if values["model"].get("cpu_offloading_num_layers"):  # which turns it on
+        cls(**values["model"], cpu_offloading=True)
+    if values["optimizer"].get("optimizer_cpu_offload"):
+        assert values["optimizer"]["use_precision_aware_optimizer"]
     DistributedDataParallelConfig(**values["data_parallel"])
     model, parallelism, training = job["model"], job["parallelism"], job["training"]
     assert config.num_layers == model["num_layers"]

@@ -61,6 +61,42 @@ TEST(ClusterMemory, StatesAreEighteenBytesAWeight) {
 
 // A model answers for other pipelines and shardings as one made for them would.
 // Groups of 2 of the 4 ranks that share dense weights make two sharded copies; of 2 that share experts each holds one.
+// On the host 12 bytes of states and an fp32 gradient of each weight that a rank updates.
+TEST(ClusterMemory, OffloadedStatesAreSixteenBytesAWeightOfTheHost) {
+  const Job job = example_cluster_job({{"training.offload", "optimizer"}});
+  const Framework framework = framework_of(job);
+  const PipelineStages stages = pipeline_stages(job, framework);
+  const std::vector<RankMemory> ranks = cluster_memory(job, framework, 2);
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const RankWeights weights = rank_weights(job, framework, stages[rank]);
+    EXPECT_EQ(ranks[rank].held.optimizer.value, 0);
+    EXPECT_DOUBLE_EQ(ranks[rank].host.value, 16 * (weights.dense / 4 + weights.expert / 2));
+  }
+}
+
+// What the device kept lies on the host, but for two layers' worth on its way.
+TEST(ClusterMemory, OffloadedActivationsLieOnTheHost) {
+  const Job with = example_cluster_job({{"training.offload", "activations"}}), without = example_cluster_job();
+  const Framework framework = framework_of(with);
+  const std::vector<RankMemory> on_host = cluster_memory(with, framework, 2);
+  const std::vector<RankMemory> on_device = cluster_memory(without, framework, 2);
+  const RankShapes shapes = rank_shapes(with, framework);
+  const double layer = std::max(layer_bytes(with, framework, shapes, LayerKind::kDense, 2, 1).kept,
+                                layer_bytes(with, framework, shapes, LayerKind::kMoe, 2, 1).kept);
+  const std::size_t first = 0, last = 1;
+  EXPECT_DOUBLE_EQ(on_host[first].activations.value, 2 * layer);
+  // The first of two ranks has two micro-batches of its half of the layers in flight, two of four of them dense; the
+  // last one.
+  const auto half = [&](int64_t dense) {
+    return static_cast<double>(dense) * layer_bytes(with, framework, shapes, LayerKind::kDense, 2, 1).kept +
+           static_cast<double>(4 - dense) * layer_bytes(with, framework, shapes, LayerKind::kMoe, 2, 1).kept;
+  };
+  EXPECT_DOUBLE_EQ(on_host[first].host.value, 2 * half(2));
+  EXPECT_DOUBLE_EQ(on_host[last].host.value, half(0));
+  EXPECT_EQ(on_device[first].host.value, 0);
+  EXPECT_GT(on_device[first].activations, on_host[first].activations);
+}
+
 TEST(ClusterMemory, GroupsHoldSharedCopiesEach) {
   const Job job = example_cluster_job({{"parallelism.zero_group", "2"}});
   const Framework framework = framework_of(job);

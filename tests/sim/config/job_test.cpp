@@ -34,13 +34,13 @@ TEST(Job, DefaultsFollowTheContract) {
   EXPECT_LT(job.hardware.usable_memory, job.hardware.spec.memory);
 }
 
-TEST(Job, RemembersWhatWasGivenAndWhatIsAutomatic) {
+TEST(Job, RemembersWhatWasGivenNotWhatIsAutomatic) {
   const Job job = parse(changed(changed(example_job(), "parallelism.pipeline", "auto"), "elastic.budget", "auto"));
   EXPECT_TRUE(job.given.contains("training.seq_len"));
   EXPECT_TRUE(job.given.contains("parallelism.tensor"));
   EXPECT_FALSE(job.given.contains("parallelism.expert"));
   EXPECT_FALSE(job.given.contains("parallelism.pipeline"));
-  EXPECT_EQ(job.automatic, (std::set<std::string>{"parallelism.pipeline", "elastic.budget"}));
+  EXPECT_FALSE(job.given.contains("elastic.budget"));
   EXPECT_TRUE(job.elastic.budget_is_auto);
 }
 
@@ -75,7 +75,6 @@ TEST(Job, AKeyIsSearchedOrCannotBeAuto) {
       EXPECT_THROW(load(), ConfigError) << name;
       continue;
     }
-    EXPECT_TRUE(load().automatic.contains(name)) << name;
     EXPECT_FALSE(load().given.contains(name)) << name;
   }
 }

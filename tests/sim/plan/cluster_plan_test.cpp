@@ -36,6 +36,25 @@ TEST(ClusterPlan, VerdictFollowsTheLimit) {
   EXPECT_LT(tight.fit.probability, 0.01);
 }
 
+TEST(ClusterPlan, DoesNotFitWhereTheHostCannotHoldWhatIsOffloaded) {
+  Job job = example_cluster_job({{"training.offload", "optimizer"}});
+  const Framework framework = framework_of(job);
+  ASSERT_GT(job.hardware.cluster_spec.host_memory.value, 0);
+  const ClusterPlan roomy = simulate_cluster(job, framework);
+  EXPECT_EQ(roomy.fit.verdict, FitVerdict::kFits);
+  Bytes most;
+  for (const RankReport& rank : roomy.ranks) most = std::max(most, rank.worst.host);
+  job.hardware.cluster_spec.host_memory = most * 0.99;
+  const ClusterPlan full = simulate_cluster(job, framework);
+  EXPECT_EQ(full.fit.verdict, FitVerdict::kDoesNotFit);
+  EXPECT_EQ(full.fit.probability, 0);
+  const nlohmann::json fit = to_json(full)["fit"];
+  EXPECT_EQ(fit["limiting"]["cause"], kHostMemory);
+  EXPECT_EQ(fit["limit_bytes"], most.value * 0.99);
+  job.hardware.cluster_spec.host_memory = {};  // not known
+  EXPECT_EQ(simulate_cluster(job, framework).fit.verdict, FitVerdict::kFits);
+}
+
 TEST(ClusterPlan, JsonHasTheKeysOfTheContract) {
   const nlohmann::json json = to_json(plan_of({{"k_min", 1}, {"k_max", 6}}, {{"training.tokens", "1e9"}}));
   for (const char* key : {"fits", "fit", "evidence", "memory", "throughput", "elastic", "run", "intervals"}) {

@@ -55,6 +55,30 @@ TEST(MegatronScript, AsynchronousExpertTransfersAreAsked) {
   EXPECT_EQ(value(megatron_script(job_of(R"({"training": {"options": ["async_expert"]}})"), {}), kFlag), "");
 }
 
+// Release 0.16, megatron/training/arguments.py: --optimizer-cpu-offload needs --use-precision-aware-optimizer;
+// optimizer_config.py: that needs the distributed optimizer; transformer_config.py: offloaded activations need one
+// pipeline rank and no recomputation.
+TEST(MegatronScript, OffloadsWhereMegatronCan) {
+  const auto script = [](const char* changes) { return megatron_script(job_of(changes), {}); };
+  const MegatronScript states = script(R"({"parallelism": {"zero_stage": 1}, "training": {"offload": "optimizer"}})");
+  EXPECT_EQ(value(states, "--optimizer-cpu-offload"), "");
+  EXPECT_EQ(value(states, "--use-precision-aware-optimizer"), "");
+  EXPECT_TRUE(states.unexpressed.empty());
+  const MegatronScript whole = script(R"({"parallelism": {"zero_stage": 0}, "training": {"offload": "optimizer"}})");
+  EXPECT_EQ(value(whole, "--optimizer-cpu-offload"), "absent");
+  EXPECT_EQ(value(whole, "--use-precision-aware-optimizer"), "absent");
+  EXPECT_EQ(unexpressed_keys(whole), std::vector<std::string>{"training.offload"});
+  const MegatronScript activations = script(R"({"training": {"offload": "activations"}})");
+  EXPECT_EQ(value(activations, "--cpu-offloading-num-layers"), "9");
+  EXPECT_TRUE(activations.unexpressed.empty());
+  for (const char* beside : {R"({"parallelism": {"pipeline": 2}, "training": {"offload": "activations"}})",
+                             R"({"training": {"offload": "activations", "recompute": "full"}})"}) {
+    const MegatronScript refused = script(beside);
+    EXPECT_EQ(value(refused, "--cpu-offloading-num-layers"), "absent") << beside;
+    EXPECT_EQ(unexpressed_keys(refused), std::vector<std::string>{"training.offload"}) << beside;
+  }
+}
+
 TEST(MegatronScript, UnevenChunksAreALayoutString) {
   const MegatronScript even = megatron_script(job_of(R"({"parallelism": {"pipeline": 2}})"), {});
   EXPECT_EQ(value(even, "--pipeline-model-parallel-layout"), "absent");

@@ -96,32 +96,37 @@ TEST(LayoutSpace, OnlyWhatTheFrameworkRunsIsOfferedUnlessTheJobNamesIt) {
   EXPECT_EQ(LayoutSpace(whole_sequences, framework).why_not(whole_sequences), nullptr);
 }
 
-TEST(LayoutSpace, ThreeKeysAreSearchedOnlyWhereTheJobSaysAuto) {
+constexpr ScheduleChoice kPlain = {PipelineSchedule::kOneForwardOneBackward, 1};
+const std::vector<std::vector<int64_t>> kFrameworksCut = {{}};
+
+TEST(LayoutSpace, WhatTheFrameworkCanChooseIsSearchedUnlessGiven) {
   nlohmann::json json = example_cluster_json();
   const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   const Framework framework = framework_of(job);
-  const LayoutSpace left_out(job, framework);
-  EXPECT_EQ(left_out.zero_groups, std::vector<int64_t>{0});
-  EXPECT_EQ(left_out.offloads, std::vector<std::string>{"none"});
-  EXPECT_EQ(left_out.stage_cuts(2), std::vector<std::vector<int64_t>>{{}});
-
-  json["parallelism"].merge_patch({{"stage_layers", "auto"}, {"zero_group", "auto"}});
-  json["training"]["offload"] = "auto";
-  const Job asked = parse_job(json, "job.json", "/", {}, Layout::kOpen);
-  const LayoutSpace space(asked, framework);
+  const LayoutSpace space(job, framework);
   EXPECT_EQ(space.zero_groups, (std::vector<int64_t>{0, 2, 4, 8}));  // of 16 devices, 8 a node
-  EXPECT_EQ(space.offloads, (std::vector<std::string>{"none", "optimizer", "activations"}));
+  EXPECT_EQ(space.offloads, (std::vector<Offload>{Offload::kNone, Offload::kOptimizer, Offload::kActivations}));
+  EXPECT_GT(space.stage_cuts(2, kPlain).size(), 1);
+  EXPECT_TRUE(space.cuts_are_open());
+  EXPECT_TRUE(space.groups_or_offload_are_open());
+
+  json["parallelism"].merge_patch({{"stage_layers", nlohmann::json::array()}, {"zero_group", 0}});
+  json["training"]["offload"] = "none";
+  const Job given = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   // A framework that runs none of it has nothing to choose.
   Framework plain = framework;
   plain.choices.clear();
-  const LayoutSpace nothing(asked, plain);
-  EXPECT_EQ(nothing.zero_groups, std::vector<int64_t>{0});
-  EXPECT_EQ(nothing.offloads, std::vector<std::string>{"none"});
-  EXPECT_EQ(nothing.stage_cuts(2), std::vector<std::vector<int64_t>>{{}});
+  for (const LayoutSpace& nothing : {LayoutSpace(given, framework), LayoutSpace(job, plain)}) {
+    EXPECT_EQ(nothing.zero_groups, std::vector<int64_t>{0});
+    EXPECT_EQ(nothing.offloads, std::vector<Offload>{Offload::kNone});
+    EXPECT_EQ(nothing.stage_cuts(2, kPlain), kFrameworksCut);
+    EXPECT_FALSE(nothing.cuts_are_open());
+    EXPECT_FALSE(nothing.groups_or_offload_are_open());
+  }
   // Nor does a device without a link to its host offload.
-  Job without_link = asked;
+  Job without_link = job;
   without_link.hardware.spec.host_link = BytesPerSecond{0};
-  EXPECT_EQ(LayoutSpace(without_link, framework).offloads, std::vector<std::string>{"none"});
+  EXPECT_EQ(LayoutSpace(without_link, framework).offloads, std::vector<Offload>{Offload::kNone});
 }
 
 TEST(LayoutSpace, RecomputedLayersAndOverlapAreSearchedUnlessGiven) {
@@ -142,18 +147,44 @@ TEST(LayoutSpace, RecomputedLayersAndOverlapAreSearchedUnlessGiven) {
   EXPECT_FALSE(LayoutSpace(job, framework).recomputed_layers_are_searched);
 }
 
+// As Megatron-Core refuses --cpu-offloading-num-layers with a pipeline or recomputation (0.16.1,
+// transformer_config.py, TransformerConfig.__post_init__).
+TEST(LayoutSpace, ActivationsThatAreOffloadedAloneHaveNoPipelineAndNoRecomputation) {
+  const Job job = parse_job(example_cluster_json(), "job.json", "/", {}, Layout::kOpen);
+  const Framework framework = framework_of(job);
+  EXPECT_EQ(std::count(framework.choices.begin(), framework.choices.end(), "offload_activations"), 0);
+  const LayoutSpace space(job, framework);
+  int64_t offloaded = 0;
+  for (const LayoutShape& shape : space.shapes()) {
+    if (shape.offload != Offload::kActivations) continue;
+    ++offloaded;
+    Job one = job;
+    space.apply(shape, one);
+    EXPECT_FALSE(one.training.recompute.any());
+    one.parallelism.pipeline = 2;
+    EXPECT_NE(space.why_not(one), nullptr);
+  }
+  EXPECT_GT(offloaded, 0);
+  Framework everywhere = framework;
+  everywhere.choices = {"offload_activations"};
+  const std::vector<LayoutShape> shapes = LayoutSpace(job, everywhere).shapes();
+  const auto with_recomputation = std::count_if(shapes.begin(), shapes.end(), [](const LayoutShape& shape) {
+    return shape.offload == Offload::kActivations && shape.recompute > 0;
+  });
+  EXPECT_GT(with_recomputation, 0);
+}
+
 // Worked by hand: 8 layers, none or one more for the embedding, none to two more for the loss, in 4 chunks.
 TEST(LayoutSpace, StagesAreCutEvenlyWithWhatEmbeddingAndLossCountFor) {
-  nlohmann::json json = example_cluster_json();
-  json["parallelism"] = {{"stage_layers", "auto"}};
+  const nlohmann::json json = example_cluster_json();
   const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   const Framework framework = framework_of(job);
   const LayoutSpace space(job, framework);
-  EXPECT_EQ(space.stage_cuts(4),
+  EXPECT_EQ(space.stage_cuts(4, kPlain),
             (std::vector<std::vector<int64_t>>{
-                {2, 2, 2, 2}, {3, 2, 2, 1}, {2, 2, 3, 1}, {1, 2, 2, 3}, {2, 3, 2, 1}, {1, 2, 3, 2}, {1, 3, 3, 1}}));
-  EXPECT_EQ(space.stage_cuts(1), std::vector<std::vector<int64_t>>{{}});
-  EXPECT_EQ(space.stage_cuts(8), std::vector<std::vector<int64_t>>{std::vector<int64_t>(8, 1)});
+                {}, {3, 2, 2, 1}, {2, 2, 3, 1}, {1, 2, 2, 3}, {2, 3, 2, 1}, {1, 2, 3, 2}, {1, 3, 3, 1}}));
+  EXPECT_EQ(space.stage_cuts(1, kPlain), kFrameworksCut);
+  EXPECT_EQ(space.stage_cuts(8, kPlain), kFrameworksCut);  // none but one layer each
   // 10 layers on 2 ranks: 2 x 2, 2 x 3 and 2 x 5 chunks are even with 2, 2 and 0 more.
   nlohmann::json ten = json;
   ten["model"]["num_layers"] = 10;
@@ -161,13 +192,13 @@ TEST(LayoutSpace, StagesAreCutEvenlyWithWhatEmbeddingAndLossCountFor) {
   using enum PipelineSchedule;
   EXPECT_EQ(LayoutSpace(of_ten, framework).schedules(2),
             (std::vector<ScheduleChoice>{
-                {kOneForwardOneBackward, 1}, {kInterleaved, 2}, {kInterleaved, 3}, {kInterleaved, 5}}));
-  const Job even = parse_job(example_cluster_json(), "job.json", "/", {}, Layout::kOpen);
-  EXPECT_EQ(LayoutSpace(even, framework).stage_cuts(4), std::vector<std::vector<int64_t>>{{}});
+                {kOneForwardOneBackward, 1}, {kInterleaved, 5}, {kInterleaved, 2, true}, {kInterleaved, 3, true}}));
+  EXPECT_EQ(LayoutSpace(of_ten, framework).stage_cuts(2, {kInterleaved, 3, true}).front().size(), 6);
   // A framework's own rule is one of the cuts.
   Framework by_cost = framework;
   by_cost.stage_cut = StageCut::kCost;
-  EXPECT_EQ(LayoutSpace(job, by_cost).stage_cuts(4).front(), std::vector<int64_t>{});
+  EXPECT_EQ(LayoutSpace(job, by_cost).stage_cuts(4, kPlain)[0], std::vector<int64_t>{});
+  EXPECT_EQ(LayoutSpace(job, by_cost).stage_cuts(4, kPlain)[1], std::vector<int64_t>(4, 2));
 }
 
 TEST(LayoutSpace, GivenStagesAndGroupsStay) {
@@ -177,10 +208,10 @@ TEST(LayoutSpace, GivenStagesAndGroupsStay) {
   const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   const Framework framework = framework_of(job);
   const LayoutSpace space(job, framework);
-  EXPECT_EQ(space.stage_cuts(4), (std::vector<std::vector<int64_t>>{{3, 2, 2, 1}}));
-  EXPECT_TRUE(space.stage_cuts(2).empty());
+  EXPECT_EQ(space.stage_cuts(4, kPlain), (std::vector<std::vector<int64_t>>{{3, 2, 2, 1}}));
+  EXPECT_TRUE(space.stage_cuts(2, kPlain).empty());
   EXPECT_EQ(space.zero_groups, std::vector<int64_t>{2});
-  EXPECT_EQ(space.offloads, std::vector<std::string>{"optimizer"});
+  EXPECT_EQ(space.offloads, std::vector<Offload>{Offload::kOptimizer});
   for (const Recompute& recompute : space.recomputes) EXPECT_EQ(recompute.num_layers, recompute.full ? 3 : 0);
   const auto reason = [&](int64_t tensor, int64_t expert) {
     Job one = job;

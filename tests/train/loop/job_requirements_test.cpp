@@ -69,25 +69,21 @@ TEST_P(JobRequirements, HoldForEveryLayoutThatIsPlannedForThisTrainer) {
   EXPECT_GT(all.refused, 0);
 }
 
-// Of what is searched only where the job says "auto" the framework's file offers what the trainer runs.
+// Of what multiplies a search the framework's file offers what the trainer runs.
 TEST(JobRequirementsOfChoices, HoldInEveryLayout) {
   nlohmann::json json = to_json(open_job({"choices", 4, kMixture}));
-  json["parallelism"] = {{"tensor", 1},        {"context", 1},           {"expert", 1},
-                         {"expert_tensor", 1}, {"stage_layers", "auto"}, {"zero_group", "auto"}};
-  json["training"].merge_patch({{"micro_batch_size", 2},
-                                {"recompute", "full"},
-                                {"recompute_num_layers", "auto"},
-                                {"overlap", "auto"},
-                                {"offload", "auto"}});
+  json["parallelism"] = {{"tensor", 1}, {"context", 1}, {"expert", 1}, {"expert_tensor", 1}};
+  json["training"].merge_patch({{"micro_batch_size", 2}, {"recompute", "full"}});
+  for (const char* key : {"recompute_num_layers", "overlap", "offload"}) json["training"].erase(key);
   Job job = parse_job(json, "choices", ".", {}, Layout::kOpen);
   job.hardware.spec.host_link = BytesPerSecond{64e9};
+  job.hardware.cluster_spec.host_memory = gib(64);
   Framework framework = load_framework(job.training.framework, job.hardware.spec, "training.framework");
   const Offered ours = offered(job, framework);
   EXPECT_GT(ours.layouts, 10);
   EXPECT_EQ(ours.refused, 0) << ours.first_refusal;
   framework.choices = Framework().choices;
   const Offered all = offered(job, framework);
-  EXPECT_EQ(all.layouts - all.refused, ours.layouts);
   EXPECT_GT(all.refused, 0);
 }
 
