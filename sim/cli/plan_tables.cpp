@@ -36,6 +36,13 @@ const json& worst_stage(const json& plan) {
   });
 }
 
+// The most that a rank offloads.
+double host_bytes(const json& plan) {
+  double most = 0;
+  for (const json& stage : plan["memory"]["stages"]) most = std::max(most, stage.value("host_bytes", 0.0));
+  return most;
+}
+
 void print_memory(const json& plan, const Job& job, std::ostream& out) {
   const double peak = plan["memory"]["peak_allocated_bytes"];
   out << "\nMemory at the highest moment of the worst draw (" << worst_stage(plan).value("moment", "") << ")\n";
@@ -48,6 +55,11 @@ void print_memory(const json& plan, const Job& job, std::ostream& out) {
   table.add({"usable of " + in_gib(job.hardware.spec.memory.value) + " on " + job.hardware.device,
              in_gib(plan["fit"]["limit_bytes"]), ""});
   print_table(table, out, "  ");
+  if (const double host = host_bytes(plan); host > 0) {
+    const double limit = plan["fit"].value("host_limit_bytes", 0.0);
+    out << "  offloaded to the host: " << in_gib(host) << " GiB a device, of "
+        << (limit > 0 ? in_gib(limit) : std::string("unknown memory")) << '\n';
+  }
 }
 
 void print_time(const json& plan, std::ostream& out) {
@@ -127,10 +139,8 @@ std::string verdict_line(const json& plan) {
   if (fit["verdict"] == "at_risk") verdict = "at risk, fits with " + probability_text(fit["probability"]);
   const json& limiting = fit["limiting"];
   if (limiting["cause"] == kHostMemory) {
-    double host = 0;
-    for (const json& stage : plan["memory"]["stages"]) host = std::max(host, stage.value("host_bytes", 0.0));
-    return verdict + ": " + in_gib(host) + " GiB offloaded by a device, of " + in_gib(fit["limit_bytes"]) +
-           " that each has of the host's memory";
+    return verdict + ": " + in_gib(host_bytes(plan)) + " GiB offloaded by a device, of " +
+           in_gib(fit["host_limit_bytes"]) + " that each has of the host's memory";
   }
   const double peak = plan["memory"]["peak_allocated_bytes"];
   const auto gibs = [decimals = gib_decimals(peak)](double bytes) { return in_gib(bytes, decimals); };

@@ -70,6 +70,7 @@ Evidence evidence_for(const Job& job, std::size_t count) {
   outside(size(job.training.seq_len) > longest, "longer sequences than any measured run");
   outside(moe && job.training.moe.load != LoadKind::kBalanced, "measured runs had balanced routing");
   outside(moe && job.elastic.k_min < job.elastic.k_max, "no measured run drew its number of experts");
+  outside(job.training.offload != Offload::kNone, "no measured run offloaded");
   if (moe) evidence.outside.emplace_back("runs that ran out of memory were dense ones only");
   return evidence;
 }

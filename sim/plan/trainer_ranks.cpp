@@ -92,7 +92,8 @@ std::vector<std::vector<int>> draws_of_all_replicas(const Job& job, const std::o
 std::vector<RankTimeline> trainer_timelines(const Job& job, const std::vector<std::vector<int>>& k,
                                             const PlayedStep& step) {
   std::vector<RankTimeline> timelines;
-  for (const RankPeak& highest : highest_by_stage(job, [&](int64_t) { return k; })) {
+  const auto same = [&](int64_t) -> const std::vector<std::vector<int>>& { return k; };
+  for (const RankPeak& highest : highest_by_stage(job, same)) {
     timelines.push_back(timeline_of(job, highest, k, step));
   }
   return timelines;

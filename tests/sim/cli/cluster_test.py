@@ -284,6 +284,23 @@ def test_plan_has_columns_of_what_is_chosen_alone(left_out, tmp_path):
             assert ("full of " in result.stdout) == is_chosen
 
 
+def test_offloaded_bytes_stand_beside_what_the_host_holds(tmp_path):
+    """70.6 B weights over tensor 4 and pipeline 4, their states over the data-parallel ranks: 16 bytes each."""
+    offload = ("simulate", "--job", "llama3-70b-h100-64", "--training.offload", "optimizer")
+    fits = run(*offload)
+    assert fits.returncode == 0, fits.stderr
+    assert " GiB a device, of 256" in fits.stdout and "no measured run offloaded" in fits.stdout
+    cluster = json.loads((ROOT / "profiles/presets/clusters/dgx-h100.json").read_text())
+    cluster["host_memory_gib_per_device"] = 1
+    (tmp_path / "cluster.json").write_text(json.dumps(cluster))
+    full = run(*offload, "--hardware.cluster", tmp_path / "cluster.json")
+    assert full.returncode == 3
+    assert "does not fit" in full.stdout and "that each has of the host's memory" in full.stdout
+    del cluster["host_memory_gib_per_device"]
+    (tmp_path / "cluster.json").write_text(json.dumps(cluster))
+    assert "of unknown memory" in run(*offload, "--hardware.cluster", tmp_path / "cluster.json").stdout
+
+
 def test_plan_shows_as_many_as_asked_where_holes_keep_the_fastest_from_fitting(tmp_path):
     """Of the default allocator: the replay of most of the fastest passes the memory that they were searched with."""
     job = {

@@ -50,7 +50,7 @@ TEST(ClusterPlan, DoesNotFitWhereTheHostCannotHoldWhatIsOffloaded) {
   EXPECT_EQ(full.fit.probability, 0);
   const nlohmann::json fit = to_json(full)["fit"];
   EXPECT_EQ(fit["limiting"]["cause"], kHostMemory);
-  EXPECT_EQ(fit["limit_bytes"], most.value * 0.99);
+  EXPECT_EQ(fit["host_limit_bytes"], most.value * 0.99);
   job.hardware.cluster_spec.host_memory = {};  // not known
   EXPECT_EQ(simulate_cluster(job, framework).fit.verdict, FitVerdict::kFits);
 }

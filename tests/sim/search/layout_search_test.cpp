@@ -190,6 +190,35 @@ TEST_P(LayoutSearchUnderLimit, EqualsBruteForceWhereAllIsOpen) {
 }
 INSTANTIATE_TEST_SUITE_P(, LayoutSearchUnderLimit, testing::Values(kTight, kRoomy));
 
+// What a bound rules out for a few candidates is none of the few: a search of everything begins with the same ones.
+TEST(LayoutSearch, BeginsLikeASearchOfEverything) {
+  for (const char* framework_name : {"megatron_core", "torch_fsdp"}) {
+    for (const bool is_moe : {true, false}) {
+      nlohmann::json json = example_cluster_json();
+      json["parallelism"] = {{"tensor", 2}, {"sequence", true}, {"context", 1}};
+      if (is_moe) json["parallelism"].merge_patch({{"expert", 2}, {"expert_tensor", 1}});
+      if (!is_moe) json["model"].merge_patch({{"num_experts", 0}, {"expert_hidden_size", 0}, {"num_dense_layers", 8}});
+      if (!is_moe) json.erase("elastic");
+      json["training"].merge_patch({{"framework", framework_name}, {"micro_batch_size", nullptr}});
+      Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
+      Framework framework = framework_of(job);
+      framework.choices = Framework().choices;
+      job.hardware.usable_memory = Bytes{framework.memory.context_bytes} + gib(3);
+      const LayoutSearchResult all = search_layouts(job, framework, {.top = 100000, .confidence = 0.5});
+      ASSERT_GT(all.candidates.size(), 30);
+      for (const std::size_t top : {1, 4, 20}) {
+        const LayoutSearchResult few =
+            search_layouts(job, framework, {.top = static_cast<int64_t>(top), .confidence = 0.5});
+        EXPECT_LT(few.evaluated, all.evaluated);
+        ASSERT_EQ(few.candidates.size(), top);
+        for (std::size_t i = 0; i < top; ++i) {
+          EXPECT_EQ(to_json(with_layout(job, few.candidates[i])), to_json(with_layout(job, all.candidates[i]))) << i;
+        }
+      }
+    }
+  }
+}
+
 // Each key alone: every value of it that the search finds is a valid job that the full simulation agrees with. With
 // recomputed layers the search's own claim too: with one less the layout does not fit.
 TEST(LayoutSearch, WhatMultipliesIsChosenAndAgreesWithTheFullSimulation) {
