@@ -72,6 +72,22 @@ std::vector<double> from_step(const std::vector<double>& values, std::size_t fir
   return {values.begin() + static_cast<std::ptrdiff_t>(dropped), values.end()};
 }
 
+// Medians of equal parts of a run, one after the other; of a short one fewer parts, so that each has 20 steps.
+std::vector<double> medians_of_parts(const std::vector<double>& values) {
+  const std::size_t parts = std::clamp<std::size_t>(values.size() / 20, 1, 8);
+  std::vector<double> medians;
+  for (std::size_t i = 0; i < parts; ++i) {
+    const auto place = [&](std::size_t part) {
+      return values.begin() + static_cast<std::ptrdiff_t>(part * values.size() / parts);
+    };
+    medians.push_back(quantile({place(i), place(i + 1)}, 0.5));
+  }
+  return medians;
+}
+
+// Draws of k alone move the median of many steps by far less than this.
+constexpr double kSteadyMachine = 1.1;
+
 json beside(double measured, double before, double after) {
   return {{"measured", measured},
           {"predicted_before", before},
@@ -212,6 +228,7 @@ json summarize_run(const Job& job, const std::string& run, const std::string& da
   summary["step_seconds"]["first_timed_step"] = first_timed_step;
   summary["step_seconds"]["measured_p10"] = quantile(seconds, 0.1);
   summary["step_seconds"]["measured_p90"] = quantile(seconds, 0.9);
+  summary["step_seconds"]["measured_by_part"] = medians_of_parts(seconds);
 
   summary["evaluation"] = picked(evaluation.content, {"split", "tokens", "loss_by_k", "bits_per_byte_by_k"});
   summary["evaluation"]["loss_by_k"] = evaluation.at("/loss_by_k");
@@ -248,6 +265,12 @@ void print_summary(const json& summary, std::ostream& out) {
   quantity("peak memory, largest", "peak_allocated_bytes", bytes);
   quantity("peak memory, median", "median_step_peak_allocated_bytes", bytes);
   quantity("time of a step", "step_seconds", seconds);
+  const auto parts = summary.at("step_seconds").value("measured_by_part", std::vector<double>{});
+  if (const auto [least, most] = std::minmax_element(parts.begin(), parts.end());
+      !parts.empty() && *most > kSteadyMachine * *least) {
+    out << "The machine changed its speed: a part of the run took " << seconds(*least) << " a step, another "
+        << seconds(*most) << "; it was calibrated as it was after the last step.\n";
+  }
   print_losses(summary, out);
   out << '\n' << training_sentence(summary) << '\n' << allocation_sentence(summary.at("allocation")) << '\n';
   if (summary.contains("budget")) out << budget_sentence(summary["budget"]) << '\n';

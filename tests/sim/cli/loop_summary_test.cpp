@@ -91,6 +91,28 @@ TEST_F(LoopSummaryTest, StepSecondsAreTheMedianAfterWarmUp) {
   EXPECT_DOUBLE_EQ(step["error_fraction_after"].get<double>(), 1.8 / 2 - 1);
 }
 
+// 85 steps after ten of warm-up, in four parts of 21 or 22: the last one takes 1.2 times as long. A single slow step
+// is none of the machine.
+TEST_F(LoopSummaryTest, SaysWhereTheMachineChangedItsSpeed) {
+  const auto run_of = [&](double last_part) {
+    std::ofstream metrics(run_ + "/metrics.jsonl");
+    for (int step = 1; step <= 95; ++step) {
+      const double seconds = step <= 10 ? 50 : step == 40 ? 9 : step > 74 ? last_part : 2;
+      metrics << json({{"step", step},
+                       {"tokens", 16 * step},
+                       {"loss", 1},
+                       {"seconds", seconds},
+                       {"peak_allocated_bytes", 800}})
+              << '\n';
+    }
+  };
+  run_of(2.4);
+  EXPECT_EQ(summary()["step_seconds"]["measured_by_part"], (json{2.0, 2.0, 2.0, 2.4}));
+  EXPECT_NE(printed().find("a part of the run took 2.000 s a step, another 2.400 s"), std::string::npos) << printed();
+  run_of(2.1);
+  EXPECT_EQ(printed().find("The machine"), std::string::npos);
+}
+
 TEST_F(LoopSummaryTest, TextConvertsNatsToBits) {
   // 1000 tokens in 4000 bytes: one nat per token is 1 / (4 ln 2) = 0.36067376 bits per byte.
   EXPECT_NEAR(summary()["text"]["bits_per_byte_of_nat"].get<double>(), 0.36067376, 5e-9);
