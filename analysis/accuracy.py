@@ -34,6 +34,7 @@ JOBS = {
     "small micro-batches": {"training.micro_batch_size": 4, "elastic.budget": "none"},
     "full recomputation": {"training.recompute": "full", "elastic.budget": "none"},
     "expert recomputation": {"training.recompute": '["moe"]', "elastic.budget": "none"},
+    "the job itself, again": {},  # another time than the first: the machine has changed its speed
 }
 WARM_UP_STEPS = 4
 
