@@ -29,7 +29,7 @@ double score_bytes(const Job& job, const RankShapes& s) {
              : 0;
 }
 
-// The sum over distinct shapes; on the stack, as a search asks a million times a second.
+// The sum over distinct shapes.
 class DistinctShapes {
  public:
   void add(double rows, double columns) {
@@ -47,8 +47,11 @@ class DistinctShapes {
   double sum_ = 0;
 };
 
-// Elements of a rank's weight shapes, each once.
-double distinct_weights(const Job& job, const RankShapes& s, const std::vector<StageChunk>& chunks) {
+// What a rank holds, as bits.
+constexpr std::size_t kDense = 1, kMoe = 2, kHead = 4;
+
+// Elements of the weight shapes of a rank that holds these, each once.
+double distinct_weights(const Job& job, const RankShapes& s, std::size_t held) {
   const ModelConfig& model = job.model;
   DistinctShapes shapes;
   const double D = s.hidden_size;
@@ -70,18 +73,12 @@ double distinct_weights(const Job& job, const RankShapes& s, const std::vector<S
     shapes.add(up * width, D);
     shapes.add(D, width);
   };
-  bool dense = false, moe = false, head = false;
-  for (const StageChunk& chunk : chunks) {
-    dense |= chunk.num_dense_layers(model) > 0;
-    moe |= chunk.num_moe_layers(model) > 0;
-    head |= chunk.head;
-  }
-  if (dense) feed_forward(s.dense_hidden_size);
-  if (moe) {
+  if (held & kDense) feed_forward(s.dense_hidden_size);
+  if (held & kMoe) {
     feed_forward(s.expert_hidden_size);
     feed_forward(s.shared_expert_hidden_size);
   }
-  if (head) shapes.add(s.vocabulary, D);
+  if (held & kHead) shapes.add(s.vocabulary, D);
   return shapes.sum();
 }
 
@@ -167,6 +164,9 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
       training.offload == Offload::kOptimizer ? state_bytes_ + element_bytes(training.gradient_precision) : 0;
   if (offloaded_state_bytes_ > 0) state_bytes_ = 0;
   stand_ins_ = training.has_option("gradient_accumulation_fusion") && !fp16 ? memory_.stand_in_gradients : 0;
+  for (std::size_t held = 0; held < distinct_weights_.size() && stand_ins_ > 0; ++held) {
+    distinct_weights_[held] = distinct_weights(job, s_, held);
+  }
 
   const bool any_experts = model.num_experts > 0;
   workspaces_ = 2 * (training.has_option("large_matrix_workspace") ? 33554432.0 : memory_.matrix_workspace);
@@ -319,7 +319,6 @@ double MemoryModel::backward_work(const std::vector<StageChunk>& chunks) const {
 RankContents MemoryModel::contents(const std::vector<StageChunk>& chunks, int64_t rank) const {
   RankContents contents;
   contents.weights = rank_weights(job_, pieces_, chunks);
-  if (stand_ins_ > 0) contents.distinct_weights = distinct_weights(job_, s_, chunks);
   const PipelineShape shape = pipeline_shape(job_);
   const Turns turns{shape.pipeline, shape.virtual_pipeline, chunks_in_flight(shape, rank).total()};
   static thread_local std::vector<double> kept;  // both reused, as a search asks a million times a second
@@ -331,8 +330,11 @@ RankContents MemoryModel::contents(const std::vector<StageChunk>& chunks, int64_
   const int64_t backwards = changes ? heaviest_moment(turns, kept, shape.num_micro_batches) : 0;
   const double masks = dropout_masks(chunks);
   bool head = false, last_is_moe = false;
+  std::size_t held = 0;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     const StageChunk& chunk = chunks[i];
+    const bool has_moe = chunk.num_moe_layers(job_.model) > 0;
+    held |= (chunk.num_dense_layers(job_.model) > 0 ? kDense : 0) | (has_moe ? kMoe : 0) | (chunk.head ? kHead : 0);
     in_flight.push_back(turns.in_flight(static_cast<int64_t>(i), backwards));
     contents.in_flight += static_cast<double>(in_flight.back()) * (kept[i] + masks);
     if (!keeps_activations_) {
@@ -340,8 +342,9 @@ RankContents MemoryModel::contents(const std::vector<StageChunk>& chunks, int64_
     }
     head |= chunk.head;
     contents.table |= chunk.embedding || chunk.head;
-    if (chunk.num_layers > 0) last_is_moe = chunk.num_moe_layers(job_.model) > 0;
+    if (chunk.num_layers > 0) last_is_moe = has_moe;
   }
+  contents.distinct_weights = distinct_weights_[held];
   contents.queued = queued(chunks, in_flight, contents.in_flight, turns.all);
   // Two moments compete: the loss, and the backward pass of the stage's last layer.
   const double backward = backward_work(chunks);

@@ -1,6 +1,7 @@
 #pragma once
 // Memory of every pipeline rank of a cluster job, tensor by tensor.
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -103,6 +104,7 @@ class MemoryModel {
   LayerBytes dense_, moe_;
   double hidden_, scores_, expert_rows_;
   double workspaces_, shared_buffer_;
+  std::array<double, 8> distinct_weights_ = {};  // elements, by what a rank holds
   double weight_bytes_, gradient_bytes_, state_bytes_, offloaded_state_bytes_, stand_ins_;
   double loss_, accumulated_loss_;  // bytes of the loss head; more where micro-batches follow each other
   double mask_;                     // bytes of an attention mask

@@ -227,10 +227,11 @@ class ShapeSearch {
         if (is_last != (round_ == Round::kGroupsAndOffloads)) continue;
         job_.parallelism.zero_group = group;
         if (!space_.has_valid_sharding(job_)) continue;
-        for (const bool overlap : space_.overlaps) {
+        const bool fits = std::any_of(space_.overlaps.begin(), space_.overlaps.end(), [&](bool overlap) {
           job_.training.overlap = overlap;
-          if (evaluate()) break;
-        }
+          return evaluate();
+        });
+        if (!fits) break;  // a rank of a smaller group holds more
       }
     }
   }

@@ -31,7 +31,7 @@ constexpr int64_t kMostForEmbedding = 1, kMostForLoss = 2;
 
 std::vector<int64_t> zero_groups_of(const HardwareConfig& hardware) {
   std::vector<int64_t> groups = {0};
-  for (int64_t size = 2; size < hardware.num_devices; ++size) {
+  for (int64_t size = hardware.num_devices - 1; size > 1; --size) {
     const bool is_power = (size & (size - 1)) == 0;
     if (is_power || hardware.devices_per_node % size == 0) groups.push_back(size);
   }

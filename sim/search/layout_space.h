@@ -44,7 +44,7 @@ class LayoutSpace {
   std::vector<ContextKind> context_kinds;
   std::vector<bool> overlaps;        // each that is not the first is of use only where those before it do not fit
   std::vector<Offload> offloads;     // what the job would have without a search first
-  std::vector<int64_t> zero_groups;  // 0 (all replicas), powers of two, and what divides a node's devices
+  std::vector<int64_t> zero_groups;  // 0 (all replicas), then falling powers of two and what divides a node's devices
   bool recomputed_layers_are_searched = false;  // of recompute "full": the fewest that fit, and all
 
   bool cuts_are_open() const { return stages_are_searched_; }

@@ -119,19 +119,25 @@ TEST_P(LayoutSearchUnderLimit, EqualsBruteForceWhereAllIsOpen) {
   const LayoutSpace space(job, framework);
   std::map<std::string, double> best;  // seconds, by all but the keys that multiply
   int64_t evaluated = 0;
+  // What the search evaluates of one layout, and whether it fits with all layers recomputed.
+  struct Tried {
+    int64_t evaluated = 1;
+    bool fits = false;
+  };
   const auto try_layers = [&](Job& tried) {
     int64_t longest = 0;
     for (const auto& rank : pipeline_stages(tried, framework)) {
       for (const StageChunk& chunk : rank) longest = std::max(longest, chunk.num_layers);
     }
-    bool fewer_fit = false;
+    Tried result;
     for (int64_t layers = 0; layers < longest; ++layers) {
       tried.training.recompute.num_layers = layers;
       double peak = 0;
       for (const RankMemory& rank : cluster_memory(tried, framework, 2))
         peak = std::max(peak, rank.peak_reserved.value);
       if (peak > limit.value) continue;
-      fewer_fit |= layers > 0;
+      if (layers > 0) result.evaluated = 2;
+      result.fits |= layers == 0;
       nlohmann::json base = to_json(tried);
       for (const MultiplyingKey& one : kMultiplyingKeys) base[one.section].erase(one.key);
       base["training"].erase("overlap");
@@ -139,15 +145,16 @@ TEST_P(LayoutSearchUnderLimit, EqualsBruteForceWhereAllIsOpen) {
       const auto [place, is_new] = best.try_emplace(base.dump(), seconds);
       if (!is_new) place->second = std::min(place->second, seconds);
     }
-    evaluated += fewer_fit ? 2 : 1;
+    return result;
   };
   for (const LayoutShape& shape : space.shapes()) {
     for (const int64_t pipeline : space.pipelines) {
       for (const ScheduleChoice& choice : space.schedules(pipeline)) {
         for (const std::vector<int64_t>& cut : space.stage_cuts(pipeline, choice)) {
           for (const int64_t zero : space.zero_stages) {
+            bool is_evaluated = true;  // not where a larger group does not fit
             for (const int64_t group : space.zero_groups) {
-              for (const bool overlap : {true, false}) {
+              for (const bool overlap : {false, true}) {
                 Job tried = job;
                 space.apply(shape, tried);
                 tried.parallelism.pipeline = pipeline;
@@ -158,9 +165,12 @@ TEST_P(LayoutSearchUnderLimit, EqualsBruteForceWhereAllIsOpen) {
                 tried.parallelism.zero_group = group;
                 tried.training.overlap = overlap;
                 if (space.why_not(tried) != nullptr || !pipeline_shape(tried).is_valid()) continue;
-                const int64_t before = evaluated;
-                if (space.has_valid_sharding(tried)) try_layers(tried);
-                if (!overlap) evaluated = before;
+                if (!space.has_valid_sharding(tried)) continue;
+                const Tried result = try_layers(tried);
+                if (!overlap || !is_evaluated) continue;
+                evaluated += result.evaluated;
+                // All replicas alone come before the rest, but for what is offloaded.
+                is_evaluated = result.fits || (group == 0 && shape.offload == Offload::kNone);
               }
             }
           }

@@ -104,7 +104,7 @@ TEST(LayoutSpace, WhatTheFrameworkCanChooseIsSearchedUnlessGiven) {
   const Job job = parse_job(json, "job.json", "/", {}, Layout::kOpen);
   const Framework framework = framework_of(job);
   const LayoutSpace space(job, framework);
-  EXPECT_EQ(space.zero_groups, (std::vector<int64_t>{0, 2, 4, 8}));  // of 16 devices, 8 a node
+  EXPECT_EQ(space.zero_groups, (std::vector<int64_t>{0, 8, 4, 2}));  // of 16 devices, 8 a node
   EXPECT_EQ(space.offloads, (std::vector<Offload>{Offload::kNone, Offload::kOptimizer, Offload::kActivations}));
   EXPECT_GT(space.stage_cuts(2, kPlain).size(), 1);
   EXPECT_TRUE(space.cuts_are_open());
