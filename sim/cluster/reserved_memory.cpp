@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "sim/cluster/step_time.h"
 #include "sim/schedule/in_flight.h"
@@ -66,7 +67,8 @@ std::vector<AllocationEvent> rank_allocations(const Job& job, const Framework& f
   recorder.allocate(memory.held.buffers.value);
 
   const auto tensors = [&](LayerKind kind) { return layer_tensors(job, framework, s, kind, k, rows_factor); };
-  const bool has_dense = job.model.num_moe_layers()<job.model.num_layers, has_moe = job.model.num_moe_layers()> 0;
+  const bool has_moe = job.model.num_moe_layers() > 0;
+  const bool has_dense = job.model.num_moe_layers() < job.model.num_layers;
   const std::vector<KeptTensor> dense = has_dense ? tensors(LayerKind::kDense) : std::vector<KeptTensor>{};
   const std::vector<KeptTensor> moe = has_moe ? tensors(LayerKind::kMoe) : std::vector<KeptTensor>{};
   PipelineShape shape = pipeline_shape(job);
@@ -78,6 +80,7 @@ std::vector<AllocationEvent> rank_allocations(const Job& job, const Framework& f
   const PipelinePasses passes = pipeline_passes(shape);
   const double hidden = s.element * s.split_tokens * s.hidden_size;
   const double work = memory.transient.value, loss = memory.logits.value;
+  const bool offloads = job.training.offload == Offload::kActivations;
 
   std::vector<std::vector<int32_t>> kept(static_cast<std::size_t>(shape.virtual_pipeline * shape.num_micro_batches));
   for (int step = 0; step < 2; ++step) {
@@ -88,6 +91,12 @@ std::vector<AllocationEvent> rank_allocations(const Job& job, const Framework& f
       std::vector<int32_t>& held =
           kept[static_cast<std::size_t>(pass.chunk * shape.num_micro_batches + pass.micro_batch)];
       const StageChunk& chunk = chunks[static_cast<std::size_t>(pass.chunk)];
+      // Of offloaded activations two layers' are there: one at work, the other on its way.
+      std::vector<int32_t> leaving;
+      const auto leave = [&](std::vector<int32_t>& next) {
+        for (const int32_t id : leaving) recorder.release(id);
+        leaving = std::exchange(next, {});
+      };
       if (pass.kind == PassKind::kForward) {
         for (int64_t layer = chunk.first_layer; layer < chunk.first_layer + chunk.num_layers; ++layer) {
           std::vector<int32_t> again;
@@ -97,6 +106,7 @@ std::vector<AllocationEvent> rank_allocations(const Job& job, const Framework& f
           const int32_t output = recorder.allocate(hidden);
           for (const int32_t id : again) recorder.release(id);
           recorder.release(output);
+          if (offloads) leave(held);
         }
         if (chunk.head && loss > 0) {
           // Logits as computed, and what the loss makes of them.
@@ -104,6 +114,18 @@ std::vector<AllocationEvent> rank_allocations(const Job& job, const Framework& f
           recorder.release(logits);
           recorder.release(probabilities);
         }
+        if (offloads) leave(held);
+      } else if (pass.kind != PassKind::kBackwardInput && offloads) {
+        for (int64_t layer = chunk.num_layers; layer-- > 0;) {
+          for (const KeptTensor& tensor : job.model.is_moe_layer(chunk.first_layer + layer) ? moe : dense) {
+            if (!tensor.recomputed) held.push_back(recorder.allocate(tensor.bytes));
+          }
+          const int32_t first = recorder.allocate(work / 2), second = recorder.allocate(work / 2);
+          recorder.release(first);
+          recorder.release(second);
+          leave(held);
+        }
+        leave(held);
       } else if (pass.kind != PassKind::kBackwardInput) {
         const int64_t layers = std::max<int64_t>(chunk.num_layers, 1);
         const std::size_t each = held.size() / static_cast<std::size_t>(layers);
