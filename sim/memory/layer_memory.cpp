@@ -452,13 +452,16 @@ void attention_backward(const Sizes& s, AllocationMeter& meter) {
     meter.allocate(s.N * s.C * s.b);  // fused
     meter.free(s.N * 2 * s.C * s.b + s.N * s.A * s.b);
   }
+  // The engine holds the gradient that comes in, which the exchange makes another of.
+  const double incoming = s.context > 1 ? s.N * s.C * s.b : 0;
+  meter.allocate(incoming);
   exchange_heads(s, s.N * s.C * s.b, meter);
   meter.touch(spanning_norm_temporaries(s, 2));
   gather_tokens(s, meter);
   meter.touch(weight_gradient_temporary(s, s.C, s.D, s.N));
   free_gathered(s, meter);
   sum_product(s, meter);
-  meter.free(s.N * s.C * s.b + s.stream() + unnormed_bytes(s));
+  meter.free(incoming + s.N * s.C * s.b + s.stream() + unnormed_bytes(s));
   meter.free(s.stream() + rstd_bytes(s));
 }
 

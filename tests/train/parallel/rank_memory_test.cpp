@@ -174,6 +174,8 @@ INSTANTIATE_TEST_SUITE_P(
              R"(, "recompute": ["attention"])"},
         Case{"context_4", 4, R"("context": 4, "context_kind": "alltoall")", ""},
         Case{"context_2_data_2_zero_2", 4, R"("context": 2, "context_kind": "alltoall", "zero_stage": 2)", ""},
+        Case{"context_2_zero_3_attention_recomputed", 2, R"("context": 2, "context_kind": "alltoall", "zero_stage": 3)",
+             R"(, "recompute": ["attention"])"},
         Case{"context_2_expert_tensor_2", 2, R"("context": 2, "context_kind": "alltoall", "expert_tensor": 2)",
              R"(, "recompute": ["moe"])"},
         Case{"context_2_expert_2_documents_apart", 2, R"("context": 2, "context_kind": "alltoall", "expert": 2)",
