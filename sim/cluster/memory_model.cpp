@@ -133,6 +133,11 @@ Bytes allocatable_memory(const Job& job, const Framework& framework) {
   return job.hardware.usable_memory - Bytes{job.hardware.spec.is_cpu ? 0 : framework.memory.context_bytes};
 }
 
+bool host_holds(const Job& job, Bytes offloaded) {
+  const Bytes most = job.hardware.cluster_spec.host_memory;
+  return most.value == 0 || offloaded <= most;
+}
+
 MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, double rows_factor)
     : job_(job),
       memory_(framework.memory),

@@ -52,6 +52,9 @@ StateShards state_shards(const Job& job);
 // What a device's allocator may take: on a GPU context and NCCL stand beside it.
 Bytes allocatable_memory(const Job& job, const Framework& framework);
 
+// Whether the host has so many bytes for each device; where it is not known what it has, it does.
+bool host_holds(const Job& job, Bytes offloaded);
+
 // The memory of jobs that share all but their pipeline, their schedule, their sharding and how many layers run forward
 // again: what depends on nothing else is worked out once.
 class MemoryModel {

@@ -8,6 +8,13 @@
 namespace mmoe {
 namespace {
 
+// Of bytes that cross the link to the host and bytes that pass its memory, side by side; memory of unknown bandwidth is
+// no limit.
+double host_seconds(const HardwareConfig& hardware, double over_link, double through_memory) {
+  const double bandwidth = hardware.cluster_spec.host_bandwidth.value;
+  return std::max(over_link / hardware.spec.host_link.value, bandwidth > 0 ? through_memory / bandwidth : 0);
+}
+
 double gradient_bytes(const Job& job) { return job.training.gradient_precision == Precision::kFp32 ? 4 : 2; }
 
 // The ranks that hold the same weights, as they lie on the fabric: those that share one sharded copy, and those that
@@ -141,9 +148,7 @@ StepModel::StepModel(const Job& job, const Framework& framework, double k, const
 LayerSeconds StepModel::with_offload(LayerSeconds layer, LayerKind kind, double k) const {
   if (job_.training.offload != Offload::kActivations) return layer;
   const double bytes = layer_bytes(job_, framework_, layers_.shapes(), kind, k, load_.at(k)).kept;
-  const double host_bandwidth = job_.hardware.cluster_spec.host_bandwidth.value;
-  double transfer = bytes / job_.hardware.spec.host_link.value;
-  if (host_bandwidth > 0) transfer = std::max(transfer, bytes / host_bandwidth);
+  const double transfer = host_seconds(job_.hardware, bytes, bytes);
   const auto host = static_cast<std::size_t>(TimeCause::kHost);
   layer.forward[host] += std::max(0.0, transfer - layer.forward_total());
   layer.backward[host] += std::max(0.0, transfer - layer.backward_total());
@@ -277,12 +282,9 @@ ClusterStepTime StepModel::tail(const StepSync& sync, double pipeline_seconds, d
     // moments twice. Its arithmetic is taken to keep up.
     if (job.training.offload == Offload::kOptimizer) {
       const double moved = gradient_bytes(job) + element_bytes(job.training.precision);
-      optimizer = std::max(optimizer, owned * moved / job.hardware.spec.host_link.value);
-      const double host_bandwidth = job.hardware.cluster_spec.host_bandwidth.value;
-      const double states = framework_.memory.master_and_moments;
       // Gradients are written and read.
-      const double host_bytes = 2 * states + gradient_bytes(job) + moved;
-      if (host_bandwidth > 0) optimizer = std::max(optimizer, owned * host_bytes / host_bandwidth);
+      const double passed = 2 * framework_.memory.master_and_moments + gradient_bytes(job) + moved;
+      optimizer = std::max(optimizer, host_seconds(job.hardware, owned * moved, owned * passed));
     }
   }
   ClusterStepTime tail;

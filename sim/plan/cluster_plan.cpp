@@ -224,9 +224,8 @@ ClusterPlan simulate_cluster(const Job& job, const Framework& framework) {
     }
     return probability;
   };
-  const Bytes host = job.hardware.cluster_spec.host_memory;
-  plan.host_is_full = host.value > 0 && std::any_of(plan.ranks.begin(), plan.ranks.end(),
-                                                    [&](const RankReport& rank) { return rank.worst.host > host; });
+  plan.host_is_full = !std::all_of(plan.ranks.begin(), plan.ranks.end(),
+                                   [&](const RankReport& rank) { return host_holds(job, rank.worst.host); });
   fit.probability = plan.host_is_full ? 0 : fit_probability(holds, fit.limit.value, spread);
   fit.verdict = fit.probability >= kConfidence       ? FitVerdict::kFits
                 : fit.probability >= 1 - kConfidence ? FitVerdict::kAtRisk

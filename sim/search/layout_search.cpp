@@ -329,7 +329,7 @@ class ShapeSearch {
       rejection.closest = candidate(0, peak);
       return false;
     }
-    if (const Bytes most = job_.hardware.cluster_spec.host_memory; most.value > 0 && host > most) {
+    if (!host_holds(job_, host)) {
       ++family.of(kOverHostMemory).count;
       return false;
     }
