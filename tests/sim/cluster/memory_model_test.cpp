@@ -59,8 +59,6 @@ TEST(ClusterMemory, StatesAreEighteenBytesAWeight) {
   }
 }
 
-// A model answers for other pipelines and shardings as one made for them would.
-// Groups of 2 of the 4 ranks that share dense weights make two sharded copies; of 2 that share experts each holds one.
 // On the host 12 bytes of states and an fp32 gradient of each weight that a rank updates.
 TEST(ClusterMemory, OffloadedStatesAreSixteenBytesAWeightOfTheHost) {
   const Job job = example_cluster_job({{"training.offload", "optimizer"}});
@@ -97,6 +95,7 @@ TEST(ClusterMemory, OffloadedActivationsLieOnTheHost) {
   EXPECT_GT(on_device[first].activations, on_host[first].activations);
 }
 
+// Groups of 2 of the 4 ranks that share dense weights make two sharded copies; of 2 that share experts each holds one.
 TEST(ClusterMemory, GroupsHoldSharedCopiesEach) {
   const Job job = example_cluster_job({{"parallelism.zero_group", "2"}});
   const Framework framework = framework_of(job);
@@ -131,6 +130,7 @@ TEST(ClusterMemory, NeverGrowsWhenMoreLayersAreRecomputed) {
   EXPECT_EQ(before, worst(example_cluster_job({{"training.recompute", "full"}})));
 }
 
+// A model answers for other pipelines and shardings as one made for them would.
 TEST(ClusterMemory, OneModelServesAllPipelines) {
   Job job = example_cluster_job();
   const Framework framework = framework_of(job);

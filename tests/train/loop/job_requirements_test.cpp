@@ -29,9 +29,10 @@ Job open_job(const Case& c) {
       c.name, ".", {}, Layout::kOpen);
 }
 
-// The layouts that a search offers, as job files, and those of them that the trainer refuses.
+// The layouts that a search offers, as job files, those of them that the trainer refuses, and those that group, offload
+// or recompute some layers only.
 struct Offered {
-  int64_t layouts = 0, refused = 0;
+  int64_t layouts = 0, refused = 0, choose_more = 0;
   std::string first_refusal;
 };
 Offered offered(const Job& job, const Framework& framework) {
@@ -39,6 +40,8 @@ Offered offered(const Job& job, const Framework& framework) {
   Offered sum;
   for (const LayoutCandidate& candidate : result.candidates) {
     ++sum.layouts;
+    const bool chooses = candidate.parallelism.zero_group > 0 || candidate.offload != Offload::kNone;
+    sum.choose_more += chooses || candidate.recompute.num_layers > 0 ? 1 : 0;
     try {
       const Job chosen = parse_job(to_json(with_layout(job, candidate)), job.where, ".");
       check_parallelism(chosen);
@@ -84,6 +87,8 @@ TEST(JobRequirementsOfChoices, HoldInEveryLayout) {
   EXPECT_EQ(ours.refused, 0) << ours.first_refusal;
   framework.choices = Framework().choices;
   const Offered all = offered(job, framework);
+  EXPECT_EQ(all.refused, all.choose_more);
+  EXPECT_GE(all.layouts, ours.layouts);
   EXPECT_GT(all.refused, 0);
 }
 
