@@ -129,6 +129,13 @@ StateShards state_shards(const Job& job) {
   return {data / copies, std::max(1.0, expert_data / copies)};
 }
 
+double optimizer_state_bytes(const Job& job, const Framework& framework) {
+  const double halved = job.training.optimizer_precision == Precision::kBf16 ? 2 : 1;
+  const double bytes = framework.memory.master_and_moments / halved;
+  const double element = element_bytes(job.training.precision);
+  return element < 4 ? bytes : (bytes - 4) * element / 4;  // weights are their own master
+}
+
 Bytes allocatable_memory(const Job& job, const Framework& framework) {
   return job.hardware.usable_memory - Bytes{job.hardware.spec.is_cpu ? 0 : framework.memory.context_bytes};
 }
@@ -143,6 +150,7 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
       memory_(framework.memory),
       s_(rank_shapes(job, framework)),
       pieces_(weight_pieces(job, framework)),
+      whole_model_(rank_weights(job, pieces_, {{.num_layers = job.model.num_layers, .embedding = true, .head = true}})),
       hidden_(hidden_bytes(s_)),
       scores_(score_bytes(job, s_)) {
   const ModelConfig& model = job.model;
@@ -162,9 +170,7 @@ MemoryModel::MemoryModel(const Job& job, const Framework& framework, double k, d
   weight_bytes_ = s_.element;
   // Micro-batches of fp16 runs are summed in fp16.
   gradient_bytes_ = (fp16 ? 2 : element_bytes(training.gradient_precision)) + memory_.extra_gradient_bytes;
-  state_bytes_ = memory_.master_and_moments;
-  if (training.optimizer_precision == Precision::kBf16) state_bytes_ /= 2;
-  if (s_.element >= 4) state_bytes_ = (state_bytes_ - 4) * s_.element / 4;  // weights are their own master
+  state_bytes_ = optimizer_state_bytes(job, framework);
   offloaded_state_bytes_ =
       training.offload == Offload::kOptimizer ? state_bytes_ + element_bytes(training.gradient_precision) : 0;
   if (offloaded_state_bytes_ > 0) state_bytes_ = 0;
@@ -385,6 +391,14 @@ RankMemory MemoryModel::rank(const RankContents& contents, const StateShards& sh
   result.peak_reserved = result.peak_allocated * (1 + (holes ? memory_.reserved_excess : 0));
   result.host = host(contents, shards);
   return result;
+}
+
+Bytes MemoryModel::least_peak(const StateShards& shards) const {
+  // Whatever is linear in the weights is on some rank at least what the mean of them gives.
+  const auto ranks = static_cast<double>(job_.parallelism.pipeline);
+  RankContents mean;
+  mean.weights = {whole_model_.dense / ranks, whole_model_.expert / ranks};
+  return rank(mean, shards).peak_reserved * (1 - kRounding);
 }
 
 std::vector<RankMemory> cluster_memory(const Job& job, const Framework& framework, double k, double rows_factor) {

@@ -49,6 +49,9 @@ struct StateShards {
 };
 StateShards state_shards(const Job& job);
 
+// Bytes a weight of what the optimizer keeps: master weight and moments.
+double optimizer_state_bytes(const Job& job, const Framework& framework);
+
 // What a device's allocator may take: on a GPU context and NCCL stand beside it.
 Bytes allocatable_memory(const Job& job, const Framework& framework);
 
@@ -73,6 +76,9 @@ class MemoryModel {
   RankContents contents(const std::vector<StageChunk>& chunks, int64_t rank) const;
   RankMemory rank(const RankContents& contents) const { return rank(contents, state_shards(job_)); }
   RankMemory rank(const RankContents& contents, const StateShards& shards) const;
+
+  // However the layers are cut into stages and scheduled, the highest rank reserves no less.
+  Bytes least_peak(const StateShards& shards) const;
 
   // The pieces of it, in bytes. What one micro-batch keeps in a chunk from its forward to its backward pass; what is
   // there during the whole step beside the states; what the loss, and the layer at work in a backward pass, add.
@@ -104,6 +110,7 @@ class MemoryModel {
   const MemoryConventions& memory_;
   RankShapes s_;
   WeightPieces pieces_;
+  RankWeights whole_model_;  // on a pipeline of one rank
   LayerBytes dense_, moe_;
   double hidden_, scores_, expert_rows_;
   double workspaces_, shared_buffer_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sim/cluster/memory_model.h"
 #include "sim/memory/layer_memory.h"
 
 namespace mmoe {
@@ -283,7 +284,7 @@ ClusterStepTime StepModel::tail(const StepSync& sync, double pipeline_seconds, d
     if (job.training.offload == Offload::kOptimizer) {
       const double moved = gradient_bytes(job) + element_bytes(job.training.precision);
       // Gradients are written and read.
-      const double passed = 2 * framework_.memory.master_and_moments + gradient_bytes(job) + moved;
+      const double passed = 2 * optimizer_state_bytes(job, framework_) + gradient_bytes(job) + moved;
       optimizer = std::max(optimizer, host_seconds(job.hardware, owned * moved, owned * passed));
     }
   }

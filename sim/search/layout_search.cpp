@@ -227,6 +227,7 @@ class ShapeSearch {
         if (is_last != (round_ == Round::kGroupsAndOffloads)) continue;
         job_.parallelism.zero_group = group;
         if (!space_.has_valid_sharding(job_)) continue;
+        least_peak_ = predicts_trainer_ranks(job_) ? 0 : models_->memory.least_peak(state_shards(job_)).value;
         const bool fits = std::any_of(space_.overlaps.begin(), space_.overlaps.end(), [&](bool overlap) {
           job_.training.overlap = overlap;
           return evaluate();
@@ -317,6 +318,10 @@ class ShapeSearch {
   // Whether it fits.
   bool evaluate(const StagePlan& plan, Laid& laid, Found& found, LayoutFamily& family) {
     ++found.evaluated;
+    if (is_farther_than_closest()) {
+      ++over_memory_->count;
+      return false;
+    }
     const auto [peak, limit, highest, host] = highest_rank(plan, laid);
     if (peak > limit) {
       if (over_memory_ == nullptr) over_memory_ = &family.of(kOverMemory);
@@ -342,6 +347,11 @@ class ShapeSearch {
     return true;
   }
 
+  // Whether no cut of it fits or comes closer to fitting than what the family has.
+  bool is_farther_than_closest() const {
+    return over_memory_ != nullptr && over_memory_->closest && least_peak_ - limit_ >= over_memory_->least_excess_bytes;
+  }
+
   // No step of such a pipeline is shorter, however it is cut and sharded: no rank is faster than the mean of all.
   double least_of_pipeline() {
     const double mean = whole_model_seconds() / static_cast<double>(job_.parallelism.pipeline);
@@ -358,7 +368,7 @@ class ShapeSearch {
 
   // Whether it is too slow for the round, with as few recomputed layers as can be.
   bool is_slow(const StagePlan& plan) {
-    if (round_ == Round::kFirst) return false;
+    if (slowest_ == kHopeless) return false;
     Laid& fewest = laid(num_laid_ > 1 ? 1 : 0);
     time(plan, fewest);
     return least_of(*fewest.time) > slowest_;
@@ -464,6 +474,7 @@ class ShapeSearch {
   double limit_, trainer_limit_;
   std::size_t top_;
   bool times_all_;
+  double least_peak_ = 0;             // bytes that no cut of the pipeline at hand, as its states are sharded, undercuts
   Rejection* over_memory_ = nullptr;  // of the family at hand, once one of it does not fit
   std::optional<Models> models_;      // once the shape has a valid pipeline
   std::vector<double> whole_model_;   // seconds of the shape at hand, [recomputed layers]; 0: not yet known

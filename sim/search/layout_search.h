@@ -23,7 +23,7 @@ struct LayoutSearchOptions {
 struct LayoutSearchResult {
   std::vector<LayoutCandidate> candidates;     // the fastest that fit, of variants the fastest alone
   std::vector<LayoutCandidate> front;          // no other evaluated that fits is faster and smaller; fastest first
-  int64_t evaluated = 0;                       // layouts whose memory was worked out, and where it fits the time
+  int64_t evaluated = 0;                       // layouts judged by their memory, and where that fits timed
   std::map<std::string, Rejection> rejected;   // by reason
   std::map<FamilyKey, LayoutFamily> families;  // the same by pipeline and tensor parallel size
   double seconds = 0;

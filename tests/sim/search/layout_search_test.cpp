@@ -26,17 +26,10 @@ Job open_job(const char* elastic = R"({"k_min": 2, "k_max": 2, "sampling": "fixe
   return parse_job(json, "job.json", "/", {}, Layout::kOpen);
 }
 
-// Every layout, one by one, by the public functions and without any bound: the same number, the same best one.
-TEST(LayoutSearch, EqualsBruteForce) {
-  const Job job = open_job();
-  Framework framework = framework_of(job);
-  framework.schedules.push_back(PipelineSchedule::kZeroBubble);
-  framework.context_kinds = {ContextKind::kRing, ContextKind::kAllToAll};
-  const LayoutSearchResult result = search_layouts(job, framework, {.top = 3, .confidence = 0.5, .num_threads = 1});
+// Every layout, one by one, by the public functions and without any bound: `with` it as a job.
+template <class With>
+void for_each_layout(const Job& job, const Framework& framework, With&& with) {
   const LayoutSpace space(job, framework);
-  const double limit = job.hardware.usable_memory.value - framework.memory.context_bytes;
-  int64_t evaluated = 0;
-  double best = 1e18;
   for (const LayoutShape& shape : space.shapes()) {
     for (const int64_t pipeline : space.pipelines) {
       for (const ScheduleChoice& choice : space.schedules(pipeline)) {
@@ -47,16 +40,34 @@ TEST(LayoutSearch, EqualsBruteForce) {
           tried.parallelism.virtual_pipeline = choice.virtual_pipeline;
           tried.parallelism.schedule = choice.schedule;
           tried.parallelism.zero_stage = zero;
-          if (space.why_not(tried) != nullptr || !pipeline_shape(tried).is_valid()) continue;
-          ++evaluated;
-          double peak = 0;
-          for (const RankMemory& rank : cluster_memory(tried, framework, 2))
-            peak = std::max(peak, rank.peak_reserved.value);
-          if (peak <= limit) best = std::min(best, cluster_step_time(tried, framework, 2).step());
+          if (space.why_not(tried) == nullptr && pipeline_shape(tried).is_valid()) with(tried);
         }
       }
     }
   }
+}
+
+double highest_peak(const Job& job, const Framework& framework) {
+  double peak = 0;
+  for (const RankMemory& rank : cluster_memory(job, framework, 2)) peak = std::max(peak, rank.peak_reserved.value);
+  return peak;
+}
+
+// The same number, the same best one.
+TEST(LayoutSearch, EqualsBruteForce) {
+  const Job job = open_job();
+  Framework framework = framework_of(job);
+  framework.schedules.push_back(PipelineSchedule::kZeroBubble);
+  framework.context_kinds = {ContextKind::kRing, ContextKind::kAllToAll};
+  const LayoutSearchResult result = search_layouts(job, framework, {.top = 3, .confidence = 0.5, .num_threads = 1});
+  const double limit = job.hardware.usable_memory.value - framework.memory.context_bytes;
+  int64_t evaluated = 0;
+  double best = 1e18;
+  for_each_layout(job, framework, [&](const Job& tried) {
+    ++evaluated;
+    if (highest_peak(tried, framework) > limit) return;
+    best = std::min(best, cluster_step_time(tried, framework, 2).step());
+  });
   EXPECT_EQ(result.evaluated, evaluated);
   ASSERT_EQ(result.candidates.size(), 3);
   EXPECT_NEAR(result.candidates[0].step_seconds / best, 1, 1e-9);
@@ -410,14 +421,26 @@ TEST(LayoutSearch, ABudgetIsSharedOutOverTheRanks) {
 TEST(LayoutSearch, SaysHowFarTheClosestIsFromFitting) {
   Job job = open_job();
   job.hardware.usable_memory = gib(1.2);
-  const LayoutSearchResult result = search_layouts(job, framework_of(job));
+  const Framework framework = framework_of(job);
+  const LayoutSearchResult result = search_layouts(job, framework, {.confidence = 0.5});
+  const double limit = allocatable_memory(job, framework).value;
+  std::map<FamilyKey, double> least_excess;
+  std::map<FamilyKey, int64_t> counts;
+  for_each_layout(job, framework, [&](const Job& tried) {
+    const FamilyKey key(tried.parallelism.pipeline, tried.parallelism.tensor);
+    double& least = least_excess.try_emplace(key, 1e18).first->second;
+    least = std::min(least, highest_peak(tried, framework) - limit);
+    ++counts[key];
+  });
   EXPECT_TRUE(result.candidates.empty());
   EXPECT_EQ(result.rejected.at("does not fit").count, result.evaluated);
-  EXPECT_GT(result.rejected.at("does not fit").least_excess_bytes, 0);
   // By family: all are rejected, and the closest of them is the closest of all.
   const auto families = rejected_families(result.families).at("does not fit");
+  EXPECT_EQ(families.size(), least_excess.size());
   double least = 1e18;
   for (const auto& [key, rejection] : families) {
+    EXPECT_EQ(rejection.count, counts.at(key));
+    EXPECT_NEAR(rejection.least_excess_bytes, least_excess.at(key), 1);
     EXPECT_EQ(rejection.closest->parallelism.pipeline, key.first);
     EXPECT_EQ(rejection.closest->parallelism.tensor, key.second);
     least = std::min(least, rejection.least_excess_bytes);
