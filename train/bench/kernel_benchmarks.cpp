@@ -222,23 +222,31 @@ void add_moves(Bench& b) {
   const at::Tensor indices = draw_experts(b.s, at::ones({E}));
   const PairOrder order = order_pairs(indices, E, 1);
   const at::Tensor long_indices = indices.view({-1}).to(at::kLong);
+  // Returns the token of each row.
+  const auto aten_dispatch = [=] {
+    at::bincount(long_indices, {}, E);
+    const at::Tensor pair_of_row = long_indices.argsort(/*stable=*/true, 0, /*descending=*/false);
+    pair_of_row.argsort();
+    return pair_of_row.floor_divide(K);
+  };
   // Reads the indices twice; writes the three maps.
+  const double map_bytes = 5 * 4.0 * static_cast<double>(R);
   b.all.push_back({.name = "dispatch",
-                   .bytes = 5 * 4.0 * static_cast<double>(R),
+                   .bytes = map_bytes,
                    .run = [=] { order_pairs(indices, E, 1); },
-                   .aten =
-                       [=] {
-                         at::bincount(long_indices, {}, E);
-                         const at::Tensor pair_of_row = long_indices.argsort(/*stable=*/true, 0, /*descending=*/false);
-                         pair_of_row.floor_divide(K);
-                         pair_of_row.argsort();
-                       }});
+                   .aten = [=] { aten_dispatch(); }});
   const at::Tensor x = b.numbers({T, D}), rows = b.numbers({R, D}), out = b.numbers({T, D});
   const at::Tensor token_of_row = order.token_of_row, long_tokens = token_of_row.to(at::kLong);
+  const double row_bytes = b.element * static_cast<double>((T + R) * D);
   b.all.push_back({.name = "gather",
-                   .bytes = b.element * static_cast<double>((T + R) * D),
+                   .bytes = row_bytes,
                    .run = [=] { gather_rows(x, token_of_row, 0, rows); },
                    .aten = [=] { x.index_select(0, long_tokens); }});
+  // The whole way of the tokens to their experts.
+  b.all.push_back({.name = "dispatch_and_gather",
+                   .bytes = map_bytes + row_bytes,
+                   .run = [=] { gather_rows(x, order_pairs(indices, E, 1).token_of_row, 0, rows); },
+                   .aten = [=] { x.index_select(0, aten_dispatch()); }});
   b.all.push_back({.name = "combine",
                    .bytes = b.element * static_cast<double>((R + 2 * T) * D),
                    .run =

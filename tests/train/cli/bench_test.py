@@ -22,10 +22,10 @@ def test_every_kernel_is_timed_beside_libtorch_and_the_peaks():
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     timed = {entry["name"].removesuffix("/real_time"): entry for entry in report["benchmarks"]}
-    kernels = """attention_backward attention_forward combine cross_entropy dispatch embedding_backward gather
-        grouped_gemm_balanced grouped_gemm_zipf grouped_gradient_balanced grouped_gradient_zipf one_gemm
-        rms_norm_backward rms_norm_forward rope router_backward router_forward scatter_add swiglu_backward
-        swiglu_forward""".split()
+    kernels = """attention_backward attention_forward combine cross_entropy dispatch dispatch_and_gather
+        embedding_backward gather grouped_gemm_balanced grouped_gemm_zipf grouped_gradient_balanced
+        grouped_gradient_zipf one_gemm rms_norm_backward rms_norm_forward rope router_backward router_forward
+        scatter_add swiglu_backward swiglu_forward""".split()
     wanted = {f"{kernel}/{type}{way}" for kernel in kernels for type in ("fp32", "bf16") for way in ("", "/aten")}
     assert set(timed) == wanted
     for name, entry in timed.items():
