@@ -404,6 +404,8 @@ def compare(arguments, folder):
     began = time.monotonic()
     names = [] if arguments.quick else arguments.size or list(SIZES)
     sizes = [SIZES[name] for name in names] or [QUICK]
+    precisions = arguments.precision or list(PRECISIONS)
+    chosen = [f"--precision {precision}" for precision in arguments.precision or []]
     sides, points, elastic = {}, [], []
     for size in sizes:
         place = folder / str(len(sides))
@@ -415,7 +417,7 @@ def compare(arguments, folder):
             OurSide(arguments.programs, place, tokens, size, arguments.threads),
             TransformersSide(place / "theirs", tokens, size.seq_len, TRAINING, arguments.threads),
         )
-        for precision in PRECISIONS:
+        for precision in precisions:
             say(f"profile of {size.title}, {precision}")
             profile = sides[size][0].profile(precision)
             elastic += elasticity(size, precision, profile)
@@ -428,7 +430,7 @@ def compare(arguments, folder):
         say(f"{point.where()}: first loss {point.our_first_loss:.5f}; a step of {steps}")
     check_libraries([ours for ours, _ in sides.values()])
     settings = {
-        "command": " --size ".join([COMMAND, *names]) + " --quick" * arguments.quick,
+        "command": " ".join([COMMAND, *(f"--size {name}" for name in names), *chosen]) + " --quick" * arguments.quick,
         "threads": arguments.threads,
         "warmup_steps": WARMUP_STEPS,
         "seq_len": sizes[0].seq_len,
@@ -462,6 +464,7 @@ def main():
     parser.add_argument("--out", default="compare_transformers", help="writes OUT.json, .csv, .md and .png")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", action="append", choices=SIZES, help="again for several (default: all)")
+    parser.add_argument("--precision", action="append", choices=PRECISIONS, help="again for several (default: all)")
     parser.add_argument("--rounds", type=int, default=8, help="at most, after the one that picks the fastest variant")
     parser.add_argument("--minutes", type=float, default=13, help="no third or later round that would end after this")
     parser.add_argument("--quick", action="store_true", help="a tiny model, two rounds: does it all work?")

@@ -94,6 +94,15 @@ def test_both_sides_train_the_same_and_all_is_reported(tmp_path):
     assert "compare_transformers.py --quick" in (tmp_path / "out.md").read_text()
 
 
+@pytest.mark.skipif(not (BIN / "mmoe-train").exists(), reason="mmoe-train is not built")
+def test_one_precision_alone(tmp_path):
+    ended = run("--quick", "--precision", "fp32", "--programs", BIN, "--out", tmp_path / "out")
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert {cell["precision"] for cell in result["points"] + result["elasticity"]} == {"fp32"}
+    assert result["settings"]["command"].endswith("compare_transformers.py --precision fp32 --quick")
+
+
 def test_missing_programs_are_one_line(tmp_path):
     ended = run("--quick", "--programs", tmp_path, "--out", tmp_path / "out")
     assert ended.returncode == 2
