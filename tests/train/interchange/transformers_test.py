@@ -195,19 +195,21 @@ def test_imported_logits_equal_theirs_in_fp32(name, data, tmp_path):
 @pytest.mark.parametrize("name", MODELS)
 def test_imported_logits_are_as_exact_as_theirs_in_bf16(name, data, tmp_path):
     """Against the same bf16 weights computed in fp32. A rounding may change which expert a token takes, so the median
-    token counts; both sides round at the same places, so their errors differ by chance only: less than half as much
-    again, where the medians of 48 tokens each scatter by some 15 %."""
+    token counts; both sides round at the same places, so their errors differ by chance only. Medians of 48 tokens
+    scatter by some 15 %, those of all three k by 15 % / sqrt(3), the ratio of two of them by 12 %: less than half as
+    much again is 3.3 times that scatter (one in 2,000)."""
     model, checkpoint = import_model(name, tmp_path, torch.bfloat16)
     assert json.loads((checkpoint / "state.json").read_text())["job"]["training"]["precision"] == "bf16"
     exact_model = open_exported(tmp_path / "theirs", torch.float32)
     tokens, logits = our_logits(checkpoint, data, tmp_path, *k_flags(name))
+    our_errors, their_errors = [], []
     for key, ours in logits.items():
         set_k_of(model, key)
         set_k_of(exact_model, key)
         exact = their_logits(exact_model, tokens)
-        our_error = np.median(relative_errors(ours, exact))
-        their_error = np.median(relative_errors(their_logits(model, tokens), exact))
-        assert our_error <= 1.5 * their_error, key
+        our_errors.append(relative_errors(ours, exact))
+        their_errors.append(relative_errors(their_logits(model, tokens), exact))
+    assert np.median(our_errors) <= 1.5 * np.median(their_errors)
 
 
 @pytest.mark.parametrize("name", MODELS)
