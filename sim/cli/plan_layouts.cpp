@@ -15,6 +15,8 @@ namespace {
 // by the holes of a replay, which the search does not see). Where none is left it is repeated with more.
 constexpr int64_t kSpare[] = {100, 400};
 
+constexpr const char* kFailedInFull = "fits by the search's closed forms, not by the full simulation";
+
 // No other is at least as good in time at the job's own law, in memory, in experts and in diversity, and better in one.
 void mark_front(std::vector<LayoutPlan>& shown) {
   const auto values = [](const LayoutPlan& s) {
@@ -95,14 +97,26 @@ nlohmann::json rejected_json(const Job& job, const LayoutSearchResult& result) {
   return json;
 }
 
-// "memory of stage 0 over by 12.00 GiB (micro-batch 1, recompute full, ZeRO 3)".
+// "micro-batch 1, recompute full, ZeRO 3".
+std::string memory_choices_text(const LayoutCandidate& layout) {
+  return "micro-batch " + std::to_string(layout.micro_batch_size) + ", recompute " +
+         recompute_text(layout.recompute, layout.expert_saving) + ", ZeRO " +
+         std::to_string(layout.parallelism.zero_stage) +
+         (layout.offload == Offload::kNone ? "" : ", offload " + name_of(layout.offload));
+}
+
+// "memory of stage 0 over by 12.00 GiB at best (micro-batch 1, recompute full, ZeRO 3)".
 std::string excess_text(const Rejection& rejection) {
-  const LayoutCandidate& closest = *rejection.closest;
   return "memory of stage " + std::to_string(rejection.stage) + " over by " + in_gib(rejection.least_excess_bytes) +
-         " GiB at best (micro-batch " + std::to_string(closest.micro_batch_size) + ", recompute " +
-         recompute_text(closest.recompute, closest.expert_saving) + ", ZeRO " +
-         std::to_string(closest.parallelism.zero_stage) +
-         (closest.offload == Offload::kNone ? "" : ", offload " + name_of(closest.offload)) + ")";
+         " GiB at best (" + memory_choices_text(*rejection.closest) + ")";
+}
+
+void print_failed(const FailedInFull& failed, std::ostream& out) {
+  if (!failed.closest) return;
+  const ParallelismConfig& p = failed.closest->parallelism;
+  out << "  " << failed.count << " of the fastest rejected: " << kFailedInFull << "; fits with "
+      << percent(failed.probability) << " at best (" << family_name({p.pipeline, p.tensor}) << ", "
+      << memory_choices_text(*failed.closest) << ")\n";
 }
 
 void print_rejected(const LayoutSearchResult& result, std::ostream& out) {
@@ -203,13 +217,20 @@ std::vector<std::string> row(std::size_t rank, const LayoutPlan& simulated) {
 // The fastest that fit by the full simulation too.
 std::vector<LayoutPlan> simulated_in_full(const Job& job, const Framework& framework,
                                           const std::vector<LayoutCandidate>& candidates, std::size_t top,
-                                          double confidence) {
+                                          double confidence, FailedInFull& failed) {
   std::vector<LayoutPlan> shown;
   for (const LayoutCandidate& candidate : candidates) {
     if (shown.size() == top) break;
     LayoutPlan simulated;
     simulated.plan = simulate_cluster(with_layout(job, candidate), framework);
-    if (simulated.plan.fit.probability < confidence) continue;
+    const double probability = simulated.plan.fit.probability;
+    if (probability < confidence) {
+      ++failed.count;
+      if (failed.closest && probability <= failed.probability) continue;
+      failed.probability = probability;
+      failed.closest = candidate;
+      continue;
+    }
     simulated.own_law_seconds = simulated.plan.time.step.mean();
     if (draws_k(job)) simulated.cost = budget_cost(simulated.plan.job);
     shown.push_back(std::move(simulated));
@@ -232,7 +253,8 @@ LayoutPlans find_layout_plans(const Job& job, const Framework& framework, const 
     const double before = plans.search.seconds;
     plans.search = search_layouts(job, framework, options);
     plans.search.seconds += before;
-    shown = simulated_in_full(job, framework, plans.search.candidates, top, options.confidence);
+    plans.failed_in_full = {};
+    shown = simulated_in_full(job, framework, plans.search.candidates, top, options.confidence, plans.failed_in_full);
     const bool is_all = static_cast<int64_t>(plans.search.candidates.size()) < options.top;
     if (!shown.empty() || is_all) break;
   }
@@ -252,6 +274,10 @@ LayoutPlans find_layout_plans(const Job& job, const Framework& framework, const 
 nlohmann::json to_json(const Job& job, const LayoutPlans& plans, const PlanRequest& request) {
   nlohmann::json rejected = rejected_json(job, plans.search);
   for (const auto& [reason, count] : plans.without_budget) rejected[reason] = {{"count", count}};
+  if (const FailedInFull& failed = plans.failed_in_full; failed.closest) {
+    rejected[kFailedInFull] = {
+        {"count", failed.count}, {"probability", failed.probability}, {"closest", layout_json(job, *failed.closest)}};
+  }
   nlohmann::json front = nlohmann::json::array(), candidates = nlohmann::json::array();
   for (const LayoutCandidate& candidate : plans.search.front) {
     front.push_back(layout_json(job, candidate));
@@ -292,6 +318,7 @@ void print(const Job& job, const LayoutPlans& plans, std::ostream& out) {
   }
   print_table(table, out);
   out << plans.search.evaluated << " layouts evaluated in " << significant(plans.search.seconds, 3) << " s\n";
+  print_failed(plans.failed_in_full, out);
   print_rejected(plans.search, out);
   for (const auto& [reason, count] : plans.without_budget) out << "  " << count << " not saved: " << reason << '\n';
   out << "* none listed is as fast, as small and as rich in experts, or more so; steps are timed at the job's own "

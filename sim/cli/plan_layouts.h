@@ -5,6 +5,7 @@
 #include <iosfwd>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,8 +29,17 @@ struct LayoutPlan {
   }
 };
 
+// Layouts that fit by the search's closed forms, and then not by the full simulation: of the default allocator a replay
+// finds holes.
+struct FailedInFull {
+  int64_t count = 0;
+  double probability = 0;  // with which the closest of them fits
+  std::optional<LayoutCandidate> closest;
+};
+
 struct LayoutPlans {
   LayoutSearchResult search;
+  FailedInFull failed_in_full;                    // of the fastest, which alone are simulated in full
   std::vector<LayoutPlan> shown;                  // best first; those that need a budget stand behind the others
   std::map<std::string, int64_t> without_budget;  // layouts that no budget saves, by reason
 };
