@@ -39,6 +39,37 @@ def test_simulate_a_cluster_job_has_the_keys_of_the_contract():
     assert low < plan["throughput"]["step_seconds"] < high
 
 
+def test_layouts_that_fail_the_full_simulation_alone_are_named(tmp_path):
+    """The search does not see the holes that a replay of the default allocator finds: some fit by its closed forms."""
+    job = {
+        "model": "llama3-8b",
+        "hardware": {"cluster": "dgx-h100", "num_devices": 8, "usable_memory_gib": 24},
+        "parallelism": {"context": 1, "zero_stage": 1, "stage_layers": [], "zero_group": 0},
+        "training": {
+            "framework": "megatron_core",
+            "seq_len": 8192,
+            "global_batch_size": 64,
+            "micro_batch_size": 1,
+            "precision": "bf16",
+            "offload": "none",
+        },
+    }
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job))
+    reason = "fits by the search's closed forms, not by the full simulation"
+    failed = json.loads(run("plan", "--job", path, "--json").stdout)["rejected"][reason]
+    assert failed["count"] > 0 and 0 < failed["probability"] < 0.99
+    shown = run("plan", "--job", path).stdout
+    assert f"{failed['count']} of the fastest rejected: {reason}; fits with {100 * failed['probability']:.3g} %" in shown
+    # The closest as a job: the full simulation says the same of it.
+    closest = failed["closest"]
+    job["parallelism"] = closest["parallelism"]
+    job["training"].update({key: closest[key] for key in ("micro_batch_size", "recompute", "recompute_num_layers")})
+    path.write_text(json.dumps(job))
+    again = json.loads(run("simulate", "--job", path, "--json").stdout)
+    assert again["fit"]["probability"] == pytest.approx(failed["probability"], rel=1e-9)
+
+
 @pytest.mark.parametrize(
     "words",
     [
