@@ -227,7 +227,6 @@ class ShapeSearch {
         if (is_last != (round_ == Round::kGroupsAndOffloads)) continue;
         job_.parallelism.zero_group = group;
         if (!space_.has_valid_sharding(job_)) continue;
-        least_peak_ = predicts_trainer_ranks(job_) ? 0 : models_->memory.least_peak(state_shards(job_)).value;
         const bool fits = std::any_of(space_.overlaps.begin(), space_.overlaps.end(), [&](bool overlap) {
           job_.training.overlap = overlap;
           return evaluate();
@@ -349,7 +348,9 @@ class ShapeSearch {
 
   // Whether no cut of it fits or comes closer to fitting than what the family has.
   bool is_farther_than_closest() const {
-    return over_memory_ != nullptr && over_memory_->closest && least_peak_ - limit_ >= over_memory_->least_excess_bytes;
+    if (over_memory_ == nullptr || predicts_trainer_ranks(job_)) return false;
+    const double least = models_->memory.least_peak(state_shards(job_)).value;
+    return least - limit_ >= over_memory_->least_excess_bytes;
   }
 
   // No step of such a pipeline is shorter, however it is cut and sharded: no rank is faster than the mean of all.
@@ -474,7 +475,6 @@ class ShapeSearch {
   double limit_, trainer_limit_;
   std::size_t top_;
   bool times_all_;
-  double least_peak_ = 0;             // bytes that no cut of the pipeline at hand, as its states are sharded, undercuts
   Rejection* over_memory_ = nullptr;  // of the family at hand, once one of it does not fit
   std::optional<Models> models_;      // once the shape has a valid pipeline
   std::vector<double> whole_model_;   // seconds of the shape at hand, [recomputed layers]; 0: not yet known

@@ -434,6 +434,7 @@ TEST(LayoutSearch, SaysHowFarTheClosestIsFromFitting) {
   });
   EXPECT_TRUE(result.candidates.empty());
   EXPECT_EQ(result.rejected.at("does not fit").count, result.evaluated);
+  EXPECT_GT(result.rejected.at("does not fit").least_excess_bytes, 0);
   // By family: all are rejected, and the closest of them is the closest of all.
   const auto families = rejected_families(result.families).at("does not fit");
   EXPECT_EQ(families.size(), least_excess.size());

@@ -197,7 +197,7 @@ def test_imported_logits_are_as_exact_as_theirs_in_bf16(name, data, tmp_path):
     """Against the same bf16 weights computed in fp32. A rounding may change which expert a token takes, so the median
     token counts; both sides round at the same places, so their errors differ by chance only. Medians of 48 tokens
     scatter by some 15 %, those of all three k by 15 % / sqrt(3), the ratio of two of them by 12 %: less than half as
-    much again is 3.3 times that scatter (one in 2,000)."""
+    much again is 3.3 times that scatter (one in 2,000). Of one k alone it scatters by 21 %: twice as much is as rare."""
     model, checkpoint = import_model(name, tmp_path, torch.bfloat16)
     assert json.loads((checkpoint / "state.json").read_text())["job"]["training"]["precision"] == "bf16"
     exact_model = open_exported(tmp_path / "theirs", torch.float32)
@@ -209,6 +209,7 @@ def test_imported_logits_are_as_exact_as_theirs_in_bf16(name, data, tmp_path):
         exact = their_logits(exact_model, tokens)
         our_errors.append(relative_errors(ours, exact))
         their_errors.append(relative_errors(their_logits(model, tokens), exact))
+        assert np.median(our_errors[-1]) <= 2 * np.median(their_errors[-1]), key
     assert np.median(our_errors) <= 1.5 * np.median(their_errors)
 
 
